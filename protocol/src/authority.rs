@@ -1,0 +1,108 @@
+//! What a member's authority says: who is accredited, what is in force, which safeguards exist.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    envelope::Statement,
+    id::StatementId,
+    key::PublicKey,
+    limits,
+    time::{Timestamp, Validity},
+    vocabulary::{Country, Label, NodeRole, OrganisationRole, SafeguardKind},
+};
+
+/// "This key is this organisation's node, in this country, with these roles, until then."
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Accreditation {
+    pub member: Country,
+    pub node: PublicKey,
+    pub organisation: Organisation,
+    /// A zone with its own law inside the member, for example `AE-DIFC`.
+    pub zone: Option<String>,
+    pub roles: BTreeSet<NodeRole>,
+    pub validity: Validity,
+}
+
+/// Who operates a node, in the terms that the laws use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Organisation {
+    /// As in `organisation/model`: letters, digits, `-`, `_`, `.`.
+    pub name: String,
+    pub roles: BTreeSet<OrganisationRole>,
+    /// The country whose state can compel the operator, where it is not the member itself.
+    pub controlled_by: Option<Country>,
+    /// Whether the operator is owned or controlled by a state.
+    pub state_controlled: bool,
+}
+
+/// What is in force in a member now. Short-lived: when it runs out, crossings that involve the member stop.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Status {
+    pub member: Country,
+    /// Rises with each status; a lower one than seen is never accepted.
+    pub serial: u64,
+    pub validity: Validity,
+    /// The law pack in force.
+    pub law_pack: StatementId,
+    pub epoch: u64,
+    /// Nodes whose accreditation has been withdrawn.
+    pub revoked: BTreeSet<PublicKey>,
+}
+
+/// A member's rules as Cedar text, numbered by epoch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LawPack {
+    pub member: Country,
+    /// Rises with each pack; a lower one than seen is never accepted.
+    pub epoch: u64,
+    pub issued: Timestamp,
+    /// Cedar policies that encode law.
+    pub law: String,
+    /// Cedar policies that encode directives of the authority: binding, but never cited as law.
+    pub directives: String,
+}
+
+/// A token that evidences a legal ground for one kind of crossing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Safeguard {
+    /// The member whose authority issued it; it counts only before that member's law.
+    pub issuer: Country,
+    pub kind: SafeguardKind,
+    /// Where it is filed: a case number, for people and auditors.
+    pub reference: String,
+    pub from: Country,
+    pub to: Country,
+    /// The labels it covers. An artefact with any other label than these and the open ones is not covered.
+    pub labels: BTreeSet<Label>,
+    /// The importing node it is limited to, or any.
+    pub recipient: Option<PublicKey>,
+    pub validity: Validity,
+}
+
+impl Statement for Accreditation {
+    const KIND: &'static str = "accreditation";
+    const SIGNATURES_MAX: usize = limits::OFFICERS_MAX;
+}
+
+impl Statement for Status {
+    const KIND: &'static str = "status";
+    const SIGNATURES_MAX: usize = limits::OFFICERS_MAX;
+}
+
+impl Statement for LawPack {
+    const KIND: &'static str = "law-pack";
+    const BYTES_MAX: usize = limits::LAW_PACK_BYTES_MAX;
+    const SIGNATURES_MAX: usize = limits::OFFICERS_MAX;
+}
+
+impl Statement for Safeguard {
+    const KIND: &'static str = "safeguard";
+    const SIGNATURES_MAX: usize = limits::OFFICERS_MAX;
+}

@@ -1,0 +1,520 @@
+//! The one door. Only this module makes an [`Outbound`] or an [`Inbound`]; the functions that put artefact bytes on a wire
+//! or hand received bytes to anyone take one by value.
+
+//!
+//! A decision asks, separately: the standing of both ends, the law of the exporter's and of the importer's country, the law of
+//! every member whose people the data is about, the alliance's baseline, the rules of this house and the terms of the offer.
+//! All must allow, at both ends of the interval in which the true time lies. What cannot be asked denies.
+//! Specified in `specs/03-crossing.md`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    authority::{Accreditation, Safeguard},
+    crossing::{ClearanceGiven, CrossingRequest, RefusalCode},
+    envelope::{OpenError, Signed, encode, recorded_body},
+    gate::{Action, Facts, Gate, Pack, PackOwner, Party, Verdict},
+    id::{CrossingId, ManifestId, SessionBinding, StatementId},
+    key::{PublicKey, SecretKey},
+    limits,
+    manifest::{Manifest, ManifestError},
+    offer::{ModelOffer, Offer, Offered},
+    time::{Timestamp, Validity},
+    trust::{NoStanding, Scope, Trust},
+    vocabulary::{Artefact, Country, Label, NodeRole, Purpose, Use},
+};
+
+/// What a border decision is made from. Everything in it is verified or this node's own.
+pub(crate) struct Border<'a> {
+    pub(crate) trust: &'a Trust,
+    pub(crate) gate: &'a dyn Gate,
+    pub(crate) baseline: &'a Pack,
+    pub(crate) house: Option<&'a Pack>,
+    pub(crate) now: Timestamp,
+}
+
+/// One crossing, as it is put to a decision. The accreditations are the authorities'; whether they count now is decided here.
+pub(crate) struct Attempt<'a> {
+    pub(crate) exporter: &'a Signed<Accreditation>,
+    pub(crate) importer: &'a Signed<Accreditation>,
+    pub(crate) offer: &'a Signed<Offer>,
+    pub(crate) purpose: Purpose,
+    pub(crate) use_: Use,
+    pub(crate) safeguards: &'a [serde_bytes::ByteBuf],
+}
+
+/// What was decided of a crossing, and why; recorded as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Decision {
+    /// What the packs were asked; none where it did not come to that.
+    pub facts: Option<Facts>,
+    pub verdicts: Vec<Verdict>,
+    /// Safeguards that were presented and did not count, and why.
+    pub ignored: Vec<String>,
+    /// Why it is denied; none where it is allowed.
+    pub denial: Option<Denial>,
+}
+
+/// A no: the code for the other side, the reason for this one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{problem}")]
+#[serde(deny_unknown_fields)]
+pub struct Denial {
+    pub code: RefusalCode,
+    pub problem: String,
+}
+
+/// An export that was decided, cleared and is ready to be recorded and carried out.
+pub(crate) struct Exporting {
+    pub(crate) outbound: Outbound,
+    pub(crate) clearance: Signed<ClearanceGiven>,
+    pub(crate) decision: Decision,
+}
+
+/// An import whose clearance was verified and that this side still allows.
+pub(crate) struct Importing {
+    pub(crate) inbound: Inbound,
+    pub(crate) clearance: Signed<ClearanceGiven>,
+}
+
+/// Why a clearance does not let anything in.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NotCleared {
+    #[error("the exporter's answer is not a clearance: {0}")]
+    Open(#[from] OpenError),
+    #[error("the clearance is for another crossing: its {0} does not match")]
+    Mismatch(&'static str),
+    #[error("the clearance does not count: {0}")]
+    Expired(#[from] crate::time::NotValid),
+    #[error("no longer allowed here: {0}")]
+    Denied(#[from] Denial),
+}
+
+/// The exporter's permission to put the bytes of one artefact on one session, once. Cannot be copied.
+#[derive(Debug)]
+pub struct Outbound {
+    crossing: CrossingId,
+    importer: PublicKey,
+    manifest: ManifestId,
+    session: SessionBinding,
+    held: Vec<(u64, u64)>,
+}
+
+/// The importer's verified clearance: permission to take the bytes of one artefact and to deliver them, once. Cannot be copied.
+#[derive(Debug)]
+pub struct Inbound {
+    crossing: CrossingId,
+    clearance: StatementId,
+    exporter: PublicKey,
+    manifest: ManifestId,
+    artefact: Artefact,
+    bytes: u64,
+    /// Files and tensors.
+    parts: (u32, u32),
+    labels: BTreeSet<Label>,
+    held: Vec<(u64, u64)>,
+}
+
+/// Why a manifest that the exporter sent is not the one that was cleared.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OtherManifest {
+    #[error("manifest {found} instead of {cleared}")]
+    Id { found: ManifestId, cleared: ManifestId },
+    #[error(transparent)]
+    Malformed(#[from] ManifestError),
+    #[error("the manifest and what was decided on do not agree on the label `{0}`")]
+    Label(Label),
+    #[error("the manifest has {} files and {} tensors, the offer {} and {}", found.0, found.1, offered.0, offered.1)]
+    Parts { found: (u32, u32), offered: (u32, u32) },
+    #[error("the manifest is of `{found}`, what was decided on is `{cleared}`")]
+    Class { found: Artefact, cleared: Artefact },
+    #[error("the manifest is of {found} bytes, the offer of {offered}")]
+    Length { found: u64, offered: u64 },
+}
+
+impl Outbound {
+    #[must_use]
+    pub fn crossing(&self) -> CrossingId {
+        self.crossing
+    }
+
+    /// The key that the session's certificate must prove.
+    #[must_use]
+    pub fn importer(&self) -> PublicKey {
+        self.importer
+    }
+
+    #[must_use]
+    pub fn manifest(&self) -> ManifestId {
+        self.manifest
+    }
+
+    /// The session that this permission is bound to.
+    #[must_use]
+    pub fn session(&self) -> SessionBinding {
+        self.session
+    }
+
+    /// Runs of groups that the importer holds and that are not sent.
+    #[must_use]
+    pub fn held(&self) -> &[(u64, u64)] {
+        &self.held
+    }
+}
+
+impl Inbound {
+    #[must_use]
+    pub fn crossing(&self) -> CrossingId {
+        self.crossing
+    }
+
+    #[must_use]
+    pub fn clearance(&self) -> StatementId {
+        self.clearance
+    }
+
+    #[must_use]
+    pub fn exporter(&self) -> PublicKey {
+        self.exporter
+    }
+
+    #[must_use]
+    pub fn manifest(&self) -> ManifestId {
+        self.manifest
+    }
+
+    /// Runs of groups that this node said it holds.
+    #[must_use]
+    pub fn held(&self) -> &[(u64, u64)] {
+        &self.held
+    }
+
+    /// Reads the manifest that the exporter sent: it must be the one that was cleared, declare the labels that were decided
+    /// on, and be of the class, the length and the parts that were offered.
+    ///
+    /// # Errors
+    /// What does not match.
+    pub fn open_manifest(&self, bytes: &[u8]) -> Result<Manifest, OtherManifest> {
+        let manifest = Manifest::decode(bytes)?;
+        if manifest.id() != self.manifest {
+            return Err(OtherManifest::Id { found: manifest.id(), cleared: self.manifest });
+        }
+        if let Some(label) = manifest.labels().symmetric_difference(&self.labels).next() {
+            return Err(OtherManifest::Label(*label));
+        }
+        if manifest.artefact() != self.artefact {
+            return Err(OtherManifest::Class { found: manifest.artefact(), cleared: self.artefact });
+        }
+        if manifest.bytes() != self.bytes {
+            return Err(OtherManifest::Length { found: manifest.bytes(), offered: self.bytes });
+        }
+        let parts = (u32::try_from(manifest.files().len()).unwrap_or(u32::MAX), manifest.tensors());
+        if parts != self.parts {
+            return Err(OtherManifest::Parts { found: parts, offered: self.parts });
+        }
+        Ok(manifest)
+    }
+}
+
+impl Decision {
+    pub(crate) fn denied(code: RefusalCode, problem: String) -> Self {
+        Self { denial: Some(Denial { code, problem }), ..Self::default() }
+    }
+
+    /// Gives up texts, then rules, of verdicts that would not fit into a record. What was decided stays.
+    fn fit(&mut self) {
+        let too_large = |decision: &Self| encode(&decision.verdicts).len() > limits::VERDICTS_BYTES_MAX;
+        if !too_large(self) {
+            return;
+        }
+        for verdict in &mut self.verdicts {
+            verdict.obligations.clear();
+            for rule in &mut verdict.rules {
+                (rule.native, rule.citation) = (String::new(), "too long to record; see the pack".to_owned());
+                rule.title = rule.title.chars().take(IGNORED_CHARS_MAX).collect();
+            }
+        }
+        if too_large(self) {
+            let share = limits::VERDICTS_BYTES_MAX / self.verdicts.len().max(1) / RULE_BYTES;
+            self.verdicts.iter_mut().for_each(|verdict| verdict.rules.truncate(share));
+        }
+    }
+
+    /// BLAKE3 of the recorded verdicts: what a request commits to.
+    #[must_use]
+    pub fn digest(&self) -> StatementId {
+        StatementId(*blake3::hash(&encode(&self.verdicts)).as_bytes())
+    }
+
+    /// The epochs of the members' law that was asked.
+    #[must_use]
+    pub fn epochs(&self) -> Vec<(Country, u64)> {
+        let epochs = self.verdicts.iter().filter_map(|verdict| match verdict.pack {
+            PackOwner::Member(country) => Some((country, verdict.epoch)),
+            PackOwner::Alliance | PackOwner::House => None,
+        });
+        epochs.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+}
+
+impl From<NoStanding> for Denial {
+    fn from(error: NoStanding) -> Self {
+        Self { code: error.code(), problem: error.to_string() }
+    }
+}
+
+/// When the first of the papers that a decision rests on runs out: accreditations, offer, safeguards.
+pub(crate) fn papers_until(attempt: &Attempt<'_>) -> Timestamp {
+    let safeguards = attempt.safeguards.iter().filter_map(|bytes| recorded_body::<Safeguard>(bytes));
+    let safeguards = safeguards.map(|safeguard| safeguard.validity.until);
+    let validities = [attempt.exporter.body().validity, attempt.importer.body().validity, attempt.offer.body().validity];
+    validities.into_iter().map(|validity| validity.until).chain(safeguards).fold(Timestamp(u64::MAX), Timestamp::min)
+}
+
+/// Bytes of a rule without its texts, at the most, by which those of an oversized verdict are counted.
+const RULE_BYTES: usize = 4 * 1024;
+
+/// Characters of the reason why a safeguard is ignored.
+const IGNORED_CHARS_MAX: usize = 400;
+
+impl Border<'_> {
+    /// Decides one crossing. Pure: the same attempt, trust and time give the same decision on both sides, but for the house.
+    pub(crate) fn decide(&self, attempt: &Attempt<'_>) -> Decision {
+        let mut decision = Decision::default();
+        if let Err(denial) = self.ask(attempt, &mut decision) {
+            decision.denial = Some(denial);
+        }
+        decision.fit();
+        decision
+    }
+
+    fn ask(&self, attempt: &Attempt<'_>, decision: &mut Decision) -> Result<(), Denial> {
+        let (exporter, importer) = (attempt.exporter.body(), attempt.importer.body());
+        let deny = |code, problem: String| Denial { code, problem };
+        self.trust.standing(attempt.exporter, &exporter.node, NodeRole::Exporter, self.now)?;
+        self.trust.standing(attempt.importer, &importer.node, NodeRole::Importer, self.now)?;
+
+        let offer = attempt.offer.body();
+        let Offered::Model(model) = &offer.what else {
+            return Err(deny(RefusalCode::BadRequest, "the offer is of compute; there is nothing to move".to_owned()));
+        };
+        if offer.node != exporter.node {
+            return Err(deny(RefusalCode::NoOffer, "the offer is another node's".to_owned()));
+        }
+        offer
+            .validity
+            .check(self.now)
+            .map_err(|why| deny(RefusalCode::NoOffer, format!("the offer does not stand: {why}")))?;
+        if model.labels.is_empty() {
+            return Err(deny(RefusalCode::DeniedByLaw, "the artefact has no label; nothing unlabelled crosses".to_owned()));
+        }
+
+        let facts = self.facts(attempt, model, &mut decision.ignored);
+        let questions = self.questions(&facts)?;
+        decision.facts = Some(facts.clone());
+        decision.verdicts = questions.into_iter().map(|(pack, action)| self.judge(pack, action, &facts)).collect();
+
+        let no = |house: bool| {
+            let owners = decision
+                .verdicts
+                .iter()
+                .filter(move |verdict| !verdict.permits() && (verdict.pack == PackOwner::House) == house);
+            owners
+                .map(|verdict| verdict.pack.to_string())
+                .collect::<BTreeSet<_>>()
+                .into_iter()
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        let (by_law, by_house) = (no(false), no(true));
+        if !by_law.is_empty() {
+            return Err(deny(RefusalCode::DeniedByLaw, format!("denied by the rules of {by_law}")));
+        }
+        if !by_house.is_empty() {
+            return Err(deny(RefusalCode::DeniedByTerms, "denied by the rules of this house".to_owned()));
+        }
+        let terms = &offer.terms;
+        if !terms.purposes.is_empty() && !terms.purposes.contains(&attempt.purpose) {
+            return Err(deny(
+                RefusalCode::DeniedByTerms,
+                format!("the offer does not admit the purpose `{}`", attempt.purpose),
+            ));
+        }
+        if !terms.to.is_empty() && !terms.to.contains(&importer.member) {
+            return Err(deny(RefusalCode::DeniedByTerms, format!("the offer does not admit {}", importer.member)));
+        }
+        Ok(())
+    }
+
+    /// Which packs are asked, and in which capacity.
+    fn questions(&self, facts: &Facts) -> Result<Vec<(&Pack, Action)>, Denial> {
+        // The law of both ends must be in force even where it is not asked, because no border is crossed.
+        self.law(facts.from.country)?;
+        self.law(facts.to.country)?;
+        let mut questions = vec![(self.baseline, Action::Export), (self.baseline, Action::Import)];
+        let members = &self.trust.chartered().charter().members;
+        for (member, action) in facts.questions(|country| members.contains_key(&country)) {
+            questions.push((self.law(member)?, action));
+        }
+        if let Some(house) = self.house {
+            questions.push((house, Action::Export));
+            questions.push((house, Action::Import));
+        }
+        Ok(questions)
+    }
+
+    fn law(&self, member: Country) -> Result<&Pack, Denial> {
+        let stale = |why: crate::trust::Stale| Denial { code: RefusalCode::Stale, problem: why.to_string() };
+        self.trust.law(member, self.now).map_err(stale)
+    }
+
+    /// Asks one pack at both ends of the interval in which the true time lies; a denial at either end is the answer.
+    fn judge(&self, pack: &Pack, action: Action, facts: &Facts) -> Verdict {
+        let early = self.gate.judge(pack, action, facts, self.now.minus_ms(limits::CLOCK_SKEW_MS_MAX));
+        if !early.permits() {
+            return early;
+        }
+        self.gate.judge(pack, action, facts, self.now.plus_ms(limits::CLOCK_SKEW_MS_MAX))
+    }
+
+    fn facts(&self, attempt: &Attempt<'_>, model: &ModelOffer, ignored: &mut Vec<String>) -> Facts {
+        let (exporter, importer) = (attempt.exporter.body(), attempt.importer.body());
+        let scope = Scope { from: exporter.member, to: importer.member, recipient: importer.node, labels: &model.labels };
+        let mut safeguards = BTreeMap::<Country, BTreeSet<_>>::new();
+        for bytes in attempt.safeguards.iter().take(limits::SAFEGUARDS_PER_REQUEST_MAX) {
+            match self.trust.safeguard(bytes, &scope, self.now) {
+                Ok(safeguard) => {
+                    safeguards.entry(safeguard.body().issuer).or_default().insert(safeguard.body().kind);
+                }
+                Err(why) => ignored.push(
+                    match Signed::<Safeguard>::open(bytes, self.trust.alliance()) {
+                        Ok(statement) => format!("`{}` of {}: {why}", statement.body().kind, statement.body().issuer),
+                        Err(_) => why.to_string(),
+                    }
+                    .chars()
+                    .take(IGNORED_CHARS_MAX)
+                    .collect(),
+                ),
+            }
+        }
+        Facts {
+            from: party(exporter),
+            to: party(importer),
+            artefact: model.artefact,
+            labels: model.labels.clone(),
+            origin: model.origin,
+            subjects: model.subjects.clone(),
+            purpose: attempt.purpose,
+            use_: attempt.use_,
+            safeguards,
+        }
+    }
+
+    /// The exporter's door: decides, and makes the permission to send and the clearance that says so.
+    ///
+    /// The caller has matched the request to the offer and to the session's peer; `session` is the session it came in.
+    pub(crate) fn clear_export(
+        &self,
+        key: &SecretKey,
+        request: &Signed<CrossingRequest>,
+        attempt: &Attempt<'_>,
+        session: SessionBinding,
+    ) -> Result<Exporting, Box<Decision>> {
+        let decision = self.decide(attempt);
+        let body = request.body();
+        let (Offered::Model(model), None) = (&attempt.offer.body().what, &decision.denial) else {
+            return Err(Box::new(decision));
+        };
+        if (body.session, body.manifest, body.importer) != (session, model.manifest, attempt.importer.body().node) {
+            let problem = "the request is not for this session, offer or peer".to_owned();
+            return Err(Box::new(Decision::denied(RefusalCode::BadRequest, problem)));
+        }
+        let clearance = ClearanceGiven {
+            crossing: body.crossing,
+            request: request.id(),
+            exporter: key.public(),
+            importer: body.importer,
+            manifest: model.manifest,
+            labels: model.labels.clone(),
+            purpose: body.purpose,
+            epochs: decision.epochs(),
+            session,
+            validity: Validity::lasting_ms(self.now, limits::CLEARANCE_TTL_MS_MAX),
+        };
+        let clearance = Signed::sign(&clearance, self.trust.alliance(), key)
+            .map_err(|error| Box::new(Decision::denied(RefusalCode::CannotRecord, error.to_string())))?;
+        let outbound = Outbound {
+            crossing: body.crossing,
+            importer: body.importer,
+            manifest: model.manifest,
+            session,
+            held: body.held.clone(),
+        };
+        Ok(Exporting { outbound, clearance, decision })
+    }
+
+    /// The importer's door: the clearance must answer this request of this node, and this side must still allow.
+    pub(crate) fn clear_import(
+        &self,
+        request: &Signed<CrossingRequest>,
+        attempt: &Attempt<'_>,
+        answer: &[u8],
+    ) -> Result<Importing, NotCleared> {
+        let clearance = Signed::<ClearanceGiven>::open(answer, self.trust.alliance())?;
+        let (given, asked) = (clearance.body(), request.body());
+        let model = match &attempt.offer.body().what {
+            Offered::Model(model) => model,
+            Offered::Compute(_) => return Err(NotCleared::Mismatch("offer")),
+        };
+        let matches = [
+            ("signer", clearance.signed_only_by(&asked.exporter) && given.exporter == asked.exporter),
+            ("crossing", given.crossing == asked.crossing),
+            ("request", given.request == request.id()),
+            ("importer", given.importer == asked.importer),
+            ("manifest", given.manifest == asked.manifest),
+            ("labels", given.labels == model.labels),
+            ("purpose", given.purpose == asked.purpose),
+            ("session", given.session == asked.session),
+        ];
+        if let Some((what, _)) = matches.into_iter().find(|(_, same)| !same) {
+            return Err(NotCleared::Mismatch(what));
+        }
+        given.validity.check(self.now)?;
+        if given.validity.until > given.validity.from.plus_ms(limits::CLEARANCE_TTL_MS_MAX) {
+            return Err(NotCleared::Mismatch("validity"));
+        }
+        if let Some(denial) = self.decide(attempt).denial {
+            return Err(denial.into());
+        }
+        let inbound = Inbound {
+            crossing: given.crossing,
+            clearance: clearance.id(),
+            exporter: given.exporter,
+            manifest: given.manifest,
+            artefact: model.artefact,
+            bytes: model.bytes,
+            parts: (model.files, model.tensors),
+            labels: given.labels.clone(),
+            held: asked.held.clone(),
+        };
+        Ok(Importing { inbound, clearance })
+    }
+}
+
+fn party(accreditation: &Accreditation) -> Party {
+    let organisation = &accreditation.organisation;
+    Party {
+        country: accreditation.member,
+        zone: accreditation.zone.clone(),
+        organisation: organisation.name.clone(),
+        roles: organisation.roles.clone(),
+        controlled_by: organisation.controlled_by.unwrap_or(accreditation.member),
+        state_controlled: organisation.state_controlled,
+    }
+}
+
+#[cfg(test)]
+mod tests;

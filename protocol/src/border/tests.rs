@@ -1,0 +1,151 @@
+//! The door on its own: what its callers have checked already, it checks again.
+
+use super::*;
+use crate::{
+    authority::{LawPack, Organisation, Status},
+    charter::{Authority, Charter, Chartered},
+    gate::{PackError, PackSummary},
+    offer::Terms,
+};
+
+const NOW: Timestamp = Timestamp(1_790_812_800_000);
+
+struct Yes;
+
+impl Gate for Yes {
+    fn judge(&self, pack: &Pack, action: Action, _: &Facts, _: Timestamp) -> Verdict {
+        let (rules, obligations) = (Vec::new(), BTreeSet::new());
+        Verdict { pack: pack.owner, epoch: pack.epoch, action, allowed: true, rules, obligations, error: None }
+    }
+
+    fn check(&self, pack: &Pack) -> Result<PackSummary, PackError> {
+        Ok(PackSummary { owner: pack.owner, rules: Vec::new() })
+    }
+}
+
+fn key(seed: u8) -> SecretKey {
+    SecretKey::from_seed(&[seed; 32])
+}
+
+/// Brazil and India with one officer each, laws in force, an exporter, an importer and an offer.
+struct Scene {
+    trust: Trust,
+    baseline: Pack,
+    exporter: Signed<Accreditation>,
+    importer: Signed<Accreditation>,
+    offer: Offer,
+    request: CrossingRequest,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let members = [("BR", 1), ("IN", 2)].map(|(code, seed)| (code.parse::<Country>().expect("assigned"), key(seed)));
+        let authority =
+            |officer: &SecretKey| Authority { name: "A".into(), officers: vec![officer.public()], threshold: 1 };
+        let charter = Charter {
+            name: "Test".into(),
+            version: 1,
+            issued: NOW,
+            threshold: 2,
+            previous: None,
+            members: members.iter().map(|(member, officer)| (*member, authority(officer))).collect(),
+        };
+        let draft = Chartered::draft(&charter).expect("a sound charter");
+        let signed = members.iter().fold(draft, |draft, (_, officer)| draft.sign(officer)).to_bytes();
+        let mut trust = Trust::new(Chartered::found(&signed).expect("all signed"));
+        let alliance = trust.alliance();
+        let validity = Validity::lasting_ms(NOW, 3_600_000);
+        for (member, officer) in &members {
+            let (law, directives) = (String::new(), String::new());
+            let pack = LawPack { member: *member, epoch: 1, issued: NOW, law, directives };
+            let pack = Signed::sign(&pack, alliance, officer).expect("signs");
+            trust.accept_pack(pack.bytes(), &Yes).expect("accepted");
+            let (law_pack, revoked) = (pack.id(), BTreeSet::new());
+            let status = Status { member: *member, serial: 1, validity, law_pack, epoch: 1, revoked };
+            trust.accept_status(Signed::sign(&status, alliance, officer).expect("signs").bytes()).expect("accepted");
+        }
+        let accredited = |(member, officer): &(Country, SecretKey), node: u8| {
+            let (roles, name) = (BTreeSet::new(), "usp".to_owned());
+            let organisation = Organisation { name, roles, controlled_by: None, state_controlled: false };
+            let roles = BTreeSet::from([NodeRole::Exporter, NodeRole::Importer]);
+            let node = key(node).public();
+            let body = Accreditation { member: *member, node, organisation, zone: None, roles, validity };
+            Signed::sign(&body, alliance, officer).expect("signs")
+        };
+        let model = ModelOffer {
+            artefact: Artefact::Weights,
+            manifest: ManifestId([7; 32]),
+            bytes: 1,
+            files: 1,
+            tensors: 1,
+            labels: BTreeSet::from([Label::Public]),
+            origin: members[0].0,
+            subjects: BTreeSet::new(),
+            licence: "MIT".into(),
+        };
+        let terms = Terms { purposes: BTreeSet::new(), to: BTreeSet::new() };
+        let node = key(11).public();
+        let offer = Offer { node, name: "usp/model".into(), what: Offered::Model(model), terms, validity };
+        let importer = accredited(&members[1], 12);
+        let request = CrossingRequest {
+            crossing: CrossingId([1; 32]),
+            importer: key(12).public(),
+            exporter: node,
+            offer: StatementId([2; 32]),
+            manifest: ManifestId([7; 32]),
+            purpose: Purpose::Research,
+            use_: Use::Inference,
+            safeguards: Vec::new(),
+            accreditation: importer.bytes().to_vec(),
+            verdicts: StatementId([3; 32]),
+            held: Vec::new(),
+            session: SessionBinding([4; 32]),
+            asked: NOW,
+        };
+        let baseline = Pack::new(PackOwner::Alliance, 1, "", "");
+        Self { trust, baseline, exporter: accredited(&members[0], 11), importer, offer, request }
+    }
+
+    fn clear(&self) -> Result<Exporting, RefusalCode> {
+        let alliance = self.trust.alliance();
+        let offer = Signed::sign(&self.offer, alliance, &key(11)).expect("signs");
+        let request = Signed::sign(&self.request, alliance, &key(12)).expect("signs");
+        let border = Border { trust: &self.trust, gate: &Yes, baseline: &self.baseline, house: None, now: NOW };
+        let attempt = Attempt {
+            exporter: &self.exporter,
+            importer: &self.importer,
+            offer: &offer,
+            purpose: Purpose::Research,
+            use_: Use::Inference,
+            safeguards: &[],
+        };
+        let cleared = border.clear_export(&key(11), &request, &attempt, SessionBinding([4; 32]));
+        cleared.map_err(|decision| decision.denial.expect("a reason").code)
+    }
+}
+
+#[test]
+fn the_door_opens_for_what_matches() {
+    let scene = Scene::new();
+    let exporting = scene.clear().expect("cleared");
+    assert_eq!(exporting.outbound.importer(), key(12).public());
+    assert_eq!(exporting.outbound.session(), SessionBinding([4; 32]));
+    assert!(exporting.clearance.signed_only_by(&key(11).public()));
+    assert_eq!(exporting.decision.denial, None);
+}
+
+#[test]
+fn the_door_stays_shut_for_another_session_manifest_peer_or_offer() {
+    type Change = fn(&mut Scene);
+    let cases: [(Change, RefusalCode); 4] = [
+        (|scene| scene.request.session = SessionBinding([5; 32]), RefusalCode::BadRequest),
+        (|scene| scene.request.manifest = ManifestId([8; 32]), RefusalCode::BadRequest),
+        (|scene| scene.request.importer = key(13).public(), RefusalCode::BadRequest),
+        (|scene| scene.offer.node = key(12).public(), RefusalCode::NoOffer),
+    ];
+    for (at, (change, code)) in cases.into_iter().enumerate() {
+        let mut scene = Scene::new();
+        change(&mut scene);
+        assert_eq!(scene.clear().err(), Some(code), "case {at}");
+    }
+}

@@ -1,0 +1,410 @@
+//! What a node decides: one pure function from an input, the time and the state to effects.
+//!
+//! Reads no clock, opens no file, sends nothing. Whatever must last goes through `Core::record`, which puts it into the
+//! effects *and* applies it to the state; after a restart the same records, replayed, give the same state.
+//!
+//! - `local`: what the operator asks          - `exchange`: what the mesh brings
+//! - `exporting`, `importing`: the two ends of a crossing    - `history`: crossings as recorded
+
+use std::collections::BTreeMap;
+
+pub mod admin;
+mod effects;
+mod exchange;
+mod exporting;
+mod history;
+mod importing;
+mod local;
+mod offers;
+mod peers;
+mod window;
+
+pub use effects::*;
+use exporting::Export;
+use history::History;
+use importing::Pull;
+use offers::Offers;
+use peers::Peers;
+use window::Window;
+
+use self::admin::LocalModel;
+use crate::{
+    authority::Accreditation,
+    border::{Border, Denial},
+    charter::{CharterError, Chartered},
+    crossing::RefusalCode,
+    envelope::{OpenError, Signed},
+    gate::{Gate, Pack, PackError},
+    id::CrossingId,
+    key::{PublicKey, SecretKey},
+    ledger::{Entry, Record},
+    limits,
+    offer::NodeRecord,
+    time::{Timestamp, Validity},
+    trust::{Distrust, NoStanding, Trust},
+    vocabulary::Country,
+};
+
+/// A node's mind. Owned by the one loop of the daemon.
+#[derive(Debug)]
+pub struct Core {
+    key: SecretKey,
+    config: Config,
+    accreditation: Signed<Accreditation>,
+    trust: Trust,
+    /// This node's own record, as presented to peers.
+    own_record: Signed<NodeRecord>,
+    peers: Peers,
+    offers: Offers,
+    models: BTreeMap<String, LocalModel>,
+    history: History,
+    /// Crossings that this node serves, by ask.
+    exports: BTreeMap<AskId, Export>,
+    /// Crossings that this node pulls.
+    pulls: BTreeMap<CrossingId, Pull>,
+    /// Ids of requests that this node has answered, until they are too old to be asked again (I4).
+    answered: BTreeMap<CrossingId, Timestamp>,
+    /// Crossings of each peer that came to nothing.
+    fruitless: Window<PublicKey>,
+    /// Statements of each authority that were new.
+    heard: Window<Country>,
+    ledger_size: u64,
+    randomness: Randomness,
+    next_round: Timestamp,
+}
+
+/// What the shell knows and Core must be told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub version: String,
+    /// Multiaddrs at which the mesh endpoint can be reached.
+    pub mesh_addresses: Vec<String>,
+    /// Socket addresses at which the bulk endpoint can be reached.
+    pub bulk_addresses: Vec<String>,
+    pub baseline: Pack,
+    pub house: Option<Pack>,
+    /// 32 unpredictable bytes, fresh for each start; crossing ids are drawn from them.
+    pub seed: [u8; 32],
+}
+
+/// What a node starts from. Nothing of it is believed before it is verified.
+#[derive(Debug)]
+pub struct Origin {
+    pub key: SecretKey,
+    pub charter: Vec<u8>,
+    pub accreditation: Vec<u8>,
+    /// The ledger, from the beginning.
+    pub entries: Vec<Entry>,
+    /// Statements of others from the catalogue.
+    pub catalogue: Vec<Vec<u8>>,
+}
+
+/// Why a node cannot start from what it was given.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("the charter does not hold")]
+    Charter(#[source] CharterError),
+    #[error("the ledger was begun under another charter; this home belongs to that alliance")]
+    OtherCharter,
+    #[error("the accreditation does not hold")]
+    Accreditation(#[source] NoStanding),
+    #[error("the ledger holds a statement that does not hold now")]
+    Ledger(#[source] Distrust),
+    #[error("the ledger holds a `{0}` that cannot be opened")]
+    Record(&'static str, #[source] OpenError),
+    #[error("a pack of this node cannot be used")]
+    Pack(#[source] PackError),
+    #[error("this node's own record would be too large: it has too many addresses")]
+    OwnRecord(#[source] OpenError),
+}
+
+#[derive(Debug)]
+struct Randomness {
+    seed: [u8; 32],
+    drawn: u64,
+}
+
+impl Core {
+    /// Verifies what the node starts from and replays its ledger. The effects must be carried out like any others.
+    ///
+    /// # Errors
+    /// What cannot be trusted.
+    pub fn start(origin: Origin, config: Config, now: Timestamp, gate: &dyn Gate) -> Result<(Self, Effects), StartError> {
+        let Origin { key, charter, accreditation: accreditation_bytes, entries, catalogue } = origin;
+        gate.check(&config.baseline).map_err(StartError::Pack)?;
+        if let Some(house) = &config.house {
+            gate.check(house).map_err(StartError::Pack)?;
+        }
+        let trust = Trust::new(Chartered::found(&charter).map_err(StartError::Charter)?);
+        let accreditation = trust
+            .accreditation(&accreditation_bytes)
+            .map_err(|error| StartError::Accreditation(NoStanding::Accreditation(error)))?;
+        let own_record = own_record(&key, &accreditation, &config, trust.alliance(), now).map_err(StartError::OwnRecord)?;
+        let randomness = Randomness { seed: config.seed, drawn: 0 };
+        let mut core = Self {
+            key,
+            config,
+            accreditation,
+            trust,
+            own_record,
+            peers: Peers::default(),
+            offers: Offers::default(),
+            models: BTreeMap::new(),
+            history: History::default(),
+            exports: BTreeMap::new(),
+            pulls: BTreeMap::new(),
+            answered: BTreeMap::new(),
+            fruitless: Window::new(limits::FRUITLESS_PER_WINDOW_MAX, limits::WINDOW_MS),
+            heard: Window::new(limits::AUTHORITY_STATEMENTS_PER_WINDOW_MAX, limits::WINDOW_MS),
+            ledger_size: 0,
+            randomness,
+            next_round: now,
+        };
+        let mut begun = false;
+        let mut accredited = false;
+        for Entry { at, record } in &entries {
+            match record {
+                Record::Founded { charter: founded } if *founded != charter => return Err(StartError::OtherCharter),
+                Record::Founded { .. } => begun = true,
+                Record::Accredited { accreditation } => accredited = *accreditation == accreditation_bytes,
+                other => core.replay(other, *at, gate)?,
+            }
+            core.ledger_size += 1;
+        }
+        let me = core.me();
+        core.trust.admission(&core.accreditation, &me, now).map_err(StartError::Accreditation)?;
+
+        let mut effects = Effects::default();
+        if !begun {
+            core.record(Record::Founded { charter: charter.into() }, now, &mut effects);
+        }
+        if !accredited {
+            core.record(Record::Accredited { accreditation: accreditation_bytes.into() }, now, &mut effects);
+        }
+        for (crossing, side) in core.history.unfinished() {
+            let problem = "the daemon stopped during the crossing".to_owned();
+            let record = Record::CrossingFailed { crossing, side, bytes: 0, problem, tampered: false };
+            core.record(record, now, &mut effects);
+        }
+        core.take_in_all(catalogue.iter().map(Vec::as_slice), now, gate, &mut effects);
+        // What came from the catalogue is in the catalogue.
+        effects.catalogue.retain(|change| matches!(change, CatalogueChange::Remove { .. }));
+        core.present_record(&mut effects);
+        Ok((core, effects))
+    }
+
+    /// Everything that happens to a node passes here.
+    pub fn handle(&mut self, input: Input, now: Timestamp, gate: &dyn Gate) -> Effects {
+        let mut effects = Effects::default();
+        match input {
+            Input::Admin(id, call) => self.on_admin(id, call, now, gate, &mut effects),
+            Input::Mesh(event) => self.on_mesh(event, now, gate, &mut effects),
+            Input::Bulk(event) => self.on_bulk(event, now, gate, &mut effects),
+            Input::Tick => {}
+        }
+        if now >= self.next_wake() {
+            self.round(now, gate, &mut effects);
+        }
+        effects
+    }
+
+    /// When `Input::Tick` is due at the latest.
+    #[must_use]
+    pub fn next_wake(&self) -> Timestamp {
+        self.next_round
+    }
+
+    fn on_bulk(&mut self, event: BulkEvent, now: Timestamp, gate: &dyn Gate, effects: &mut Effects) {
+        match event {
+            BulkEvent::Asked { ask, peer, session, request } => {
+                self.asked(ask, peer, session, &request, now, gate, effects)
+            }
+            BulkEvent::ReceiptOffered { ask, bytes, receipt } => self.receipt_offered(ask, bytes, &receipt, now, effects),
+            BulkEvent::ServeFailed { ask, bytes, failure } => self.serve_failed(ask, bytes, &failure, now, effects),
+            BulkEvent::Reached { crossing, session, held } => self.reached(crossing, session, held, now, gate, effects),
+            BulkEvent::Answered { crossing, answer } => self.answered(crossing, &answer, now, gate, effects),
+            BulkEvent::Progressed { crossing, bytes, total } => self.history.progress(crossing, bytes, total),
+            BulkEvent::Received { crossing, bytes, held_bytes } => {
+                self.received(crossing, bytes, held_bytes, now, gate, effects);
+            }
+            BulkEvent::Delivered { crossing } => self.delivered(crossing, now, effects),
+            BulkEvent::Settled { crossing, receipt } => self.settled(crossing, &receipt, now, effects),
+            BulkEvent::PullFailed { crossing, failure } => self.pull_failed(crossing, &failure, now, effects),
+        }
+    }
+
+    /// What is done whenever time has passed: drop what ran out, decide running crossings again, keep up with the mesh.
+    fn round(&mut self, now: Timestamp, gate: &dyn Gate, effects: &mut Effects) {
+        let old = now.minus_ms(ANSWERED_KEPT_MS);
+        self.answered.retain(|_, at| *at >= old);
+        self.fruitless.expire(now);
+        self.heard.expire(now);
+        effects.catalogue.extend(self.offers.expire(now).into_iter().map(|id| CatalogueChange::Remove { id }));
+        self.drop_expired(now, effects);
+        if self.own_record.body().validity.until < now.plus_ms(RECORD_MS / 2)
+            && let Ok(record) = own_record(&self.key, &self.accreditation, &self.config, self.trust.alliance(), now)
+        {
+            self.own_record = record;
+            self.present_record(effects);
+        }
+        self.decide_running_again(now, gate, effects);
+        self.keep_up_with_mesh(now, effects);
+        let ends = [self.trust.next_expiry(now), self.offers.next_expiry(), self.next_deadline()];
+        // A status or an offer that ends sooner than the next regular round is looked at when it ends.
+        self.next_round = ends.into_iter().flatten().fold(now.plus_ms(ROUND_MS), Timestamp::min).max(now.plus_ms(1));
+    }
+
+    /// Makes something last: into the effects, to be made durable before anything else happens, and into the state.
+    fn record(&mut self, record: Record, now: Timestamp, effects: &mut Effects) {
+        self.history.apply(&record, now);
+        self.ledger_size += 1;
+        effects.persist.push(record);
+    }
+
+    /// Applies a record of an earlier run.
+    fn replay(&mut self, record: &Record, at: Timestamp, gate: &dyn Gate) -> Result<(), StartError> {
+        self.history.apply(record, at);
+        let alliance = self.trust.alliance();
+        match record {
+            Record::StatusAccepted { status } => {
+                self.trust.accept_status(status).map_err(StartError::Ledger)?;
+            }
+            Record::PackAccepted { pack } => match self.trust.accept_pack(pack, gate) {
+                // A pack that was overtaken in the meantime is history; one that cannot be read any more is not in force.
+                Ok(_) | Err(Distrust::Older { .. } | Distrust::Pack(_)) => {}
+                Err(error) => return Err(StartError::Ledger(error)),
+            },
+            Record::ModelImported { model } => self.keep_model(model),
+            Record::OfferPublished { offer } => {
+                let offer = Signed::open(offer, alliance).map_err(|error| StartError::Record("offer", error))?;
+                self.offers.insert(offer, self.accreditation.body().member);
+            }
+            Record::OfferWithdrawn { withdrawal } => {
+                let withdrawal =
+                    Signed::open(withdrawal, alliance).map_err(|error| StartError::Record("withdrawal", error))?;
+                self.offers.withdraw(withdrawal);
+            }
+            Record::Cleared { crossing, .. } | Record::Refused { crossing, .. } => {
+                self.answered.insert(*crossing, at);
+            }
+            Record::Founded { .. }
+            | Record::Accredited { .. }
+            | Record::Requested { .. }
+            | Record::RequestDenied { .. }
+            | Record::ClearanceAccepted { .. }
+            | Record::RefusalAccepted { .. }
+            | Record::Received { .. }
+            | Record::Settled { .. }
+            | Record::CrossingFailed { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// Keeps a model under its name. One that came by a crossing does not displace one that was imported here: that stays
+    /// what this node's offers say it is.
+    fn keep_model(&mut self, model: &LocalModel) {
+        let displaces =
+            model.crossing.is_none() || self.models.get(&model.name).is_none_or(|known| known.crossing.is_some());
+        if displaces {
+            self.models.insert(model.name.clone(), model.clone());
+        }
+    }
+
+    fn me(&self) -> PublicKey {
+        self.key.public()
+    }
+
+    fn border<'a>(&'a self, gate: &'a dyn Gate, now: Timestamp) -> Border<'a> {
+        Border { trust: &self.trust, gate, baseline: &self.config.baseline, house: self.config.house.as_ref(), now }
+    }
+
+    fn running(&self) -> usize {
+        self.exports.len() + self.pulls.len()
+    }
+
+    /// Decides every running crossing again, with the law, offers and accreditations of now; what is no longer allowed ends.
+    fn decide_running_again(&mut self, now: Timestamp, gate: &dyn Gate, effects: &mut Effects) {
+        let late = |began: Timestamp| now >= began.plus_ms(limits::CROSSING_MS_MAX);
+        let border = self.border(gate, now);
+        let why = |allowed: Result<(), Denial>, began| match allowed {
+            Err(denial) => Some(denial.problem),
+            Ok(()) if late(began) => Some(LATE.to_owned()),
+            Ok(()) => None,
+        };
+        let exports = self.exports.iter().filter(|(_, export)| export.ended.is_none());
+        let exports: Vec<_> = exports
+            .filter_map(|(ask, export)| {
+                Some((*ask, why(export.still_allowed(&border, &self.accreditation, &self.offers), export.began)?))
+            })
+            .collect();
+        let still_allowed = |pull: &Pull| match pull.is_delivered() {
+            true => Ok(()),
+            false => pull.still_allowed(&border, &self.accreditation, &self.offers),
+        };
+        let pulls = self.pulls.iter().filter(|(_, pull)| pull.ended.is_none());
+        let pulls: Vec<_> =
+            pulls.filter_map(|(crossing, pull)| Some((*crossing, why(still_allowed(pull), pull.began)?))).collect();
+        let code = RefusalCode::Ended;
+        for (ask, why) in exports {
+            // The serving stays known until the bulk plane says how many bytes had left by then.
+            if let Some(export) = self.exports.get_mut(&ask) {
+                export.ended = Some(format!("ended while it ran: {why}"));
+            }
+            effects.bulk.push(BulkOrder::AbortServe { ask, code });
+        }
+        for (crossing, why) in pulls {
+            effects.bulk.push(BulkOrder::AbortPull { crossing, code });
+            let why = format!("ended while it ran: {why}");
+            match self.pulls.get_mut(&crossing) {
+                Some(pull) if pull.is_being_delivered() => pull.ended = Some(why),
+                _ => self.end_pull(crossing, why, false, now, effects),
+            }
+        }
+    }
+
+    /// When the first running crossing has taken too long, or rests on a paper that runs out.
+    fn next_deadline(&self) -> Option<Timestamp> {
+        let exports = self.exports.values().filter(|export| export.ended.is_none());
+        let exports = exports.map(|export| (export.began, export.papers_until));
+        let pulls = self.pulls.values().filter(|pull| pull.ended.is_none()).map(|pull| (pull.began, pull.papers_until));
+        let end = |(began, until): (Timestamp, Timestamp)| began.plus_ms(limits::CROSSING_MS_MAX).min(until);
+        exports.chain(pulls).map(end).min()
+    }
+}
+
+impl Randomness {
+    /// Draws a new id: BLAKE3 keyed with the seed, over a counter.
+    fn crossing(&mut self) -> CrossingId {
+        self.drawn += 1;
+        CrossingId(*blake3::keyed_hash(&self.seed, &self.drawn.to_be_bytes()).as_bytes())
+    }
+}
+
+fn own_record(
+    key: &SecretKey,
+    accreditation: &Signed<Accreditation>,
+    config: &Config,
+    alliance: crate::id::AllianceId,
+    now: Timestamp,
+) -> Result<Signed<NodeRecord>, OpenError> {
+    let record = NodeRecord {
+        node: key.public(),
+        accreditation: accreditation.bytes().to_vec(),
+        mesh: config.mesh_addresses.iter().take(limits::ADDRESSES_MAX).cloned().collect(),
+        bulk: config.bulk_addresses.iter().take(limits::ADDRESSES_MAX).cloned().collect(),
+        serial: now.0,
+        validity: Validity::lasting_ms(now, RECORD_MS),
+    };
+    Signed::sign(&record, alliance, key)
+}
+
+/// Milliseconds for which a node record counts; renewed at half of it.
+const RECORD_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// Milliseconds between two regular rounds: how late a lost gossip message is made up for.
+const ROUND_MS: u64 = 10_000;
+
+/// Milliseconds for which answered requests are remembered: longer than a request may be old.
+const ANSWERED_KEPT_MS: u64 = 4 * limits::CLOCK_SKEW_MS_MAX;
+
+const LATE: &str = "it took longer than a crossing may";

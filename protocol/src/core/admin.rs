@@ -1,0 +1,285 @@
+//! What the local operator can ask of a node, and the answers; the same types serve the local API and the CLI.
+
+use std::{collections::BTreeSet, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    crossing::RefusalCode,
+    gate::{Facts, Verdict},
+    id::{AllianceId, CrossingId, ManifestId, StatementId},
+    key::PublicKey,
+    offer::{Offered, Terms},
+    time::Timestamp,
+    vocabulary::{Artefact, Country, Label, NodeRole, Purpose, Use},
+};
+
+/// A question or an order of the operator.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+pub enum AdminCall {
+    Status,
+    Peers,
+    Offers,
+    Models,
+    Crossings,
+    Crossing(CrossingId),
+    /// Register a model whose manifest the shell has made.
+    Import(LocalModel),
+    /// Publish an offer in this node's name.
+    Publish(OfferDraft),
+    Withdraw {
+        offer: StatementId,
+        reason: String,
+    },
+    Pull(PullCall),
+    /// Take in statements of authorities, given as files: statuses, law packs.
+    Adopt(Vec<serde_bytes::ByteBuf>),
+}
+
+/// A model that lies at this node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LocalModel {
+    /// `organisation/name`.
+    pub name: String,
+    pub manifest: ManifestId,
+    pub artefact: Artefact,
+    pub labels: BTreeSet<Label>,
+    pub origin: Country,
+    pub subjects: BTreeSet<Country>,
+    pub licence: String,
+    pub bytes: u64,
+    pub files: u32,
+    pub tensors: u32,
+    /// The directory that holds its files, which stay where they are.
+    pub path: PathBuf,
+    /// The crossing it came by, or none where it was made or first imported here.
+    pub crossing: Option<CrossingId>,
+}
+
+/// What the operator wants to offer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OfferDraft {
+    /// `organisation/name`. For a model: the name it was imported under.
+    pub name: String,
+    /// Compute to offer; none offers the model of that name.
+    pub compute: Option<crate::offer::ComputeOffer>,
+    pub terms: Terms,
+    /// How long the offer stands, in milliseconds.
+    pub ttl_ms: u64,
+}
+
+/// What the operator wants to pull.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PullCall {
+    /// The name of an offer, or its id in hexadecimal.
+    pub offer: String,
+    pub purpose: Purpose,
+    #[serde(rename = "use")]
+    pub use_: Use,
+    /// The bytes of signed safeguards.
+    pub safeguards: Vec<serde_bytes::ByteBuf>,
+    /// Where the files shall go; absolute.
+    pub to: PathBuf,
+}
+
+/// The answer to an [`AdminCall`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+pub enum Reply {
+    Status(Box<NodeStatus>),
+    Peers(Vec<PeerView>),
+    Offers(Vec<OfferView>),
+    Models(Vec<LocalModel>),
+    Crossings(Vec<CrossingView>),
+    Crossing(Box<CrossingView>),
+    Imported(Box<LocalModel>),
+    Published(Box<OfferView>),
+    Withdrawn {
+        offer: StatementId,
+    },
+    /// The crossing has begun or was refused; `Crossing` tells how it goes on.
+    Pulling {
+        crossing: CrossingId,
+    },
+    Adopted {
+        accepted: u32,
+        known: u32,
+    },
+    Failed(Failure),
+}
+
+/// Why a call was not carried out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+#[serde(deny_unknown_fields)]
+pub struct Failure {
+    pub kind: FailureKind,
+    pub message: String,
+}
+
+/// Whose fault it is, for the exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureKind {
+    /// The call makes no sense.
+    Usage,
+    /// What was named does not exist.
+    NotFound,
+    /// It exists already, or is in a state that does not allow this.
+    Conflict,
+    /// A statement was not believed.
+    Untrusted,
+    /// Too much at once.
+    Busy,
+    /// The node itself could not do it (disk, ledger).
+    Internal,
+}
+
+/// The state of a node on one screen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeStatus {
+    pub version: String,
+    pub node: PublicKey,
+    pub alliance: AllianceId,
+    pub alliance_name: String,
+    pub country: Country,
+    pub organisation: String,
+    pub roles: BTreeSet<NodeRole>,
+    pub accredited_until: Timestamp,
+    pub mesh_addresses: Vec<String>,
+    pub bulk_addresses: Vec<String>,
+    pub peers_admitted: u32,
+    pub offers: u32,
+    pub models: u32,
+    pub crossings_running: u32,
+    pub ledger_size: u64,
+    pub members: Vec<MemberView>,
+    /// Bytes of artefacts put on the wire since the daemon started, counted where they are written.
+    pub artefact_bytes_sent: u64,
+    /// Bytes of UDP payload that the bulk socket sent since the daemon started.
+    pub bulk_socket_bytes_sent: u64,
+    pub now: Timestamp,
+}
+
+/// What this node knows of a member.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MemberView {
+    pub country: Country,
+    pub authority: String,
+    /// The epoch of the law pack in force, if one is known.
+    pub epoch: Option<u64>,
+    /// When the newest status runs out, if one is known.
+    pub status_until: Option<Timestamp>,
+    /// Whether crossings with this member are possible now.
+    pub fresh: bool,
+    pub revoked: u32,
+    /// What its authority must be asked about, if anything: it has contradicted itself.
+    pub alarm: Option<String>,
+}
+
+/// A node that this one knows of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PeerView {
+    pub node: PublicKey,
+    pub country: Country,
+    pub organisation: String,
+    pub connected: bool,
+    /// Why it has no standing now, if it has none.
+    pub problem: Option<String>,
+    pub mesh_addresses: Vec<String>,
+    pub bulk_addresses: Vec<String>,
+}
+
+/// An offer with what would become of it here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OfferView {
+    pub offer: StatementId,
+    pub name: String,
+    pub node: PublicKey,
+    pub country: Country,
+    pub organisation: String,
+    pub own: bool,
+    pub what: Offered,
+    pub terms: Terms,
+    pub until: Timestamp,
+    /// Whether it could cross to this node without safeguards, for each purpose. Empty for own and compute offers.
+    pub preview: Vec<(Purpose, bool)>,
+}
+
+/// A crossing as this node recorded it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CrossingView {
+    pub crossing: CrossingId,
+    pub side: Side,
+    pub state: CrossingState,
+    pub peer: PublicKey,
+    pub offer: StatementId,
+    pub name: String,
+    pub manifest: ManifestId,
+    /// What the packs were asked; none where it did not come to that.
+    pub facts: Option<Facts>,
+    pub verdicts: Vec<Verdict>,
+    /// The refusal of this or the other side.
+    pub refusal: Option<RefusalCode>,
+    /// What went wrong, for the operator.
+    pub problem: Option<String>,
+    /// Safeguards that were presented and did not count, and why.
+    pub safeguards_ignored: Vec<String>,
+    pub began: Timestamp,
+    pub ended: Option<Timestamp>,
+    /// Bytes that this crossing moved so far.
+    pub bytes: u64,
+    /// Bytes that there are to move, once known.
+    pub total: u64,
+    /// The directory it was delivered to, on the importer's side.
+    pub to: Option<PathBuf>,
+}
+
+/// Which end of a crossing this node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Side {
+    Exporter,
+    Importer,
+}
+
+/// How far a crossing is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CrossingState {
+    /// Importer: connecting.
+    Reaching,
+    /// Importer: asked, no answer yet.
+    Asked,
+    /// Cleared; bytes may be moving.
+    Cleared,
+    /// Importer: everything is verified and being put in place.
+    Delivering,
+    /// Importer: in place; the exporter's signature under the receipt is awaited.
+    Delivered,
+    /// Both sides signed the receipt.
+    Done,
+    /// Delivered, but the exporter's signature under the receipt did not come.
+    DoneUnsettled,
+    /// This side's or the other side's decision was no.
+    Denied,
+    /// It was cleared and broke off.
+    Failed,
+}
+
+impl CrossingState {
+    /// Whether nothing more will happen to it.
+    #[must_use]
+    pub const fn is_final(self) -> bool {
+        matches!(self, Self::Done | Self::DoneUnsettled | Self::Denied | Self::Failed)
+    }
+}

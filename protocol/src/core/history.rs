@@ -1,0 +1,194 @@
+//! Crossings as recorded: built from ledger records alone, live and after a restart alike.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::admin::{CrossingState, CrossingView, Side};
+use crate::{
+    border::Decision,
+    crossing::{CrossingRequest, Receipt, Refusal, RefusalCode},
+    envelope::recorded_body,
+    id::{CrossingId, ManifestId, StatementId},
+    key::PublicKey,
+    ledger::Record,
+    time::Timestamp,
+};
+
+/// What became of each crossing. Only [`History::apply`] changes what lasts.
+#[derive(Debug, Default)]
+pub(super) struct History {
+    crossings: BTreeMap<CrossingId, CrossingView>,
+    order: VecDeque<CrossingId>,
+}
+
+/// Crossings shown without reading the ledger file. The ledger keeps all.
+const CROSSINGS_SHOWN_MAX: usize = 10_000;
+
+impl History {
+    pub(super) fn get(&self, crossing: CrossingId) -> Option<&CrossingView> {
+        self.crossings.get(&crossing)
+    }
+
+    /// Newest last.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &CrossingView> {
+        self.order.iter().filter_map(|id| self.crossings.get(id))
+    }
+
+    pub(super) fn bytes(&self, crossing: CrossingId) -> u64 {
+        self.get(crossing).map_or(0, |view| view.bytes)
+    }
+
+    pub(super) fn unfinished(&self) -> Vec<(CrossingId, Side)> {
+        self.iter().filter(|view| !view.state.is_final()).map(|view| (view.crossing, view.side)).collect()
+    }
+
+    /// Shows how far a running crossing is. Does not last.
+    pub(super) fn progress(&mut self, crossing: CrossingId, bytes: u64, total: u64) {
+        if let Some(view) = self.crossings.get_mut(&crossing).filter(|view| !view.state.is_final()) {
+            (view.bytes, view.total) = (bytes, total);
+        }
+    }
+
+    /// Shows a crossing that is not recorded yet: the exporter is being reached.
+    pub(super) fn begin(&mut self, view: CrossingView) {
+        self.insert(view);
+    }
+
+    /// Shows that a crossing ended before anybody was asked.
+    pub(super) fn fail_unasked(&mut self, crossing: CrossingId, problem: String, at: Timestamp) {
+        self.change(crossing, |view| {
+            view.state = CrossingState::Failed;
+            view.problem = Some(problem);
+            view.ended = Some(at);
+        });
+    }
+
+    fn insert(&mut self, view: CrossingView) {
+        if self.crossings.insert(view.crossing, view.clone()).is_none() {
+            self.order.push_back(view.crossing);
+        }
+        while self.order.len() > CROSSINGS_SHOWN_MAX {
+            let Some(oldest) = self.order.pop_front() else { break };
+            self.crossings.remove(&oldest);
+        }
+    }
+
+    /// Takes a record into account. Records of other things than crossings change nothing here.
+    pub(super) fn apply(&mut self, record: &Record, at: Timestamp) {
+        match record {
+            Record::Requested { crossing, request, name, decision, to, .. } => {
+                let Some(body) = recorded_body::<CrossingRequest>(request) else { return };
+                let mut view =
+                    begun(*crossing, Side::Importer, body.exporter, body.offer, body.manifest, name, decision, at);
+                view.state = CrossingState::Asked;
+                view.to = Some(to.clone());
+                self.insert(view);
+            }
+            Record::RequestDenied { crossing, name, offer, peer, manifest, decision } => {
+                let view = begun(*crossing, Side::Importer, *peer, *offer, *manifest, name, decision, at);
+                self.insert(ended(view, CrossingState::Denied, at));
+            }
+            Record::Cleared { crossing, request, name, decision, .. } => {
+                let Some(body) = recorded_body::<CrossingRequest>(request) else { return };
+                let mut view =
+                    begun(*crossing, Side::Exporter, body.importer, body.offer, body.manifest, name, decision, at);
+                view.state = CrossingState::Cleared;
+                self.insert(view);
+            }
+            Record::Refused { crossing, peer, request, name, decision, .. } => {
+                let asked = recorded_body::<CrossingRequest>(request);
+                let none = (StatementId([0; 32]), ManifestId([0; 32]));
+                let (offer, manifest) = asked.map_or(none, |body| (body.offer, body.manifest));
+                let view = begun(*crossing, Side::Exporter, *peer, offer, manifest, name, decision, at);
+                self.insert(ended(view, CrossingState::Denied, at));
+            }
+            Record::ClearanceAccepted { crossing, .. } => {
+                self.change(*crossing, |view| view.state = CrossingState::Cleared)
+            }
+            Record::RefusalAccepted { crossing, refusal } => {
+                let code = recorded_body::<Refusal>(refusal).map(|refusal| refusal.code);
+                self.change(*crossing, |view| {
+                    view.refusal = code;
+                    view.problem = Some("refused by the exporter; its own records say why".to_owned());
+                    view.state = CrossingState::Denied;
+                    view.ended = Some(at);
+                });
+            }
+            Record::Received { crossing, .. } => self.change(*crossing, |view| view.state = CrossingState::Delivering),
+            Record::Settled { crossing, receipt } => {
+                let bytes = recorded_body::<Receipt>(receipt).map(|receipt| receipt.bytes);
+                self.change(*crossing, |view| {
+                    view.bytes = bytes.unwrap_or(view.bytes);
+                    view.total = view.total.max(view.bytes);
+                    view.state = CrossingState::Done;
+                    view.ended = Some(at);
+                });
+            }
+            Record::CrossingFailed { crossing, bytes, problem, tampered, .. } => self.change(*crossing, |view| {
+                let delivered = view.state == CrossingState::Delivered;
+                view.state = if delivered { CrossingState::DoneUnsettled } else { CrossingState::Failed };
+                view.refusal = if *tampered { Some(RefusalCode::Damaged) } else { view.refusal };
+                view.bytes = (*bytes).max(view.bytes);
+                view.problem = Some(problem.clone());
+                view.ended = Some(at);
+            }),
+            Record::ModelImported { model } => {
+                if let Some(crossing) = model.crossing {
+                    self.change(crossing, |view| {
+                        view.state = CrossingState::Delivered;
+                        view.to = Some(model.path.clone());
+                    });
+                }
+            }
+            Record::Founded { .. }
+            | Record::Accredited { .. }
+            | Record::StatusAccepted { .. }
+            | Record::PackAccepted { .. }
+            | Record::OfferPublished { .. }
+            | Record::OfferWithdrawn { .. } => {}
+        }
+    }
+
+    fn change(&mut self, crossing: CrossingId, change: impl FnOnce(&mut CrossingView)) {
+        if let Some(view) = self.crossings.get_mut(&crossing) {
+            change(view);
+        }
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "the fields of the view, each from another place")]
+fn begun(
+    crossing: CrossingId,
+    side: Side,
+    peer: PublicKey,
+    offer: StatementId,
+    manifest: ManifestId,
+    name: &str,
+    decision: &Decision,
+    at: Timestamp,
+) -> CrossingView {
+    CrossingView {
+        crossing,
+        side,
+        state: CrossingState::Reaching,
+        peer,
+        offer,
+        name: name.to_owned(),
+        manifest,
+        facts: decision.facts.clone(),
+        verdicts: decision.verdicts.clone(),
+        refusal: decision.denial.as_ref().map(|denial| denial.code),
+        problem: decision.denial.as_ref().map(|denial| denial.problem.clone()),
+        safeguards_ignored: decision.ignored.clone(),
+        began: at,
+        ended: None,
+        bytes: 0,
+        total: 0,
+        to: None,
+    }
+}
+
+fn ended(mut view: CrossingView, state: CrossingState, at: Timestamp) -> CrossingView {
+    view.state = state;
+    view.ended = Some(at);
+    view
+}

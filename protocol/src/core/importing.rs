@@ -1,0 +1,451 @@
+//! The importer's end of a crossing: decided here first, asked, cleared, verified, delivered, settled.
+
+use std::path::PathBuf;
+
+use super::{
+    BulkFailure, BulkOrder, Core, Effects, RequestId,
+    admin::{CrossingState, CrossingView, Failure, FailureKind, LocalModel, PullCall, Reply, Side},
+};
+use crate::{
+    authority::Accreditation,
+    border::{Attempt, Border, Decision, Denial, papers_until},
+    core::offers::Offers,
+    crossing::{CrossingRequest, Receipt, Refusal, RefusalCode},
+    envelope::{Signed, kind_of},
+    gate::Gate,
+    id::{CrossingId, SessionBinding, StatementId},
+    ledger::Record,
+    limits,
+    offer::{Offer, Offered},
+    time::Timestamp,
+    vocabulary::{Purpose, Use},
+};
+
+/// A crossing that this node pulls now.
+#[derive(Debug)]
+pub(super) struct Pull {
+    offer: Signed<Offer>,
+    exporter: Signed<Accreditation>,
+    purpose: Purpose,
+    use_: Use,
+    safeguards: Vec<serde_bytes::ByteBuf>,
+    to: PathBuf,
+    pub(super) began: Timestamp,
+    /// When the first of the papers that it rests on runs out.
+    pub(super) papers_until: Timestamp,
+    /// Why it was ended while it was being put in place; its last event is awaited.
+    pub(super) ended: Option<String>,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Reaching,
+    Asked { request: Signed<CrossingRequest> },
+    Receiving { clearance: StatementId },
+    Delivering { receipt: Signed<Receipt> },
+    Delivered { receipt: Signed<Receipt> },
+}
+
+impl Pull {
+    fn attempt<'a>(&'a self, me: &'a Signed<Accreditation>) -> Attempt<'a> {
+        Attempt {
+            exporter: &self.exporter,
+            importer: me,
+            offer: &self.offer,
+            purpose: self.purpose,
+            use_: self.use_,
+            safeguards: &self.safeguards,
+        }
+    }
+
+    /// Once the artefact is in place nothing can be taken back.
+    pub(super) fn is_delivered(&self) -> bool {
+        matches!(self.stage, Stage::Delivered { .. })
+    }
+
+    /// Being put in place cannot be cut, so it is known only afterwards whether it was.
+    pub(super) fn is_being_delivered(&self) -> bool {
+        matches!(self.stage, Stage::Delivering { .. })
+    }
+
+    /// Whether this side would still allow it now.
+    pub(super) fn still_allowed(
+        &self,
+        border: &Border<'_>,
+        me: &Signed<Accreditation>,
+        offers: &Offers,
+    ) -> Result<(), Denial> {
+        if offers.is_withdrawn(self.offer.id()) {
+            return Err(Denial { code: RefusalCode::NoOffer, problem: "the offer was withdrawn".to_owned() });
+        }
+        border.decide(&self.attempt(me)).denial.map_or(Ok(()), Err)
+    }
+}
+
+impl Core {
+    /// The operator wants an artefact. This side decides before anybody is asked.
+    pub(super) fn pull(&mut self, id: RequestId, call: PullCall, now: Timestamp, gate: &dyn Gate, effects: &mut Effects) {
+        let reply = match self.begin_pull(call, now, gate, effects) {
+            Ok(crossing) => Reply::Pulling { crossing },
+            Err(failure) => Reply::Failed(failure),
+        };
+        effects.replies.push((id, reply));
+    }
+
+    fn begin_pull(
+        &mut self,
+        call: PullCall,
+        now: Timestamp,
+        gate: &dyn Gate,
+        effects: &mut Effects,
+    ) -> Result<CrossingId, Failure> {
+        let fail = |kind, message: String| Failure { kind, message };
+        let offer = self.find_offer(&call.offer, now)?;
+        let body = offer.body();
+        let Offered::Model(model) = &body.what else {
+            let message = format!("`{}` is an offer of compute; only models and other artefacts can be pulled", body.name);
+            return Err(fail(FailureKind::Usage, message));
+        };
+        if body.node == self.me() {
+            return Err(fail(FailureKind::Usage, format!("`{}` is this node's own offer", body.name)));
+        }
+        if !call.to.is_absolute() {
+            return Err(fail(FailureKind::Usage, format!("`{}` is not an absolute path", call.to.display())));
+        }
+        if call.safeguards.len() > limits::SAFEGUARDS_PER_REQUEST_MAX {
+            let message = format!("at most {} safeguards may be presented", limits::SAFEGUARDS_PER_REQUEST_MAX);
+            return Err(fail(FailureKind::Usage, message));
+        }
+        if self.running() >= limits::CROSSINGS_RUNNING_MAX {
+            let message = format!("{} crossings are running; wait for one to end", self.running());
+            return Err(fail(FailureKind::Busy, message));
+        }
+        if self.pulls.values().any(|pull| pull.to == call.to) {
+            return Err(fail(FailureKind::Conflict, format!("another pull is writing to `{}`", call.to.display())));
+        }
+        let Some(known) = self.peers.get(&body.node) else {
+            let message = format!("the node that offers `{}` is not known here now; try again later", body.name);
+            return Err(fail(FailureKind::NotFound, message));
+        };
+        let pull = Pull {
+            exporter: known.accreditation.clone(),
+            offer: offer.clone(),
+            purpose: call.purpose,
+            use_: call.use_,
+            safeguards: call.safeguards,
+            to: call.to,
+            began: now,
+            papers_until: Timestamp(u64::MAX),
+            ended: None,
+            stage: Stage::Reaching,
+        };
+        let addresses = known.record.body().bulk.clone();
+        let (peer, name, manifest) = (body.node, body.name.clone(), model.manifest);
+        let decision = self.border(gate, now).decide(&pull.attempt(&self.accreditation));
+        let crossing = self.randomness.crossing();
+        if decision.denial.is_some() {
+            let record = Record::RequestDenied { crossing, name, offer: offer.id(), peer, manifest, decision };
+            self.record(record, now, effects);
+            return Ok(crossing);
+        }
+        let pull = Pull { papers_until: papers_until(&pull.attempt(&self.accreditation)), ..pull };
+        self.next_round = self.next_round.min(pull.papers_until);
+        self.history.begin(reaching(crossing, &pull, name, decision, now, model.bytes));
+        effects.bulk.push(BulkOrder::Reach { crossing, peer, addresses, manifest, to: pull.to.clone() });
+        self.pulls.insert(crossing, pull);
+        Ok(crossing)
+    }
+
+    /// The newest standing offer of this name, or the offer of this id.
+    fn find_offer(&self, wanted: &str, now: Timestamp) -> Result<Signed<Offer>, Failure> {
+        let fail = |message| Failure { kind: FailureKind::NotFound, message };
+        if let Ok(id) = wanted.parse::<StatementId>() {
+            let offer = self.offers.get(id).cloned();
+            let gone = if self.offers.is_withdrawn(id) {
+                "was withdrawn by its node"
+            } else {
+                "does not stand or is not known here"
+            };
+            return offer.ok_or_else(|| fail(format!("the offer {wanted} {gone}")));
+        }
+        let named =
+            self.offers.iter().filter(|offer| offer.body().name == wanted && offer.body().validity.check(now).is_ok());
+        let (own, others): (Vec<_>, Vec<_>) = named.partition(|offer| offer.body().node == self.me());
+        let newest = others.iter().copied().max_by_key(|offer| offer.body().validity.from);
+        let Some(newest) = newest.or_else(|| own.first().copied()) else {
+            return Err(fail(format!(
+                "no offer named `{wanted}` stands; it may have expired or been withdrawn (`alliance offer list`)"
+            )));
+        };
+        if others.iter().any(|offer| offer.body().node != newest.body().node) {
+            // Two authorities may have accredited organisations of one name; which is meant is not for this node to guess.
+            let ids: Vec<_> = others.iter().map(|offer| offer.id().to_string()).collect();
+            let message = format!("several nodes offer `{wanted}`; pull one by its id: {}", ids.join(", "));
+            return Err(Failure { kind: FailureKind::Conflict, message });
+        }
+        Ok(newest.clone())
+    }
+
+    /// The exporter is connected: this side decides again, records, and asks.
+    pub(super) fn reached(
+        &mut self,
+        crossing: CrossingId,
+        session: SessionBinding,
+        held: Vec<(u64, u64)>,
+        now: Timestamp,
+        gate: &dyn Gate,
+        effects: &mut Effects,
+    ) {
+        let Some(pull) = self.pulls.get(&crossing).filter(|pull| matches!(pull.stage, Stage::Reaching)) else { return };
+        let decision = self.border(gate, now).decide(&pull.attempt(&self.accreditation));
+        let offer = pull.offer.body();
+        let (name, offer_id, peer) = (offer.name.clone(), pull.offer.id(), offer.node);
+        let Offered::Model(model) = &offer.what else { return };
+        let manifest = model.manifest;
+        if decision.denial.is_some() {
+            self.pulls.remove(&crossing);
+            effects.bulk.push(BulkOrder::AbortPull { crossing, code: RefusalCode::Ended });
+            let record = Record::RequestDenied { crossing, name, offer: offer_id, peer, manifest, decision };
+            return self.record(record, now, effects);
+        }
+        let request = CrossingRequest {
+            crossing,
+            importer: self.me(),
+            exporter: peer,
+            offer: offer_id,
+            manifest,
+            purpose: pull.purpose,
+            use_: pull.use_,
+            safeguards: pull.safeguards.clone(),
+            accreditation: self.accreditation.bytes().to_vec(),
+            verdicts: decision.digest(),
+            held,
+            session,
+            asked: now,
+        };
+        let (offer_bytes, to) = (pull.offer.bytes().to_vec(), pull.to.clone());
+        let request = match Signed::sign(&request, self.trust.alliance(), &self.key) {
+            Ok(request) => request,
+            Err(error) => {
+                let failure = BulkFailure::Protocol(format!("the request cannot be made: {error}"));
+                effects.bulk.push(BulkOrder::AbortPull { crossing, code: RefusalCode::BadRequest });
+                return self.pull_failed(crossing, &failure, now, effects);
+            }
+        };
+        let bytes = request.bytes().to_vec();
+        let record =
+            Record::Requested { crossing, request: bytes.clone().into(), offer: offer_bytes.into(), name, decision, to };
+        self.record(record, now, effects);
+        effects.bulk.push(BulkOrder::Ask { crossing, request: bytes });
+        if let Some(pull) = self.pulls.get_mut(&crossing) {
+            pull.stage = Stage::Asked { request };
+        }
+    }
+
+    /// The exporter answered: a clearance lets the bytes in, if it is for this request and this side still allows.
+    pub(super) fn answered(
+        &mut self,
+        crossing: CrossingId,
+        answer: &[u8],
+        now: Timestamp,
+        gate: &dyn Gate,
+        effects: &mut Effects,
+    ) {
+        let Some(Pull { stage: Stage::Asked { request }, .. }) = self.pulls.get(&crossing) else { return };
+        let request = request.clone();
+        if kind_of(answer).is_ok_and(|kind| kind == <Refusal as crate::envelope::Statement>::KIND) {
+            return self.refused(crossing, &request, answer, now, effects);
+        }
+        let Some(pull) = self.pulls.get(&crossing) else { return };
+        match self.border(gate, now).clear_import(&request, &pull.attempt(&self.accreditation), answer) {
+            Ok(importing) => {
+                let clearance = importing.clearance.bytes().to_vec().into();
+                self.record(Record::ClearanceAccepted { crossing, clearance }, now, effects);
+                effects.bulk.push(BulkOrder::Receive { crossing, inbound: importing.inbound });
+                if let Some(pull) = self.pulls.get_mut(&crossing) {
+                    pull.stage = Stage::Receiving { clearance: importing.clearance.id() };
+                }
+            }
+            Err(error) => {
+                effects.bulk.push(BulkOrder::AbortPull { crossing, code: RefusalCode::BadRequest });
+                self.pull_failed(crossing, &BulkFailure::Protocol(error.to_string()), now, effects);
+            }
+        }
+    }
+
+    fn refused(
+        &mut self,
+        crossing: CrossingId,
+        request: &Signed<CrossingRequest>,
+        answer: &[u8],
+        now: Timestamp,
+        effects: &mut Effects,
+    ) {
+        let asked = request.body();
+        let refusal = Signed::<Refusal>::open(answer, self.trust.alliance());
+        let genuine = refusal.is_ok_and(|refusal| {
+            let body = refusal.body();
+            refusal.signed_only_by(&asked.exporter) && body.crossing == crossing && body.request == request.id()
+        });
+        self.pulls.remove(&crossing);
+        effects.bulk.push(BulkOrder::AbortPull { crossing, code: RefusalCode::Ended });
+        let record = if genuine {
+            Record::RefusalAccepted { crossing, refusal: answer.to_vec().into() }
+        } else {
+            let problem =
+                "the exporter's refusal does not answer the request; it may not know this node's accreditation".to_owned();
+            Record::CrossingFailed { crossing, side: Side::Importer, bytes: 0, problem, tampered: false }
+        };
+        self.record(record, now, effects);
+    }
+
+    /// Everything is verified and on disk. If this side still allows, it is delivered, and the receipt signed.
+    pub(super) fn received(
+        &mut self,
+        crossing: CrossingId,
+        bytes: u64,
+        held_bytes: u64,
+        now: Timestamp,
+        gate: &dyn Gate,
+        effects: &mut Effects,
+    ) {
+        let Some(pull) = self.pulls.get(&crossing) else { return };
+        let Stage::Receiving { clearance } = pull.stage else { return };
+        let Offered::Model(model) = &pull.offer.body().what else { return };
+        let denial = pull.still_allowed(&self.border(gate, now), &self.accreditation, &self.offers).err();
+        let receipt = Receipt {
+            crossing,
+            clearance,
+            exporter: pull.offer.body().node,
+            importer: self.me(),
+            manifest: model.manifest,
+            bytes,
+            held_bytes,
+            finished: now,
+        };
+        let receipt = match (denial, Signed::sign(&receipt, self.trust.alliance(), &self.key)) {
+            (None, Ok(receipt)) => receipt,
+            (denial, _) => {
+                let why = denial.map_or_else(|| "the receipt cannot be made".to_owned(), |denial| denial.problem);
+                effects.bulk.push(BulkOrder::AbortPull { crossing, code: RefusalCode::Ended });
+                return self.end_pull(crossing, format!("not delivered: {why}"), false, now, effects);
+            }
+        };
+        self.record(Record::Received { crossing, receipt: receipt.bytes().to_vec().into() }, now, effects);
+        effects.bulk.push(BulkOrder::Deliver { crossing, receipt: receipt.bytes().to_vec() });
+        self.history.progress(crossing, bytes, bytes);
+        if let Some(pull) = self.pulls.get_mut(&crossing) {
+            pull.stage = Stage::Delivering { receipt };
+        }
+    }
+
+    /// The artefact is in place.
+    pub(super) fn delivered(&mut self, crossing: CrossingId, now: Timestamp, effects: &mut Effects) {
+        let Some(pull) = self.pulls.get_mut(&crossing) else { return };
+        let Stage::Delivering { receipt } = &pull.stage else { return };
+        pull.stage = Stage::Delivered { receipt: receipt.clone() };
+        let offer = pull.offer.body();
+        let Offered::Model(model) = &offer.what else { return };
+        let model = LocalModel {
+            name: offer.name.clone(),
+            manifest: model.manifest,
+            artefact: model.artefact,
+            labels: model.labels.clone(),
+            origin: model.origin,
+            subjects: model.subjects.clone(),
+            licence: model.licence.clone(),
+            bytes: model.bytes,
+            files: model.files,
+            tensors: model.tensors,
+            path: pull.to.clone(),
+            crossing: Some(crossing),
+        };
+        self.keep_model(&model);
+        self.record(Record::ModelImported { model }, now, effects);
+    }
+
+    /// The exporter's signature came under the receipt.
+    pub(super) fn settled(&mut self, crossing: CrossingId, bytes: &[u8], now: Timestamp, effects: &mut Effects) {
+        let Some(Pull { stage: Stage::Delivered { receipt: mine }, offer, .. }) = self.pulls.get(&crossing) else { return };
+        let exporter = offer.body().node;
+        let both = Signed::<Receipt>::open(bytes, self.trust.alliance()).is_ok_and(|receipt| {
+            receipt.id() == mine.id()
+                && receipt.signers().len() == 2
+                && receipt.signed_by(&exporter)
+                && receipt.signed_by(&self.key.public())
+        });
+        if both {
+            self.pulls.remove(&crossing);
+            self.record(Record::Settled { crossing, receipt: bytes.to_vec().into() }, now, effects);
+        } else {
+            let failure = BulkFailure::Protocol("the receipt came back without both signatures".to_owned());
+            self.pull_failed(crossing, &failure, now, effects);
+        }
+    }
+
+    /// The pull ended early; what was delivered before that stays delivered.
+    pub(super) fn pull_failed(
+        &mut self,
+        crossing: CrossingId,
+        failure: &BulkFailure,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) {
+        let tampered = matches!(failure, BulkFailure::Tampered(_) | BulkFailure::EndedByPeer(RefusalCode::Damaged));
+        self.end_pull(crossing, failure.to_string(), tampered, now, effects);
+    }
+
+    pub(super) fn end_pull(
+        &mut self,
+        crossing: CrossingId,
+        problem: String,
+        tampered: bool,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) {
+        let Some(pull) = self.pulls.remove(&crossing) else { return };
+        let problem = pull.ended.unwrap_or(problem);
+        if matches!(pull.stage, Stage::Reaching) {
+            // Nothing was asked of anybody, so there is nothing in the ledger that this could end.
+            self.history.fail_unasked(crossing, problem, now);
+            return;
+        }
+        let bytes = self.history.bytes(crossing);
+        self.record(Record::CrossingFailed { crossing, side: Side::Importer, bytes, problem, tampered }, now, effects);
+    }
+}
+
+fn reaching(
+    crossing: CrossingId,
+    pull: &Pull,
+    name: String,
+    decision: Decision,
+    now: Timestamp,
+    total: u64,
+) -> CrossingView {
+    let offer = pull.offer.body();
+    let manifest = match &offer.what {
+        Offered::Model(model) => model.manifest,
+        Offered::Compute(_) => crate::id::ManifestId([0; 32]),
+    };
+    CrossingView {
+        crossing,
+        side: Side::Importer,
+        state: CrossingState::Reaching,
+        peer: offer.node,
+        offer: pull.offer.id(),
+        name,
+        manifest,
+        facts: decision.facts,
+        verdicts: decision.verdicts,
+        refusal: None,
+        problem: None,
+        safeguards_ignored: decision.ignored,
+        began: now,
+        ended: None,
+        bytes: 0,
+        total,
+        to: Some(pull.to.clone()),
+    }
+}

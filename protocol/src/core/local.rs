@@ -1,0 +1,290 @@
+//! What the operator asks: views of the state, and orders in this node's name.
+
+use super::{
+    Core, Effects, MeshOrder, RequestId,
+    admin::{AdminCall, Failure, FailureKind, LocalModel, MemberView, NodeStatus, OfferDraft, OfferView, PeerView, Reply},
+    exchange::NotTaken,
+};
+use crate::{
+    border::Attempt,
+    envelope::{OpenError, Signed},
+    gate::Gate,
+    id::StatementId,
+    ledger::Record,
+    limits,
+    offer::{ModelOffer, Offer, Offered, Withdrawal, split_name},
+    time::{Timestamp, Validity},
+    trust::Accepted,
+    vocabulary::{NodeRole, Purpose, Use},
+};
+
+/// Purposes for which an offer in a list is previewed; others are asked with `alliance policy check`.
+const PREVIEWED: [Purpose; 3] = [Purpose::Research, Purpose::Commercial, Purpose::PublicService];
+
+/// Offers of one list that are previewed; each costs a few decisions.
+const PREVIEWS_MAX: usize = 200;
+
+impl Core {
+    pub(super) fn on_admin(
+        &mut self,
+        id: RequestId,
+        call: AdminCall,
+        now: Timestamp,
+        gate: &dyn Gate,
+        effects: &mut Effects,
+    ) {
+        let answer = match call {
+            AdminCall::Status => Ok(Reply::Status(Box::new(self.status(now)))),
+            AdminCall::Peers => Ok(Reply::Peers(self.peer_views(now))),
+            AdminCall::Offers => Ok(Reply::Offers(self.offer_views(now, gate))),
+            AdminCall::Models => Ok(Reply::Models(self.models.values().cloned().collect())),
+            AdminCall::Crossings => Ok(Reply::Crossings(self.history.iter().cloned().collect())),
+            AdminCall::Crossing(crossing) => match self.history.get(crossing) {
+                Some(view) => Ok(Reply::Crossing(Box::new(view.clone()))),
+                None => Err(not_found(format!("no crossing {crossing} is recorded here"))),
+            },
+            AdminCall::Import(model) => self.import(model, now, effects),
+            AdminCall::Publish(draft) => self.publish(draft, now, gate, effects),
+            AdminCall::Withdraw { offer, reason } => self.withdraw(offer, reason, now, gate, effects),
+            AdminCall::Pull(call) => return self.pull(id, call, now, gate, effects),
+            AdminCall::Adopt(statements) => self.adopt(&statements, now, gate, effects),
+        };
+        effects.replies.push((id, answer.unwrap_or_else(Reply::Failed)));
+    }
+
+    fn status(&self, now: Timestamp) -> NodeStatus {
+        let accreditation = self.accreditation.body();
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let charter = self.trust.chartered().charter();
+        let member = |(country, status, fresh): (_, Option<&crate::authority::Status>, bool)| MemberView {
+            country,
+            authority: charter.members.get(&country).map(|authority| authority.name.clone()).unwrap_or_default(),
+            epoch: status.map(|status| status.epoch),
+            status_until: status.map(|status| status.validity.until),
+            fresh,
+            alarm: self.trust.alarm(country),
+            revoked: count(status.map_or(0, |status| status.revoked.len())),
+        };
+        NodeStatus {
+            version: self.config.version.clone(),
+            node: self.me(),
+            alliance: self.trust.alliance(),
+            alliance_name: charter.name.clone(),
+            country: accreditation.member,
+            organisation: accreditation.organisation.name.clone(),
+            roles: accreditation.roles.clone(),
+            accredited_until: accreditation.validity.until,
+            mesh_addresses: self.config.mesh_addresses.clone(),
+            bulk_addresses: self.config.bulk_addresses.clone(),
+            peers_admitted: count(self.peers.admitted()),
+            offers: count(self.offers.len()),
+            models: count(self.models.len()),
+            crossings_running: count(self.running()),
+            ledger_size: self.ledger_size,
+            members: self.trust.members(now).map(member).collect(),
+            // The shell owns the sockets and fills these in.
+            artefact_bytes_sent: 0,
+            bulk_socket_bytes_sent: 0,
+            now,
+        }
+    }
+
+    fn peer_views(&self, now: Timestamp) -> Vec<PeerView> {
+        let view = |known: &super::peers::Known| {
+            let (record, accreditation) = (known.record.body(), known.accreditation.body());
+            let standing = self.trust.standing(&known.accreditation, &record.node, NodeRole::Exporter, now);
+            let standing =
+                standing.or_else(|_| self.trust.standing(&known.accreditation, &record.node, NodeRole::Importer, now));
+            PeerView {
+                node: record.node,
+                country: accreditation.member,
+                organisation: accreditation.organisation.name.clone(),
+                connected: self.peers.is_connected(&record.node),
+                problem: standing.err().map(|problem| problem.to_string()),
+                mesh_addresses: record.mesh.clone(),
+                bulk_addresses: record.bulk.clone(),
+            }
+        };
+        self.peers.iter().map(view).collect()
+    }
+
+    fn offer_views(&self, now: Timestamp, gate: &dyn Gate) -> Vec<OfferView> {
+        // An offer of a node that is not known any more, or not yet again, cannot be shown for what it is.
+        let known = |offer: &&Signed<Offer>| offer.body().node == self.me() || self.peers.get(&offer.body().node).is_some();
+        let standing = self.offers.iter().filter(|offer| offer.body().validity.check(now).is_ok()).filter(known);
+        standing.enumerate().map(|(at, offer)| self.offer_view(offer, at < PREVIEWS_MAX, now, gate)).collect()
+    }
+
+    fn offer_view(&self, offer: &Signed<Offer>, previewed: bool, now: Timestamp, gate: &dyn Gate) -> OfferView {
+        let body = offer.body();
+        let own = body.node == self.me();
+        let exporter =
+            if own { Some(&self.accreditation) } else { self.peers.get(&body.node).map(|known| &known.accreditation) };
+        let mut preview = Vec::new();
+        if let (Some(exporter), Offered::Model(_), false, true) = (exporter, &body.what, own, previewed) {
+            let border = self.border(gate, now);
+            preview.extend(PREVIEWED.map(|purpose| {
+                let importer = &self.accreditation;
+                let attempt = Attempt { exporter, importer, offer, purpose, use_: Use::Inference, safeguards: &[] };
+                (purpose, border.decide(&attempt).denial.is_none())
+            }));
+        }
+        OfferView {
+            offer: offer.id(),
+            name: body.name.clone(),
+            node: body.node,
+            country: exporter.unwrap_or(&self.accreditation).body().member,
+            organisation: exporter.map(|exporter| exporter.body().organisation.name.clone()).unwrap_or_default(),
+            own,
+            what: body.what.clone(),
+            terms: body.terms.clone(),
+            until: body.validity.until,
+            preview,
+        }
+    }
+
+    fn own_name(&self, name: &str) -> Result<(), Failure> {
+        let (organisation, _) = split_name(name).map_err(|error| usage(error.to_string()))?;
+        let accredited = &self.accreditation.body().organisation.name;
+        if organisation == accredited {
+            return Ok(());
+        }
+        Err(usage(format!("this node is accredited for `{accredited}`; it can name and offer only `{accredited}/...`")))
+    }
+
+    fn import(&mut self, model: LocalModel, now: Timestamp, effects: &mut Effects) -> Result<Reply, Failure> {
+        self.own_name(&model.name)?;
+        if model.labels.is_empty() {
+            return Err(usage("a model needs at least one label, for example `public,non_personal`".to_owned()));
+        }
+        if self.models.get(&model.name) == Some(&model) {
+            return Ok(Reply::Imported(Box::new(model)));
+        }
+        self.keep_model(&model);
+        self.record(Record::ModelImported { model: model.clone() }, now, effects);
+        Ok(Reply::Imported(Box::new(model)))
+    }
+
+    fn publish(
+        &mut self,
+        draft: OfferDraft,
+        now: Timestamp,
+        gate: &dyn Gate,
+        effects: &mut Effects,
+    ) -> Result<Reply, Failure> {
+        self.own_name(&draft.name)?;
+        if draft.ttl_ms == 0 || draft.ttl_ms > limits::OFFER_MS_MAX {
+            return Err(usage("an offer stands for more than nothing and for at most 366 days".to_owned()));
+        }
+        let what = match draft.compute {
+            Some(compute) if compute.accelerator.is_empty() => {
+                return Err(usage("say which accelerator is offered, for example `H200` or `cpu`".to_owned()));
+            }
+            Some(compute) if compute.count == 0 || compute.memory_mib == 0 || compute.hours == 0 => {
+                return Err(usage("the count, memory and hours of compute that is offered are more than 0".to_owned()));
+            }
+            Some(compute) => Offered::Compute(compute),
+            None => {
+                let missing = || not_found(format!("no model `{}` is imported here (`alliance model import`)", draft.name));
+                let model = self.models.get(&draft.name).ok_or_else(missing)?;
+                Offered::Model(ModelOffer {
+                    artefact: model.artefact,
+                    manifest: model.manifest,
+                    bytes: model.bytes,
+                    files: model.files,
+                    tensors: model.tensors,
+                    labels: model.labels.clone(),
+                    origin: model.origin,
+                    subjects: model.subjects.clone(),
+                    licence: model.licence.clone(),
+                })
+            }
+        };
+        what.within_bounds().map_err(|why| usage(format!("not published: {why}")))?;
+        let me = self.me();
+        let validity = Validity::lasting_ms(now, draft.ttl_ms);
+        let offer = Offer { node: me, name: draft.name, what, terms: draft.terms, validity };
+        let offer = Signed::sign(&offer, self.trust.alliance(), &self.key).map_err(|error| match error {
+            OpenError::TooLarge { bytes, limit } => usage(format!(
+                "the offer would have {bytes} bytes; at most {limit} are allowed: shorten its terms or licence"
+            )),
+            other => internal(other.to_string()),
+        })?;
+        let member = self.accreditation.body().member;
+        self.offers.admits(offer.id(), &me, member).map_err(|why| conflict(format!("not published: {why}")))?;
+        self.offers.insert(offer.clone(), member);
+        self.next_round = self.next_round.min(offer.body().validity.until);
+        self.record(Record::OfferPublished { offer: offer.bytes().to_vec().into() }, now, effects);
+        effects.mesh.push(MeshOrder::Publish { bytes: offer.bytes().to_vec() });
+        Ok(Reply::Published(Box::new(self.offer_view(&offer, false, now, gate))))
+    }
+
+    fn withdraw(
+        &mut self,
+        offer: StatementId,
+        reason: String,
+        now: Timestamp,
+        gate: &dyn Gate,
+        effects: &mut Effects,
+    ) -> Result<Reply, Failure> {
+        if reason.len() > limits::TEXT_BYTES_MAX {
+            return Err(usage(format!("the reason has more than {} bytes", limits::TEXT_BYTES_MAX)));
+        }
+        match self.offers.get(offer) {
+            None if self.offers.is_withdrawn(offer) => return Err(conflict("the offer was withdrawn before".to_owned())),
+            None => return Err(not_found(format!("no offer {offer} stands"))),
+            Some(standing) if standing.body().node != self.me() => {
+                return Err(usage("only the node that published an offer can withdraw it".to_owned()));
+            }
+            Some(_) => {}
+        }
+        let withdrawal = Withdrawal { node: self.me(), offer, at: now, reason };
+        let withdrawal =
+            Signed::sign(&withdrawal, self.trust.alliance(), &self.key).map_err(|error| internal(error.to_string()))?;
+        self.offers.withdraw(withdrawal.clone());
+        self.record(Record::OfferWithdrawn { withdrawal: withdrawal.bytes().to_vec().into() }, now, effects);
+        effects.mesh.push(MeshOrder::Publish { bytes: withdrawal.bytes().to_vec() });
+        self.decide_running_again(now, gate, effects);
+        Ok(Reply::Withdrawn { offer })
+    }
+
+    /// Takes in statements that an authority handed over as files, and passes on what is new.
+    fn adopt(
+        &mut self,
+        statements: &[serde_bytes::ByteBuf],
+        now: Timestamp,
+        gate: &dyn Gate,
+        effects: &mut Effects,
+    ) -> Result<Reply, Failure> {
+        let (mut accepted, mut known) = (0, 0);
+        for bytes in statements {
+            match self.take_in(bytes, now, gate, effects) {
+                Ok(Accepted::New) => {
+                    accepted += 1;
+                    effects.mesh.push(MeshOrder::Publish { bytes: bytes.to_vec() });
+                }
+                Ok(Accepted::Known) => known += 1,
+                Err(NotTaken::Bad(why) | NotTaken::Useless(why)) => {
+                    return Err(Failure { kind: FailureKind::Untrusted, message: format!("not adopted: {why}") });
+                }
+            }
+        }
+        Ok(Reply::Adopted { accepted, known })
+    }
+}
+
+fn usage(message: String) -> Failure {
+    Failure { kind: FailureKind::Usage, message }
+}
+
+fn not_found(message: String) -> Failure {
+    Failure { kind: FailureKind::NotFound, message }
+}
+
+fn conflict(message: String) -> Failure {
+    Failure { kind: FailureKind::Conflict, message }
+}
+
+fn internal(message: String) -> Failure {
+    Failure { kind: FailureKind::Internal, message }
+}

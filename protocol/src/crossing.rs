@@ -1,0 +1,156 @@
+//! What the two ends of a crossing say to each other, each signed: request, clearance or refusal, receipt.
+
+use std::{collections::BTreeSet, fmt};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    envelope::Statement,
+    id::{CrossingId, ManifestId, SessionBinding, StatementId},
+    key::PublicKey,
+    limits,
+    time::{Timestamp, Validity},
+    vocabulary::{Country, Label, Purpose, Use},
+};
+
+/// The importer asks; by signing it says that its own law allows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CrossingRequest {
+    pub crossing: CrossingId,
+    pub importer: PublicKey,
+    pub exporter: PublicKey,
+    pub offer: StatementId,
+    pub manifest: ManifestId,
+    pub purpose: Purpose,
+    #[serde(rename = "use")]
+    pub use_: Use,
+    /// The bytes of signed [`crate::authority::Safeguard`]s.
+    pub safeguards: Vec<serde_bytes::ByteBuf>,
+    /// The bytes of the importer's signed accreditation.
+    #[serde(with = "serde_bytes")]
+    pub accreditation: Vec<u8>,
+    /// BLAKE3 of the importer's recorded verdicts.
+    pub verdicts: StatementId,
+    /// Groups already held and verified, as runs `[first, end)` over the manifest's groups, ascending.
+    pub held: Vec<(u64, u64)>,
+    pub session: SessionBinding,
+    pub asked: Timestamp,
+}
+
+/// The exporter permits one crossing, once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClearanceGiven {
+    pub crossing: CrossingId,
+    /// The request it answers.
+    pub request: StatementId,
+    pub exporter: PublicKey,
+    pub importer: PublicKey,
+    pub manifest: ManifestId,
+    /// The labels that were decided on; the manifest may not hold others.
+    pub labels: BTreeSet<Label>,
+    pub purpose: Purpose,
+    /// The epochs of the law that was asked.
+    pub epochs: Vec<(Country, u64)>,
+    pub session: SessionBinding,
+    pub validity: Validity,
+}
+
+/// The exporter refuses. A stranger learns a code, no more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Refusal {
+    pub crossing: CrossingId,
+    pub request: StatementId,
+    pub exporter: PublicKey,
+    pub code: RefusalCode,
+    pub at: Timestamp,
+}
+
+/// What really crossed, signed by the importer and then by the exporter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Receipt {
+    pub crossing: CrossingId,
+    /// The clearance under which it crossed.
+    pub clearance: StatementId,
+    pub exporter: PublicKey,
+    pub importer: PublicKey,
+    pub manifest: ManifestId,
+    /// Bytes of the artefact that this crossing moved.
+    pub bytes: u64,
+    /// Bytes that the importer already held.
+    pub held_bytes: u64,
+    pub finished: Timestamp,
+}
+
+/// Why a crossing is refused, as far as the other side may know. The words are stable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefusalCode {
+    /// The request is not what the protocol allows.
+    BadRequest,
+    /// The asker is not accredited, or not any more.
+    NotAccredited,
+    /// A member's status has run out.
+    Stale,
+    /// The offer is unknown, ended or was withdrawn.
+    NoOffer,
+    /// A law, a directive or the baseline of the exporter's side denies.
+    DeniedByLaw,
+    /// The terms of the offer or a rule of the house deny.
+    DeniedByTerms,
+    /// The artefact on disk is not what its manifest says.
+    Damaged,
+    /// Too many crossings; ask again later.
+    Busy,
+    /// The exporter cannot record, and so does not release.
+    CannotRecord,
+    /// What was allowed when it began is not allowed any more.
+    Ended,
+}
+
+impl RefusalCode {
+    /// The word on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::BadRequest => "bad_request",
+            Self::NotAccredited => "not_accredited",
+            Self::Stale => "stale",
+            Self::NoOffer => "no_offer",
+            Self::DeniedByLaw => "denied_by_law",
+            Self::DeniedByTerms => "denied_by_terms",
+            Self::Damaged => "damaged",
+            Self::Busy => "busy",
+            Self::CannotRecord => "cannot_record",
+            Self::Ended => "ended",
+        }
+    }
+}
+
+impl fmt::Display for RefusalCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl Statement for CrossingRequest {
+    const KIND: &'static str = "crossing-request";
+    const BYTES_MAX: usize = limits::REQUEST_BYTES_MAX;
+}
+
+impl Statement for ClearanceGiven {
+    const KIND: &'static str = "clearance";
+}
+
+impl Statement for Refusal {
+    const KIND: &'static str = "refusal";
+}
+
+impl Statement for Receipt {
+    const KIND: &'static str = "receipt";
+    /// The importer's and the exporter's.
+    const SIGNATURES_MAX: usize = 2;
+}

@@ -1,0 +1,418 @@
+//! What a node records: a closed list, with the instant, in one encoding (canonical DAG-CBOR).
+//!
+//! Statements are recorded as the bytes that were verified, so that an auditor can verify them again, offline, years later.
+//! What is only the node's own word (facts, verdicts, reasons) stands beside them.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+
+use crate::{
+    border::Decision,
+    core::admin::{LocalModel, Side},
+    id::{CrossingId, ManifestId, StatementId},
+    key::PublicKey,
+    limits,
+    time::Timestamp,
+};
+
+/// Bytes of one encoded entry: the largest statement or request, with an offer, facts and verdicts of every member.
+pub const RECORD_BYTES_MAX: usize = 1024 * 1024;
+
+const _: () = assert!(limits::LAW_PACK_BYTES_MAX + limits::REQUEST_BYTES_MAX < RECORD_BYTES_MAX);
+
+/// One leaf of the ledger.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    /// When it was recorded, by the node's clock.
+    pub at: Timestamp,
+    pub record: Record,
+}
+
+/// What happened. Fields of type `ByteBuf` are the bytes of signed statements.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+pub enum Record {
+    /// The alliance that this node belongs to.
+    Founded { charter: ByteBuf },
+    /// This node's own accreditation.
+    Accredited { accreditation: ByteBuf },
+    /// A member's status was accepted; no older one will be.
+    StatusAccepted { status: ByteBuf },
+    /// A member's law pack was accepted; no older one will be.
+    PackAccepted { pack: ByteBuf },
+    /// A model was registered, or came by a crossing.
+    ModelImported { model: LocalModel },
+    /// This node published an offer.
+    OfferPublished { offer: ByteBuf },
+    /// This node took an offer back.
+    OfferWithdrawn { withdrawal: ByteBuf },
+    /// Importer: its own side allows; the request is about to be sent.
+    Requested {
+        crossing: CrossingId,
+        request: ByteBuf,
+        name: String,
+        offer: ByteBuf,
+        decision: Decision,
+        /// Where the files shall go.
+        to: PathBuf,
+    },
+    /// Importer: its own side denies; nothing was sent.
+    RequestDenied {
+        crossing: CrossingId,
+        name: String,
+        offer: StatementId,
+        peer: PublicKey,
+        manifest: ManifestId,
+        decision: Decision,
+    },
+    /// Exporter: the crossing may happen; the clearance is about to be sent.
+    Cleared { crossing: CrossingId, request: ByteBuf, clearance: ByteBuf, name: String, decision: Decision },
+    /// Exporter: the crossing may not happen; the refusal is about to be sent.
+    Refused {
+        crossing: CrossingId,
+        peer: PublicKey,
+        /// Empty where what the peer sent is not a believable request.
+        request: ByteBuf,
+        refusal: ByteBuf,
+        name: String,
+        decision: Decision,
+    },
+    /// Importer: the exporter's clearance was verified.
+    ClearanceAccepted { crossing: CrossingId, clearance: ByteBuf },
+    /// Importer: the exporter's refusal was verified.
+    RefusalAccepted { crossing: CrossingId, refusal: ByteBuf },
+    /// Importer: everything arrived and was verified; the receipt has this node's signature. Nothing is delivered yet.
+    Received { crossing: CrossingId, receipt: ByteBuf },
+    /// Either side: the receipt has both signatures.
+    Settled { crossing: CrossingId, receipt: ByteBuf },
+    /// Either side: it was allowed, and did not come to its end.
+    CrossingFailed {
+        crossing: CrossingId,
+        side: Side,
+        /// Bytes of the artefact that this crossing moved.
+        bytes: u64,
+        problem: String,
+        /// Whether bytes arrived that are not what the manifest says.
+        tampered: bool,
+    },
+}
+
+/// Why an entry cannot be written or read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EntryError {
+    #[error("an entry of {bytes} bytes is larger than the {max} that one may have", max = RECORD_BYTES_MAX)]
+    TooLarge { bytes: usize },
+    #[error("the entry cannot be encoded: {0}")]
+    Encode(String),
+    #[error("not an entry that this version knows: {0}")]
+    Decode(String),
+}
+
+impl Entry {
+    /// The bytes that are the leaf of the tree.
+    ///
+    /// # Errors
+    /// It is too large, or holds a path that is not UTF-8.
+    pub fn encode(&self) -> Result<Vec<u8>, EntryError> {
+        let bytes = serde_ipld_dagcbor::to_vec(self).map_err(|error| EntryError::Encode(error.to_string()))?;
+        if bytes.len() > RECORD_BYTES_MAX {
+            return Err(EntryError::TooLarge { bytes: bytes.len() });
+        }
+        Ok(bytes)
+    }
+
+    /// Reads an entry; it must be in its one encoding.
+    ///
+    /// # Errors
+    /// It is too large, or not such an entry.
+    pub fn decode(bytes: &[u8]) -> Result<Self, EntryError> {
+        if bytes.len() > RECORD_BYTES_MAX {
+            return Err(EntryError::TooLarge { bytes: bytes.len() });
+        }
+        let entry: Self = serde_ipld_dagcbor::from_slice(bytes).map_err(|error| EntryError::Decode(error.to_string()))?;
+        if entry.encode()? == bytes { Ok(entry) } else { Err(EntryError::Decode("not the canonical encoding".to_owned())) }
+    }
+}
+
+impl Record {
+    /// The name of the variant, as it is encoded; for lists and filters.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Founded { .. } => "founded",
+            Self::Accredited { .. } => "accredited",
+            Self::StatusAccepted { .. } => "status_accepted",
+            Self::PackAccepted { .. } => "pack_accepted",
+            Self::ModelImported { .. } => "model_imported",
+            Self::OfferPublished { .. } => "offer_published",
+            Self::OfferWithdrawn { .. } => "offer_withdrawn",
+            Self::Requested { .. } => "requested",
+            Self::RequestDenied { .. } => "request_denied",
+            Self::Cleared { .. } => "cleared",
+            Self::Refused { .. } => "refused",
+            Self::ClearanceAccepted { .. } => "clearance_accepted",
+            Self::RefusalAccepted { .. } => "refusal_accepted",
+            Self::Received { .. } => "received",
+            Self::Settled { .. } => "settled",
+            Self::CrossingFailed { .. } => "crossing_failed",
+        }
+    }
+
+    /// The crossing that it is about, for lists and filters.
+    #[must_use]
+    pub fn crossing(&self) -> Option<CrossingId> {
+        match self {
+            Self::Founded { .. }
+            | Self::Accredited { .. }
+            | Self::StatusAccepted { .. }
+            | Self::PackAccepted { .. }
+            | Self::OfferPublished { .. }
+            | Self::OfferWithdrawn { .. } => None,
+            Self::ModelImported { model } => model.crossing,
+            Self::Requested { crossing, .. }
+            | Self::RequestDenied { crossing, .. }
+            | Self::Cleared { crossing, .. }
+            | Self::Refused { crossing, .. }
+            | Self::ClearanceAccepted { crossing, .. }
+            | Self::RefusalAccepted { crossing, .. }
+            | Self::Received { crossing, .. }
+            | Self::Settled { crossing, .. }
+            | Self::CrossingFailed { crossing, .. } => Some(*crossing),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use super::*;
+    use crate::{
+        border::Denial,
+        crossing::{CrossingRequest, RefusalCode},
+        envelope::Signed,
+        gate::{Action, Facts, PackOwner, Party, RuleCited, RuleNature, RuleRole, Verdict},
+        id::{AllianceId, ManifestId, SessionBinding, StatementId},
+        key::{PublicKey, SecretKey},
+        vocabulary::{Artefact, Country, Label, OrganisationRole, Purpose, SafeguardKind, Use},
+    };
+
+    const CROSSING: CrossingId = CrossingId([3; 32]);
+    const AT: Timestamp = Timestamp(1_790_000_000_000);
+
+    fn country(code: &str) -> Country {
+        code.parse().expect("a country")
+    }
+
+    fn party(code: &str) -> Party {
+        Party {
+            country: country(code),
+            zone: Some(format!("{code}-ZONE")),
+            organisation: "usp".into(),
+            roles: BTreeSet::from([OrganisationRole::University, OrganisationRole::Controller]),
+            controlled_by: country(code),
+            state_controlled: true,
+        }
+    }
+
+    fn facts() -> Facts {
+        Facts {
+            from: party("BR"),
+            to: party("IN"),
+            artefact: Artefact::Weights,
+            labels: BTreeSet::from([Label::Health, Label::Genetic]),
+            origin: country("BR"),
+            subjects: BTreeSet::from([country("BR"), country("ZA")]),
+            purpose: Purpose::Research,
+            use_: Use::Inference,
+            safeguards: BTreeMap::from([(country("BR"), BTreeSet::from([SafeguardKind::SccBr]))]),
+        }
+    }
+
+    fn verdicts() -> Vec<Verdict> {
+        let rule = RuleCited {
+            id: "br.lgpd.33".into(),
+            title: "International transfer".into(),
+            role: RuleRole::Denies,
+            nature: RuleNature::Law,
+            citation: "LGPD, art. 33".into(),
+            native: "Lei n\u{ba} 13.709/2018, art. 33".into(),
+            since: "2020-09-18".into(),
+            confidence: "high".into(),
+            remedies: vec![BTreeSet::from([SafeguardKind::SccBr])],
+        };
+        let mut verdict = Verdict::failed(PackOwner::Member(country("BR")), 4, Action::Export, "unreadable".into());
+        verdict.rules.push(rule);
+        vec![verdict, Verdict::failed(PackOwner::House, 0, Action::Import, String::new())]
+    }
+
+    fn request() -> Vec<u8> {
+        let key = SecretKey::from_seed(&[1; 32]);
+        let request = CrossingRequest {
+            crossing: CROSSING,
+            importer: key.public(),
+            exporter: key.public(),
+            offer: StatementId([1; 32]),
+            manifest: ManifestId([2; 32]),
+            purpose: Purpose::Research,
+            use_: Use::Inference,
+            safeguards: vec![],
+            accreditation: vec![1, 2, 3],
+            verdicts: StatementId([4; 32]),
+            held: vec![(0, 7)],
+            session: SessionBinding([5; 32]),
+            asked: AT,
+        };
+        Signed::sign(&request, AllianceId([9; 32]), &key).expect("signs").bytes().to_vec()
+    }
+
+    fn model() -> LocalModel {
+        LocalModel {
+            name: "usp/amazonia".into(),
+            manifest: ManifestId([2; 32]),
+            artefact: Artefact::Weights,
+            labels: facts().labels,
+            origin: country("BR"),
+            subjects: facts().subjects,
+            licence: "Apache-2.0".into(),
+            bytes: 1 << 40,
+            files: 3,
+            tensors: 400,
+            path: "/srv/models/amazonia".into(),
+            crossing: None,
+        }
+    }
+
+    /// One of each kind, with the crossing that it is about.
+    fn samples() -> Vec<(Record, Option<CrossingId>)> {
+        let (crossing, name, bytes) = (CROSSING, "usp/amazonia".to_owned(), ByteBuf::from(vec![7; 40]));
+        let peer = PublicKey([6; 32]);
+        let problem = "no ground".to_owned();
+        let decision = Decision {
+            facts: Some(facts()),
+            verdicts: verdicts(),
+            ignored: vec!["expired".to_owned()],
+            denial: Some(Denial { code: RefusalCode::DeniedByLaw, problem: problem.clone() }),
+        };
+        let own = vec![
+            Record::Founded { charter: bytes.clone() },
+            Record::Accredited { accreditation: bytes.clone() },
+            Record::StatusAccepted { status: bytes.clone() },
+            Record::PackAccepted { pack: bytes.clone() },
+            Record::ModelImported { model: model() },
+            Record::OfferPublished { offer: bytes.clone() },
+            Record::OfferWithdrawn { withdrawal: bytes.clone() },
+        ];
+        let of_a_crossing = vec![
+            Record::ModelImported { model: LocalModel { crossing: Some(crossing), ..model() } },
+            Record::Requested {
+                crossing,
+                request: request().into(),
+                name: name.clone(),
+                offer: bytes.clone(),
+                decision: decision.clone(),
+                to: "/srv/in".into(),
+            },
+            Record::RequestDenied {
+                crossing,
+                name: name.clone(),
+                offer: StatementId([1; 32]),
+                peer,
+                manifest: ManifestId([2; 32]),
+                decision: decision.clone(),
+            },
+            Record::Cleared {
+                crossing,
+                request: request().into(),
+                clearance: bytes.clone(),
+                name: name.clone(),
+                decision: decision.clone(),
+            },
+            Record::Refused { crossing, peer, request: ByteBuf::new(), refusal: bytes.clone(), name, decision },
+            Record::ClearanceAccepted { crossing, clearance: bytes.clone() },
+            Record::RefusalAccepted { crossing, refusal: bytes.clone() },
+            Record::Received { crossing, receipt: bytes.clone() },
+            Record::Settled { crossing, receipt: bytes },
+            Record::CrossingFailed { crossing, side: Side::Importer, bytes: u64::MAX, problem, tampered: true },
+        ];
+        let own = own.into_iter().map(|record| (record, None));
+        own.chain(of_a_crossing.into_iter().map(|record| (record, Some(CROSSING)))).collect()
+    }
+
+    #[test]
+    fn every_kind_round_trips_and_is_named_as_it_is_encoded() {
+        let mut kinds = BTreeSet::new();
+        for (record, crossing) in samples() {
+            assert_eq!(record.crossing(), crossing, "{}", record.kind());
+            let entry = Entry { at: AT, record };
+            let bytes = entry.encode().expect("encodes");
+            assert_eq!(Entry::decode(&bytes).as_ref(), Ok(&entry));
+            // A map of two (`at`, `record`), and in `record` a map of one, from the kind.
+            let kind = entry.record.kind();
+            let named = [&[0x60 | u8::try_from(kind.len().min(23)).expect("small")], kind.as_bytes()].concat();
+            assert!(bytes.windows(named.len()).any(|window| window == named), "{kind}");
+            kinds.insert(kind);
+        }
+        assert_eq!(kinds.len(), 16);
+    }
+
+    #[test]
+    fn the_encoding_does_not_change() {
+        let entry =
+            Entry { at: Timestamp(1000), record: Record::Received { crossing: CROSSING, receipt: vec![1, 2].into() } };
+        let expected = format!("a26261741903e8667265636f7264a1687265636569766564a2677265636569707442010268{}", {
+            format!("{}5820{}", hex::encode("crossing"), "03".repeat(32))
+        });
+        assert_eq!(hex::encode(entry.encode().expect("encodes")), expected);
+    }
+
+    #[test]
+    fn damaged_entries_do_not_pass_and_do_not_panic() {
+        for (record, _) in samples() {
+            let entry = Entry { at: AT, record };
+            let bytes = entry.encode().expect("encodes");
+            for length in 0..bytes.len() {
+                assert!(Entry::decode(&bytes[..length]).is_err(), "{} cut to {length}", entry.record.kind());
+            }
+            let mut longer = bytes.clone();
+            longer.push(0);
+            assert!(Entry::decode(&longer).is_err());
+            for at in 0..bytes.len() {
+                let mut bad = bytes.clone();
+                bad[at] ^= 0x20;
+                if let Ok(other) = Entry::decode(&bad) {
+                    assert_ne!(other, entry);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn another_spelling_is_refused() {
+        let entry = Entry { at: Timestamp(5), record: Record::Founded { charter: ByteBuf::new() } };
+        let bytes = entry.encode().expect("encodes");
+        // The 5 of `at` in two bytes instead of one; `record` before `at`; a field that no version knows.
+        let text = hex::encode(&bytes);
+        let (at, record) = ("62617405", text.strip_prefix("a262617405").expect("`at` comes first"));
+        for bad in [format!("a26261741805{record}"), format!("a2{record}{at}"), format!("a3{at}6162f6{record}")] {
+            assert!(Entry::decode(&hex::decode(&bad).expect("hex")).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_said() {
+        let large = Entry { at: AT, record: Record::Founded { charter: vec![0; RECORD_BYTES_MAX].into() } };
+        assert!(matches!(large.encode(), Err(EntryError::TooLarge { .. })));
+        assert!(matches!(Entry::decode(&vec![0; RECORD_BYTES_MAX + 1]), Err(EntryError::TooLarge { .. })));
+        #[cfg(unix)]
+        {
+            use std::os::unix::ffi::OsStringExt as _;
+            let path = PathBuf::from(std::ffi::OsString::from_vec(vec![b'/', 0xff]));
+            let odd = Entry { at: AT, record: Record::ModelImported { model: LocalModel { path, ..model() } } };
+            assert!(matches!(odd.encode(), Err(EntryError::Encode(_))));
+        }
+    }
+}

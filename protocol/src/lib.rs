@@ -1,0 +1,30 @@
+//! The pure centre of Alliance: what is said between nodes, what is believed, what is decided and what is recorded.
+//!
+//! Nothing here opens a file, a socket or a clock. Time, randomness and keys are arguments; whatever must happen in the
+//! world is returned as an effect. Start with [`core::Core::handle`]: every input of a node goes through it.
+//!
+//! - [`envelope`]: signed statements; the only way to a verified value
+//! - [`charter`], [`authority`], [`offer`], [`crossing`]: the bodies of the statements
+//! - [`trust`]: who has standing now, from charter, accreditation and status
+//! - [`gate`]: the question put to a law pack, and its verdict
+//! - [`border`]: the one door; the only maker of clearances
+//! - [`manifest`]: files, tensors and their verified groups
+//! - [`ledger`]: the append-only Merkle log
+//! - [`core`]: input in, effects out
+
+pub mod authority;
+pub mod border;
+pub mod charter;
+pub mod core;
+pub mod crossing;
+pub mod envelope;
+pub mod gate;
+pub mod id;
+pub mod key;
+pub mod ledger;
+pub mod limits;
+pub mod manifest;
+pub mod offer;
+pub mod time;
+pub mod trust;
+pub mod vocabulary;

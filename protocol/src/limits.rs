@@ -1,0 +1,116 @@
+//! Every bound of the protocol: its value, its unit and the reason. A bound is named in the clause of `specs/` that uses it.
+
+/// Milliseconds by which two honest clocks may differ. Law is asked at both ends of this interval.
+pub const CLOCK_SKEW_MS_MAX: u64 = 60_000;
+
+/// Signatures on one statement. A charter of eleven members with three officers each has 33.
+pub const SIGNATURES_PER_STATEMENT_MAX: usize = 64;
+
+/// Bytes of one statement other than a law pack. An offer or a node record needs about 1 KiB.
+pub const STATEMENT_BYTES_MAX: usize = 16 * 1024;
+
+/// Bytes of a charter: eleven members with five officers' keys each, twice over.
+pub const CHARTER_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes of a law pack. The longest pack of one country with citations in two scripts is about 40 KiB.
+pub const LAW_PACK_BYTES_MAX: usize = 192 * 1024;
+
+/// Bytes of one gossip message: the largest statement and the framing around it.
+pub const GOSSIP_BYTES_MAX: usize = LAW_PACK_BYTES_MAX + 4 * 1024;
+
+/// Bytes of a crossing request: a statement, the accreditation and up to [`SAFEGUARDS_PER_REQUEST_MAX`] safeguards.
+pub const REQUEST_BYTES_MAX: usize = 256 * 1024;
+
+/// Safeguards in one request. No rule set of a member needs more than six at once.
+pub const SAFEGUARDS_PER_REQUEST_MAX: usize = 16;
+
+/// Runs of groups that a resumed pull may list as already held. More are sent again.
+pub const HELD_RUNS_MAX: usize = 4096;
+
+/// Bytes of a manifest: about 400,000 tensors.
+pub const MANIFEST_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Files of one artefact. The largest published models have about 200 shards.
+pub const FILES_PER_MANIFEST_MAX: usize = 4096;
+
+/// Tensors of one file; bounds the header before anything is allocated for it.
+pub const TENSORS_PER_FILE_MAX: usize = 200_000;
+
+/// Dimensions of one tensor. Frameworks stop at 8 or so.
+pub const DIMENSIONS_MAX: usize = 16;
+
+/// Bytes of the JSON header of a safetensors file. The format's own reader allows 100 MB; 100,000 tensors need 12 MB.
+pub const SAFETENSORS_HEADER_BYTES_MAX: u64 = 24 * 1024 * 1024;
+
+/// Bytes of a verified group: fits a core's L2 cache with room, and is a power of two of BLAKE3 chunks (1 KiB).
+pub const GROUP_BYTES: u64 = 256 * 1024;
+
+/// Bytes of a name of an artefact, an organisation or a file path component.
+pub const NAME_BYTES_MAX: usize = 128;
+
+/// Bytes of a path inside an artefact.
+pub const PATH_BYTES_MAX: usize = 512;
+
+/// Bytes of a free text field (a reason, a reference, a title).
+pub const TEXT_BYTES_MAX: usize = 1024;
+
+/// Members of one alliance. There are 249 country codes; eleven countries are BRICS members in 2026.
+pub const MEMBERS_MAX: usize = 64;
+
+/// Officers of one authority.
+pub const OFFICERS_MAX: usize = 16;
+
+/// Revoked keys listed in one status.
+pub const REVOCATIONS_MAX: usize = 256;
+
+/// Network addresses in one node record, mesh and bulk each.
+pub const ADDRESSES_MAX: usize = 8;
+
+/// Milliseconds that a clearance may be used after it was signed.
+pub const CLEARANCE_TTL_MS_MAX: u64 = 60_000;
+
+/// Milliseconds a crossing may be in progress before it has to be asked for again.
+pub const CROSSING_MS_MAX: u64 = 24 * 60 * 60 * 1000;
+
+/// Milliseconds for which an offer may stand. Longer ones must be published again.
+pub const OFFER_MS_MAX: u64 = 366 * 24 * 60 * 60 * 1000;
+
+/// Offers that one node may have in the catalogues of others: standing, or withdrawn before their end.
+pub const OFFERS_PER_NODE_MAX: usize = 256;
+
+/// The same of all nodes of one member.
+pub const OFFERS_PER_MEMBER_MAX: usize = 4096;
+
+/// Node records of one member.
+pub const NODES_PER_MEMBER_MAX: usize = 1024;
+
+/// Crossings that one node serves and pulls at a time, together.
+pub const CROSSINGS_RUNNING_MAX: usize = 64;
+
+/// Crossings that one node serves at a time: the rest of the places is for what its own operator pulls.
+pub const CROSSINGS_SERVED_MAX: usize = 48;
+
+/// Crossings that one peer may run at a time against this node.
+pub const CROSSINGS_PER_PEER_MAX: usize = 8;
+
+/// Crossings of one peer in one window that this node records and that come to nothing: refused, or broken off. Further ones
+/// are cut off without a record. A person who tries again after a denial stays far below it.
+pub const FRUITLESS_PER_WINDOW_MAX: u32 = 64;
+
+/// New statuses and law packs of one member in one window; further ones are left for later. One status an hour is usual.
+pub const AUTHORITY_STATEMENTS_PER_WINDOW_MAX: u32 = 128;
+
+/// Milliseconds of those windows.
+pub const WINDOW_MS: u64 = 60 * 60 * 1000;
+
+/// Bytes of the verdicts of one recorded decision. Longer ones lose their texts, never their rules' ids.
+pub const VERDICTS_BYTES_MAX: usize = 256 * 1024;
+
+/// Bytes of statements in one answer to a synchronisation request; one law pack must fit.
+pub const SYNC_BYTES_MAX: usize = LAW_PACK_BYTES_MAX + 32 * 1024;
+
+const _: () = assert!(STATEMENT_BYTES_MAX <= LAW_PACK_BYTES_MAX);
+const _: () = assert!(CHARTER_BYTES_MAX <= LAW_PACK_BYTES_MAX);
+const _: () = assert!(GROUP_BYTES.is_power_of_two() && GROUP_BYTES >= 1024);
+const _: () = assert!(CROSSINGS_SERVED_MAX < CROSSINGS_RUNNING_MAX);
+const _: () = assert!(CLEARANCE_TTL_MS_MAX < CROSSING_MS_MAX);

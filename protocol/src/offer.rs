@@ -1,0 +1,179 @@
+//! What nodes say to the whole mesh: where they are, what they offer, and what they take back.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    envelope::Statement,
+    id::{ManifestId, StatementId},
+    key::PublicKey,
+    limits,
+    time::{Timestamp, Validity},
+    vocabulary::{Artefact, Country, Label, Purpose},
+};
+
+/// How to reach a node, with the accreditation that says who it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeRecord {
+    pub node: PublicKey,
+    /// The bytes of the node's signed accreditation.
+    #[serde(with = "serde_bytes")]
+    pub accreditation: Vec<u8>,
+    /// Multiaddrs of the mesh endpoint.
+    pub mesh: Vec<String>,
+    /// Socket addresses of the bulk endpoint.
+    pub bulk: Vec<String>,
+    /// Rises with each record of the node.
+    pub serial: u64,
+    pub validity: Validity,
+}
+
+/// A signed, expiring invitation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Offer {
+    pub node: PublicKey,
+    /// `organisation/name`, the organisation being the one that the node is accredited for.
+    pub name: String,
+    pub what: Offered,
+    pub terms: Terms,
+    pub validity: Validity,
+}
+
+/// What is offered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+pub enum Offered {
+    Model(ModelOffer),
+    Compute(ComputeOffer),
+}
+
+/// What of an offer is beyond the bounds that every node checks before it passes one on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OutOfBounds {
+    #[error("the artefact has no label")]
+    NoLabel,
+    #[error("the licence has more than {max} bytes", max = limits::NAME_BYTES_MAX)]
+    Licence,
+    #[error("the name of the accelerator has more than {max} bytes", max = limits::NAME_BYTES_MAX)]
+    Accelerator,
+}
+
+impl Offered {
+    /// Checks the bounds that every node checks. A node that publishes beyond them is taken for one that breaks the rules.
+    ///
+    /// # Errors
+    /// The first bound that does not hold.
+    pub fn within_bounds(&self) -> Result<(), OutOfBounds> {
+        match self {
+            Self::Model(model) if model.labels.is_empty() => Err(OutOfBounds::NoLabel),
+            Self::Model(model) if model.licence.len() > limits::NAME_BYTES_MAX => Err(OutOfBounds::Licence),
+            Self::Compute(compute) if compute.accelerator.len() > limits::NAME_BYTES_MAX => Err(OutOfBounds::Accelerator),
+            Self::Model(_) | Self::Compute(_) => Ok(()),
+        }
+    }
+}
+
+/// A model, an adapter or another artefact that lies at the node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelOffer {
+    pub artefact: Artefact,
+    pub manifest: ManifestId,
+    pub bytes: u64,
+    pub files: u32,
+    pub tensors: u32,
+    /// The union of the labels of all its tensors and files.
+    pub labels: BTreeSet<Label>,
+    /// Where it was made.
+    pub origin: Country,
+    /// The countries whose people the data behind it is about.
+    pub subjects: BTreeSet<Country>,
+    /// The SPDX expression of its licence, or `other`.
+    pub licence: String,
+}
+
+/// Compute that the node has to give.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ComputeOffer {
+    /// For example `H200` or `cpu`.
+    pub accelerator: String,
+    pub count: u32,
+    /// Memory of one accelerator, in MiB.
+    pub memory_mib: u64,
+    /// How long it may be used, in hours.
+    pub hours: u32,
+}
+
+/// The conditions of the one who offers. They can only tighten what the law allows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Terms {
+    /// Purposes admitted; empty admits all that the law admits.
+    pub purposes: BTreeSet<Purpose>,
+    /// Countries admitted; empty admits all members.
+    pub to: BTreeSet<Country>,
+}
+
+/// "This offer of mine no longer stands."
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Withdrawal {
+    pub node: PublicKey,
+    pub offer: StatementId,
+    pub at: Timestamp,
+    pub reason: String,
+}
+
+impl Statement for NodeRecord {
+    const KIND: &'static str = "node-record";
+    const BYTES_MAX: usize = 2 * limits::STATEMENT_BYTES_MAX;
+}
+
+impl Statement for Offer {
+    const KIND: &'static str = "offer";
+    /// An offer names, it does not carry: 4 KiB hold every label, purpose and country at once.
+    const BYTES_MAX: usize = 4 * 1024;
+}
+
+impl Statement for Withdrawal {
+    const KIND: &'static str = "withdrawal";
+}
+
+/// A name is not of the form `organisation/name`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a name of the form `organisation/name` with letters, digits, `-`, `_` and `.`")]
+pub struct BadName(pub String);
+
+/// Splits `organisation/name` and checks both parts.
+///
+/// # Errors
+/// A part is empty, too long, starts with a dot or has a character outside the allowed set.
+pub fn split_name(name: &str) -> Result<(&str, &str), BadName> {
+    let part = |part: &str| {
+        !part.is_empty()
+            && part.len() <= limits::NAME_BYTES_MAX
+            && !part.starts_with('.')
+            && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+    };
+    match name.split_once('/') {
+        Some((organisation, rest)) if part(organisation) && part(rest) => Ok((organisation, rest)),
+        _ => Err(BadName(name.chars().take(limits::NAME_BYTES_MAX).collect())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_have_two_plain_parts() {
+        assert_eq!(split_name("usp/amazonia-7b.v1_2"), Ok(("usp", "amazonia-7b.v1_2")));
+        for bad in ["", "usp", "/x", "usp/", "usp/../x", "usp/..", ".a/b", "a/b/c", "a b/c", "\u{430}/b"] {
+            assert!(split_name(bad).is_err(), "{bad}");
+        }
+    }
+}

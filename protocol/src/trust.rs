@@ -1,0 +1,373 @@
+//! Who has standing now: the charter, what the authorities said last, and what follows from it.
+//!
+//! Nothing older than what was accepted is ever accepted again. Where a member's status has run out, nothing that involves
+//! the member is possible until it is fresh. Specified in `specs/01-statements.md`, section "Trust".
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    authority::{Accreditation, LawPack, Safeguard, Status},
+    charter::Chartered,
+    crossing::RefusalCode,
+    envelope::{OpenError, Signed},
+    gate::{Gate, Pack, PackError, PackOwner},
+    id::{AllianceId, StatementId},
+    key::PublicKey,
+    limits,
+    time::{NotValid, Timestamp},
+    vocabulary::{Country, Label, NodeRole},
+};
+
+/// What a node believes of the alliance. The only owner of this state; `Core` holds one.
+#[derive(Debug)]
+pub struct Trust {
+    chartered: Chartered,
+    members: BTreeMap<Country, Member>,
+}
+
+/// What a member's authority said last.
+#[derive(Debug, Default)]
+struct Member {
+    status: Option<Signed<Status>>,
+    /// Packs that are in force or may come into force, by epoch.
+    packs: BTreeMap<u64, (Signed<LawPack>, Pack)>,
+    /// A number under which its authority has said two different things, if it ever did.
+    equivocated: Option<u64>,
+}
+
+/// Whether an accepted statement changed anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accepted {
+    New,
+    Known,
+}
+
+/// Why a statement of an authority is not believed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Distrust {
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error("{0} is not a member")]
+    NotAMember(Country),
+    #[error("not signed by enough officers of the authority of {0}")]
+    NotTheAuthority(Country),
+    #[error("{what} {found} of {member} is older than {known}, which was accepted before")]
+    Older { what: &'static str, member: Country, found: u64, known: u64 },
+    #[error("two different statements of {member} carry the same number {number}: the authority must be asked")]
+    Equivocation { member: Country, number: u64 },
+    #[error(transparent)]
+    Expired(#[from] NotValid),
+    #[error("the statement is malformed: {0}")]
+    Malformed(&'static str),
+    #[error(transparent)]
+    Pack(#[from] PackError),
+}
+
+/// Why a node has no standing for a crossing now.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoStanding {
+    #[error(transparent)]
+    Accreditation(#[from] Distrust),
+    #[error("the accreditation is for the key {0}, not for this node")]
+    OtherKey(PublicKey),
+    #[error("the accreditation of {organisation} in {member} does not count: {why}")]
+    NotValid { organisation: String, member: Country, why: NotValid },
+    #[error("{member} has revoked the accreditation of {organisation}")]
+    Revoked { organisation: String, member: Country },
+    #[error("{organisation} is not accredited as {role}")]
+    Role { organisation: String, role: NodeRole },
+    #[error(transparent)]
+    Stale(#[from] Stale),
+}
+
+/// Why nothing can be decided for a member now.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Stale {
+    #[error("{0} is not a member")]
+    NotAMember(Country),
+    #[error("no status of {0} is known; ask its authority to publish one")]
+    NoStatus(Country),
+    #[error("the status of {member} does not count: {why}; its authority must publish a new one")]
+    Status { member: Country, why: NotValid },
+    #[error("the law pack of {member}, epoch {epoch}, is not known here")]
+    NoPack { member: Country, epoch: u64 },
+}
+
+impl NoStanding {
+    /// What the other side may know of it.
+    #[must_use]
+    pub fn code(&self) -> RefusalCode {
+        match self {
+            Self::Stale(_) => RefusalCode::Stale,
+            Self::Accreditation(_)
+            | Self::OtherKey(_)
+            | Self::NotValid { .. }
+            | Self::Revoked { .. }
+            | Self::Role { .. } => RefusalCode::NotAccredited,
+        }
+    }
+}
+
+impl Trust {
+    #[must_use]
+    pub fn new(chartered: Chartered) -> Self {
+        let members = chartered.charter().members.keys().map(|country| (*country, Member::default())).collect();
+        Self { chartered, members }
+    }
+
+    #[must_use]
+    pub fn alliance(&self) -> AllianceId {
+        self.chartered.alliance()
+    }
+
+    #[must_use]
+    pub fn chartered(&self) -> &Chartered {
+        &self.chartered
+    }
+
+    fn spoken(&self, member: Country, signers: &[PublicKey]) -> Result<(), Distrust> {
+        let authority = self.chartered.authority(member).ok_or(Distrust::NotAMember(member))?;
+        if authority.spoke(signers) { Ok(()) } else { Err(Distrust::NotTheAuthority(member)) }
+    }
+
+    /// Opens an accreditation that the member's authority signed. Says nothing of its validity now.
+    ///
+    /// # Errors
+    /// It is not a statement of that authority.
+    pub fn accreditation(&self, bytes: &[u8]) -> Result<Signed<Accreditation>, Distrust> {
+        let statement = Signed::<Accreditation>::open(bytes, self.alliance())?;
+        let body = statement.body();
+        self.spoken(body.member, statement.signers())?;
+        let name = &body.organisation.name;
+        if crate::offer::split_name(&format!("{name}/x")).is_err() {
+            return Err(Distrust::Malformed("the organisation's name has characters that a name may not have"));
+        }
+        if body.zone.as_ref().is_some_and(|zone| zone.len() > limits::NAME_BYTES_MAX) {
+            return Err(Distrust::Malformed("the zone is longer than a name may be"));
+        }
+        Ok(statement)
+    }
+
+    /// Whether the node may take part in the mesh: accredited, not run out, not revoked as far as is known. A node that has
+    /// just started knows no status yet, so freshness is not asked here; a crossing asks [`Trust::standing`].
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn admission(
+        &self,
+        accreditation: &Signed<Accreditation>,
+        node: &PublicKey,
+        now: Timestamp,
+    ) -> Result<(), NoStanding> {
+        let body = accreditation.body();
+        let (organisation, member) = (body.organisation.name.clone(), body.member);
+        if body.node != *node {
+            return Err(NoStanding::OtherKey(body.node));
+        }
+        if let Err(why) = body.validity.check(now) {
+            return Err(NoStanding::NotValid { organisation, member, why });
+        }
+        if self.revoked(member).is_some_and(|revoked| revoked.contains(node)) {
+            return Err(NoStanding::Revoked { organisation, member });
+        }
+        Ok(())
+    }
+
+    /// Whether the node may be an end of a crossing now: admitted, in the role, and its member's status is fresh.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn standing(
+        &self,
+        accreditation: &Signed<Accreditation>,
+        node: &PublicKey,
+        role: NodeRole,
+        now: Timestamp,
+    ) -> Result<(), NoStanding> {
+        self.admission(accreditation, node, now)?;
+        let body = accreditation.body();
+        if !body.roles.contains(&role) {
+            return Err(NoStanding::Role { organisation: body.organisation.name.clone(), role });
+        }
+        self.fresh(body.member, now)?;
+        Ok(())
+    }
+
+    fn revoked(&self, member: Country) -> Option<&BTreeSet<PublicKey>> {
+        Some(&self.members.get(&member)?.status.as_ref()?.body().revoked)
+    }
+
+    /// The member's status, if it counts now.
+    fn fresh(&self, member: Country, now: Timestamp) -> Result<&Signed<Status>, Stale> {
+        let known = self.members.get(&member).ok_or(Stale::NotAMember(member))?;
+        let status = known.status.as_ref().ok_or(Stale::NoStatus(member))?;
+        status.body().validity.check(now).map_err(|why| Stale::Status { member, why })?;
+        Ok(status)
+    }
+
+    /// The member's law in force now.
+    ///
+    /// # Errors
+    /// Its status is not fresh, or the pack that the status names is not here.
+    pub fn law(&self, member: Country, now: Timestamp) -> Result<&Pack, Stale> {
+        let status = self.fresh(member, now)?.body();
+        let packs = &self.members.get(&member).ok_or(Stale::NotAMember(member))?.packs;
+        match packs.get(&status.epoch) {
+            Some((statement, pack)) if statement.id() == status.law_pack => Ok(pack),
+            Some(_) | None => Err(Stale::NoPack { member, epoch: status.epoch }),
+        }
+    }
+
+    /// Takes in a status. Its validity is not asked: an old one that is newer than what is known still counts its numbers.
+    ///
+    /// # Errors
+    /// It is not the authority's, or older than one accepted before.
+    pub fn accept_status(&mut self, bytes: &[u8]) -> Result<Accepted, Distrust> {
+        let statement = Signed::<Status>::open(bytes, self.alliance())?;
+        let body = statement.body();
+        let member = body.member;
+        self.spoken(member, statement.signers())?;
+        if body.revoked.len() > limits::REVOCATIONS_MAX {
+            return Err(Distrust::Malformed("it revokes more keys than one status may"));
+        }
+        let known = self.members.get_mut(&member).ok_or(Distrust::NotAMember(member))?;
+        if let Some(last) = &known.status {
+            let (found, last_serial) = (body.serial, last.body().serial);
+            if found < last_serial {
+                return Err(Distrust::Older { what: "status", member, found, known: last_serial });
+            }
+            if found == last_serial {
+                if last.id() == statement.id() {
+                    return Ok(Accepted::Known);
+                }
+                known.equivocated = Some(found);
+                return Err(Distrust::Equivocation { member, number: found });
+            }
+            if body.epoch < last.body().epoch {
+                return Err(Distrust::Older { what: "epoch", member, found: body.epoch, known: last.body().epoch });
+            }
+        }
+        let in_force = body.epoch;
+        known.packs.retain(|epoch, _| *epoch >= in_force);
+        known.status = Some(statement);
+        Ok(Accepted::New)
+    }
+
+    /// Takes in a law pack whose text the gate can use.
+    ///
+    /// # Errors
+    /// It is not the authority's, older than the one in force, or its text is not usable.
+    pub fn accept_pack(&mut self, bytes: &[u8], gate: &dyn Gate) -> Result<Accepted, Distrust> {
+        let statement = Signed::<LawPack>::open(bytes, self.alliance())?;
+        let body = statement.body();
+        let member = body.member;
+        self.spoken(member, statement.signers())?;
+        let known = self.members.get_mut(&member).ok_or(Distrust::NotAMember(member))?;
+        let in_force = known.status.as_ref().map_or(0, |status| status.body().epoch);
+        if body.epoch < in_force {
+            return Err(Distrust::Older { what: "law pack", member, found: body.epoch, known: in_force });
+        }
+        if let Some((other, _)) = known.packs.get(&body.epoch) {
+            if other.id() == statement.id() {
+                return Ok(Accepted::Known);
+            }
+            known.equivocated = Some(body.epoch);
+            return Err(Distrust::Equivocation { member, number: body.epoch });
+        }
+        // The one in force, the next one, and a correction of it; the oldest beyond that are of no use. What would not be
+        // kept is not new: it would be new again each time it is heard of.
+        let oldest = known.packs.keys().copied().find(|epoch| *epoch != in_force);
+        let displaced = oldest.filter(|_| known.packs.len() >= PACKS_KEPT_MAX);
+        if let Some(oldest) = displaced.filter(|oldest| body.epoch != in_force && body.epoch < *oldest) {
+            return Err(Distrust::Older { what: "law pack", member, found: body.epoch, known: oldest });
+        }
+        let pack = Pack::new(PackOwner::Member(member), body.epoch, &body.law, &body.directives);
+        gate.check(&pack)?;
+        if let Some(displaced) = displaced {
+            known.packs.remove(&displaced);
+        }
+        known.packs.insert(body.epoch, (statement, pack));
+        Ok(Accepted::New)
+    }
+
+    /// Opens a safeguard for a crossing: issued by a member's authority, in force, and covering this crossing.
+    ///
+    /// # Errors
+    /// Why it does not count.
+    pub fn safeguard(
+        &self,
+        bytes: &[u8],
+        scope: &Scope<'_>,
+        now: Timestamp,
+    ) -> Result<Signed<Safeguard>, SafeguardIgnored> {
+        let statement = Signed::<Safeguard>::open(bytes, self.alliance()).map_err(Distrust::from)?;
+        let body = statement.body();
+        self.spoken(body.issuer, statement.signers())?;
+        body.validity.check(now).map_err(Distrust::from)?;
+        if (body.from, body.to) != (scope.from, scope.to) {
+            return Err(SafeguardIgnored::OtherRoute { from: body.from, to: body.to });
+        }
+        if body.recipient.is_some_and(|recipient| recipient != scope.recipient) {
+            return Err(SafeguardIgnored::OtherRecipient);
+        }
+        let covered = |label: &&Label| body.labels.contains(label) || label.is_open();
+        match scope.labels.iter().find(|label| !covered(label)) {
+            Some(label) => Err(SafeguardIgnored::Label(*label)),
+            None => Ok(statement),
+        }
+    }
+
+    /// The statements of authorities that other nodes should have: newest statuses and packs.
+    pub fn statements(&self) -> impl Iterator<Item = (StatementId, &[u8])> {
+        self.members.values().flat_map(|member| {
+            let status = member.status.iter().map(|status| (status.id(), status.bytes()));
+            status.chain(member.packs.values().map(|(pack, _)| (pack.id(), pack.bytes())))
+        })
+    }
+
+    /// What is known of each member: epoch and end of its status, whether it counts now, and how many keys it revoked.
+    pub fn members(&self, now: Timestamp) -> impl Iterator<Item = (Country, Option<&Status>, bool)> {
+        self.members.iter().map(move |(country, member)| {
+            (*country, member.status.as_ref().map(|status| status.body()), self.law(*country, now).is_ok())
+        })
+    }
+
+    /// What the operator must ask a member's authority about, if there is anything.
+    #[must_use]
+    pub fn alarm(&self, member: Country) -> Option<String> {
+        let number = self.members.get(&member)?.equivocated?;
+        Some(format!("the authority of {member} has signed two different statements under the number {number}"))
+    }
+
+    /// The next instant at which a status that counts now runs out.
+    #[must_use]
+    pub fn next_expiry(&self, now: Timestamp) -> Option<Timestamp> {
+        let ends = self.members.values().filter_map(|member| Some(member.status.as_ref()?.body().validity.until));
+        ends.filter(|until| *until > now).min()
+    }
+}
+
+/// What a safeguard must cover to count.
+#[derive(Debug)]
+pub struct Scope<'a> {
+    pub from: Country,
+    pub to: Country,
+    pub recipient: PublicKey,
+    pub labels: &'a BTreeSet<Label>,
+}
+
+/// Why a presented safeguard does not count.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SafeguardIgnored {
+    #[error(transparent)]
+    Distrust(#[from] Distrust),
+    #[error("it is for crossings from {from} to {to}")]
+    OtherRoute { from: Country, to: Country },
+    #[error("it is limited to another recipient")]
+    OtherRecipient,
+    #[error("it does not cover the label `{0}`")]
+    Label(Label),
+}
+
+/// Law packs kept for one member.
+const PACKS_KEPT_MAX: usize = 3;

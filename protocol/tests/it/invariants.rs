@@ -1,0 +1,116 @@
+//! What must hold after every step of every test.
+//!
+//! - I1: bytes are sent, taken or delivered only where the recorded decisions of both sides allow.
+//! - I2: the record comes first: `Cleared` before `Serve`, `ClearanceAccepted` before `Receive`, `Received` before `Deliver`.
+//! - I4: no crossing is served, received or delivered twice by one node, restarts included.
+
+use std::collections::BTreeSet;
+
+use alliance_protocol::{
+    border::Decision,
+    core::{BulkOrder, Effects},
+    crossing::{ClearanceGiven, CrossingRequest},
+    envelope::Signed,
+    id::{AllianceId, CrossingId},
+    key::PublicKey,
+    ledger::Record,
+};
+
+use crate::cluster::Node;
+
+#[derive(Default)]
+pub(crate) struct Invariants {
+    done: BTreeSet<(usize, &'static str, CrossingId)>,
+    alliance: Option<AllianceId>,
+}
+
+impl Invariants {
+    /// Checks the effects of one node, whose `persist` was appended to its ledger just now.
+    pub(crate) fn check(&mut self, nodes: &[Node], at: usize, effects: &Effects) {
+        let charter = |node: &Node| match &node.entries.first()?.record {
+            Record::Founded { charter } => alliance_protocol::charter::Chartered::found(charter).ok(),
+            _ => None,
+        };
+        if self.alliance.is_none() {
+            self.alliance = nodes.iter().find_map(charter).map(|chartered| chartered.alliance());
+        }
+        for order in &effects.bulk {
+            match order {
+                BulkOrder::Serve { outbound, clearance, .. } => self.check_serve(nodes, at, outbound.crossing(), clearance),
+                BulkOrder::Receive { crossing, inbound } => {
+                    self.once(at, "received", *crossing);
+                    let accepted = nodes[at].entries.iter().rev().find_map(|entry| match &entry.record {
+                        Record::ClearanceAccepted { crossing: of, clearance } if of == crossing => Some(clearance),
+                        _ => None,
+                    });
+                    let accepted = accepted.expect("I2: a clearance is recorded before anything is taken");
+                    let clearance: Signed<ClearanceGiven> = self.open(accepted);
+                    assert_eq!(clearance.id(), inbound.clearance(), "I2: another clearance was recorded");
+                    assert_eq!(inbound.crossing(), *crossing);
+                    let given = clearance.body();
+                    assert!(asked(&nodes[at], *crossing), "I1: the importer's recorded decision does not allow");
+                    assert!(cleared(nodes, given.exporter, *crossing), "I1: the exporter's record does not allow");
+                }
+                BulkOrder::Deliver { crossing, receipt } => {
+                    self.once(at, "delivered", *crossing);
+                    let recorded = nodes[at].count(|record| {
+                        matches!(record, Record::Received { crossing: of, receipt: recorded }
+                            if of == crossing && recorded.as_slice() == receipt.as_slice())
+                    });
+                    assert_eq!(recorded, 1, "I2: the receipt is recorded before anything is delivered");
+                    assert!(asked(&nodes[at], *crossing), "I1: the importer's recorded decision does not allow");
+                }
+                BulkOrder::Refuse { .. }
+                | BulkOrder::Countersign { .. }
+                | BulkOrder::AbortServe { .. }
+                | BulkOrder::Reach { .. }
+                | BulkOrder::Ask { .. }
+                | BulkOrder::AbortPull { .. } => {}
+            }
+        }
+    }
+
+    fn check_serve(&mut self, nodes: &[Node], at: usize, crossing: CrossingId, clearance: &[u8]) {
+        self.once(at, "served", crossing);
+        let me = &nodes[at];
+        let recorded = me.entries.iter().rev().find_map(|entry| match &entry.record {
+            Record::Cleared { crossing: of, request, clearance, decision, .. } if *of == crossing => {
+                Some((request, clearance, decision))
+            }
+            _ => None,
+        });
+        let (request, recorded, decision) = recorded.expect("I2: a clearance is recorded before it is served");
+        assert_eq!(recorded.as_slice(), clearance, "I2: another clearance was recorded");
+        assert!(allows(decision), "I1: the exporter's recorded decision does not allow");
+        let request: Signed<CrossingRequest> = self.open(request);
+        let importer = nodes.iter().find(|node| node.public() == request.body().importer);
+        let importer = importer.expect("I1: a node that nobody knows is served");
+        assert!(importer.lies || asked(importer, crossing), "I1: the importer's recorded decision does not allow");
+    }
+
+    fn once(&mut self, at: usize, what: &'static str, crossing: CrossingId) {
+        assert!(self.done.insert((at, what, crossing)), "I4: {crossing} is {what} twice by node {at}");
+    }
+
+    fn open<T: alliance_protocol::envelope::Statement>(&self, bytes: &[u8]) -> Signed<T> {
+        Signed::open(bytes, self.alliance.expect("a ledger begins with the charter")).expect("a recorded statement opens")
+    }
+}
+
+fn allows(decision: &Decision) -> bool {
+    let verdicts = &decision.verdicts;
+    decision.denial.is_none() && !verdicts.is_empty() && verdicts.iter().all(|it| it.allowed && it.error.is_none())
+}
+
+fn asked(node: &Node, crossing: CrossingId) -> bool {
+    node.entries.iter().any(|entry| {
+        matches!(&entry.record, Record::Requested { crossing: of, decision, .. } if *of == crossing && allows(decision))
+    })
+}
+
+fn cleared(nodes: &[Node], exporter: PublicKey, crossing: CrossingId) -> bool {
+    nodes.iter().any(|node| {
+        let yes = |record: &Record| matches!(record, Record::Cleared { crossing: of, decision, .. } if *of == crossing && allows(decision));
+        node.public() == exporter && (node.lies || node.count(yes) == 1)
+    })
+}

@@ -1,0 +1,27 @@
+//! Tests of the pure centre: a whole alliance in memory and scenario tables for every check.
+//!
+//! - `alliance`, `tabled_gate`: what authorities say, and a gate whose packs are lines of text
+//! - `cluster`, `routes`, `invariants`: nodes, the wires between them, and what must hold after every step
+//! - `crossings`: a crossing and its end        - `exporter_refuses`, `importer_refuses`: each check of each end
+//! - `deciding`, `trust`, `mesh`, `quotas`: law, standing, what the mesh may bring    - `running`, `restarts`: time and crashes
+//! - `envelopes`, `charter`, `fuzz`: statements, the root of trust, arbitrary input
+
+#![cfg(test)]
+
+mod alliance;
+mod charter;
+mod cluster;
+mod crossings;
+mod deciding;
+mod envelopes;
+mod exporter_refuses;
+mod fuzz;
+mod importer_refuses;
+mod invariants;
+mod mesh;
+mod quotas;
+mod restarts;
+mod routes;
+mod running;
+mod tabled_gate;
+mod trust;

@@ -1,0 +1,83 @@
+//! A gate without Cedar: the text of a pack is a list of rules, one to a line, so that a test reads like a law.
+//!
+//! ```text
+//! deny export label:state_secret             never, where the artefact has the label
+//! deny import purpose:military               never, for the purpose
+//! require export label:personal scc_br       only with the safeguard, issued by the pack's own member
+//! deny-from export 1790812800000             not any more, from that instant
+//! deny-until import 1790812800000            not yet, until that instant
+//! error concern                              cannot be evaluated
+//! lying-error import                         says yes and that it met an error
+//! unreadable                                 `check` refuses the pack
+//! ```
+
+use std::collections::BTreeSet;
+
+use alliance_protocol::{
+    gate::{Action, Facts, Gate, Pack, PackError, PackOwner, PackSummary, Verdict},
+    time::Timestamp,
+    vocabulary::SafeguardKind,
+};
+
+#[derive(Debug, Default)]
+pub(crate) struct TabledGate;
+
+/// Whether the words name something that is true of the crossing.
+fn concerns(facts: &Facts, what: &str) -> bool {
+    match what.split_once(':') {
+        Some(("label", label)) => facts.labels.iter().any(|known| known.as_str() == label),
+        Some(("purpose", purpose)) => facts.purpose.as_str() == purpose,
+        Some(("use", use_)) => facts.use_.as_str() == use_,
+        Some(("to", country)) => facts.to.country.as_str() == country,
+        _ => what == "all",
+    }
+}
+
+fn instant(text: &str) -> Timestamp {
+    Timestamp(text.parse().expect("milliseconds"))
+}
+
+impl Gate for TabledGate {
+    fn judge(&self, pack: &Pack, action: Action, facts: &Facts, at: Timestamp) -> Verdict {
+        let yes = Verdict {
+            pack: pack.owner,
+            epoch: pack.epoch,
+            action,
+            allowed: true,
+            rules: Vec::new(),
+            obligations: BTreeSet::new(),
+            error: None,
+        };
+        let no = Verdict { allowed: false, ..yes.clone() };
+        let filed: BTreeSet<&str> = match pack.owner {
+            PackOwner::Member(member) => {
+                facts.safeguards.get(&member).into_iter().flatten().copied().map(SafeguardKind::as_str).collect()
+            }
+            PackOwner::Alliance | PackOwner::House => BTreeSet::new(),
+        };
+        for line in pack.law.lines() {
+            let words: Vec<_> = line.split_whitespace().collect();
+            let denied = match words[..] {
+                [_, asked, ..] if asked != action.as_str() => false,
+                ["deny", _, what] => concerns(facts, what),
+                ["require", _, what, kind] => concerns(facts, what) && !filed.contains(kind),
+                ["deny-from", _, from] => at >= instant(from),
+                ["deny-until", _, until] => at < instant(until),
+                ["error", _] => return Verdict::failed(pack.owner, pack.epoch, action, "no such attribute".into()),
+                ["lying-error", _] => return Verdict { error: Some("no such attribute".into()), ..yes },
+                _ => panic!("`{line}` is not a rule of the tests"),
+            };
+            if denied {
+                return no;
+            }
+        }
+        yes
+    }
+
+    fn check(&self, pack: &Pack) -> Result<PackSummary, PackError> {
+        if pack.law.contains("unreadable") {
+            return Err(PackError { owner: pack.owner, reason: "line 1".into() });
+        }
+        Ok(PackSummary { owner: pack.owner, rules: Vec::new() })
+    }
+}

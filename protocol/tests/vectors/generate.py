@@ -1,0 +1,583 @@
+"""Writes the vectors in specs/vectors, from the clauses alone.
+
+This is on purpose not Rust and shares nothing with the crates: it is a second implementation of what it covers, so that a
+mistake in the code does not become the expected result. It runs on demand only (`just vectors`); the tests read the JSON.
+Needs Python 3.9 and the packages `blake3` and `cryptography`. The output is the same each time.
+"""
+
+import base64
+import copy
+import hashlib
+import json
+import pathlib
+import struct
+
+import blake3
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+FOLDER = pathlib.Path(__file__).parents[3] / "specs" / "vectors"
+NOW = 1_795_000_000_000
+HOUR = 3_600_000
+GROUP = 262_144
+
+
+def hash_of(data):
+    return blake3.blake3(data).digest()
+
+
+# STATEMENT-10: canonical DAG-CBOR
+
+
+def cbor_head(major, number):
+    if number < 24:
+        return bytes([major << 5 | number])
+    for extra, (layout, limit) in enumerate([(">B", 1 << 8), (">H", 1 << 16), (">I", 1 << 32), (">Q", 1 << 64)]):
+        if number < limit:
+            return bytes([major << 5 | 24 + extra]) + struct.pack(layout, number)
+    raise ValueError(number)
+
+
+def cbor(value):
+    if value is None:
+        return b"\xf6"
+    if value is True:
+        return b"\xf5"
+    if value is False:
+        return b"\xf4"
+    if isinstance(value, int):
+        return cbor_head(0, value)
+    if isinstance(value, bytes):
+        return cbor_head(2, len(value)) + value
+    if isinstance(value, str):
+        return cbor_head(3, len(value.encode())) + value.encode()
+    if isinstance(value, list):
+        return cbor_head(4, len(value)) + b"".join(map(cbor, value))
+    keys = sorted(value, key=lambda key: (len(key.encode()), key.encode()))
+    return cbor_map(value, keys)
+
+
+def cbor_map(value, keys):
+    """A map with its entries in the order that is given, right or wrong."""
+    return cbor_head(5, len(keys)) + b"".join(cbor(key) + cbor(value[key]) for key in keys)
+
+
+# STATEMENT-1 to STATEMENT-6: the envelope
+
+
+class Key:
+    def __init__(self, number):
+        self.secret = Ed25519PrivateKey.from_private_bytes(bytes([number]) * 32)
+        self.public = self.secret.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+
+
+def signed_bytes(kind, alliance, payload):
+    domain = b"alliance-statement-v1\0"
+    return domain + bytes([len(kind)]) + kind.encode() + alliance + struct.pack(">I", len(payload)) + payload
+
+
+def envelope(kind, alliance, payload, keys):
+    message = signed_bytes(kind, alliance, payload)
+    keys = sorted(keys, key=lambda key: key.public)
+    signatures = [{"key": key.public, "signature": key.secret.sign(message)} for key in keys]
+    return {"kind": kind, "payload": payload, "alliance": alliance, "signatures": signatures}
+
+
+def shown(value):
+    """A value for reading, with byte strings in hexadecimal."""
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, dict):
+        return {key: shown(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [shown(inner) for inner in value]
+    return value
+
+
+def lasting(ms):
+    return {"from": NOW, "until": NOW + ms}
+
+
+BR, IN, NODE, IMPORTER = Key(1), Key(2), Key(10), Key(11)
+VALID, REFUSED = [], []
+
+
+def valid(reason, kind, alliance, body, keys):
+    payload = cbor(body)
+    whole = envelope(kind, alliance, payload, keys)
+    message = signed_bytes(kind, alliance, payload)
+    VALID.append(
+        {
+            "reason": reason,
+            "kind": kind,
+            "alliance": alliance.hex(),
+            "body": shown(body),
+            "payload": payload.hex(),
+            "signed": message.hex(),
+            "id": hash_of(message).hex(),
+            "signers": [by["key"].hex() for by in whole["signatures"]],
+            "statement": cbor(whole).hex(),
+        }
+    )
+    return cbor(whole), hash_of(message)
+
+
+def valid_statements():
+    charter = {
+        "name": "Test alliance",
+        "version": 1,
+        "issued": NOW,
+        "threshold": 2,
+        "previous": None,
+        "members": {
+            "BR": {"name": "Autoridade", "officers": [BR.public], "threshold": 1},
+            "IN": {"name": "Authority", "officers": [IN.public], "threshold": 1},
+        },
+    }
+    reason = "a founding charter belongs to no alliance yet; two officers signed"
+    _, alliance = valid(reason, "charter", bytes(32), charter, [BR, IN])
+
+    usp = {"name": "usp", "roles": ["controller", "university"], "controlled_by": None, "state_controlled": True}
+    accreditation = {
+        "member": "BR",
+        "node": NODE.public,
+        "organisation": usp,
+        "zone": None,
+        "roles": ["exporter", "importer"],
+        "validity": lasting(24 * HOUR),
+    }
+    reason = "sets of words ascend in the order of the vocabulary; absent values are null"
+    accredited, _ = valid(reason, "accreditation", alliance, accreditation, [BR])
+    iisc = {"name": "iisc", "roles": ["university"], "controlled_by": "ZA", "state_controlled": False}
+    other = dict(
+        accreditation, member="IN", node=IMPORTER.public, organisation=iisc, zone="IN-ZONE", roles=["importer"]
+    )
+    importer, _ = valid(
+        "a zone, and another country that controls the operator", "accreditation", alliance, other, [IN]
+    )
+
+    pack = {
+        "member": "BR",
+        "epoch": 3,
+        "issued": NOW,
+        "law": "permit (principal, action, resource);",
+        "directives": "",
+    }
+    _, law = valid("a law pack; whether its text is a valid pack is another matter", "law-pack", alliance, pack, [BR])
+    status = {
+        "member": "BR",
+        "serial": 2**64 - 1,
+        "validity": lasting(HOUR),
+        "law_pack": law,
+        "epoch": 3,
+        "revoked": [Key(12).public],
+    }
+    valid("a status, with one key revoked", "status", alliance, status, [BR])
+    safeguard = {
+        "issuer": "BR",
+        "kind": "scc_br",
+        "reference": "2026/17",
+        "from": "BR",
+        "to": "IN",
+        "labels": ["personal", "health", "genetic"],
+        "recipient": IMPORTER.public,
+        "validity": lasting(HOUR),
+    }
+    reason = "a safeguard; labels ascend in the order of the vocabulary, not of the alphabet"
+    safeguarded, _ = valid(reason, "safeguard", alliance, safeguard, [BR])
+
+    record = {
+        "node": NODE.public,
+        "accreditation": accredited,
+        "mesh": ["/ip4/192.0.2.1/udp/4001/quic-v1"],
+        "bulk": ["192.0.2.1:4002", "[2001:db8::1]:4002"],
+        "serial": 7,
+        "validity": lasting(HOUR),
+    }
+    valid("a node record", "node-record", alliance, record, [NODE])
+    manifest = hash_of(b"a manifest")
+    model = {
+        "artefact": "weights",
+        "manifest": manifest,
+        "bytes": 300_000,
+        "files": 1,
+        "tensors": 2,
+        "labels": ["non_personal"],
+        "origin": "BR",
+        "subjects": ["BR", "ZA"],
+        "licence": "Apache-2.0",
+    }
+    terms = {"purposes": ["research", "evaluation"], "to": []}
+    offer = {
+        "node": NODE.public,
+        "name": "usp/amazonia",
+        "what": {"model": model},
+        "terms": terms,
+        "validity": lasting(HOUR),
+    }
+    _, offered = valid("an offer of a model", "offer", alliance, offer, [NODE])
+    compute = {"accelerator": "H200", "count": 8, "memory_mib": 143_771, "hours": 72}
+    terms = {"purposes": [], "to": ["IN", "ZA"]}
+    offer = dict(offer, name="usp/cluster", what={"compute": compute}, terms=terms)
+    valid("an offer of compute", "offer", alliance, offer, [NODE])
+    withdrawal = {"node": NODE.public, "offer": offered, "at": NOW, "reason": ""}
+    valid("a withdrawal", "withdrawal", alliance, withdrawal, [NODE])
+
+    crossing, session = b"\xc0" * 32, b"\x5e" * 32
+    ends = {"crossing": crossing, "importer": IMPORTER.public, "exporter": NODE.public}
+    request = dict(
+        ends,
+        offer=offered,
+        manifest=manifest,
+        purpose="research",
+        use="inference",
+        safeguards=[safeguarded],
+        accreditation=importer,
+        verdicts=hash_of(cbor([])),
+        held=[[0, 1], [1, 3]],
+        session=session,
+        asked=NOW,
+    )
+    reason = "a request that holds two runs of groups and presents a safeguard"
+    _, requested = valid(reason, "crossing-request", alliance, request, [IMPORTER])
+    clearance = dict(
+        ends,
+        request=requested,
+        manifest=manifest,
+        labels=["non_personal"],
+        purpose="research",
+        epochs=[["BR", 3], ["IN", 5]],
+        session=session,
+        validity=lasting(60_000),
+    )
+    _, cleared = valid("a clearance", "clearance", alliance, clearance, [NODE])
+    refusal = {"crossing": crossing, "request": requested, "exporter": NODE.public, "code": "denied_by_law", "at": NOW}
+    valid("a refusal", "refusal", alliance, refusal, [NODE])
+    receipt = dict(ends, clearance=cleared, manifest=manifest, bytes=262_144, held_bytes=37_856, finished=NOW)
+    valid("a receipt with both signatures", "receipt", alliance, receipt, [NODE, IMPORTER])
+    return alliance, accredited, offered
+
+
+def refused(reason, why, statement, kind, alliance):
+    case = {"reason": reason, "kind": kind, "alliance": alliance.hex(), "refused_for": why}
+    REFUSED.append(dict(case, statement=statement.hex()))
+
+
+def refused_statements(alliance, offered):
+    body = {"node": NODE.public, "offer": offered, "at": NOW, "reason": "end"}
+    payload = cbor(body)
+    good = envelope("withdrawal", alliance, payload, [NODE])
+    encoded = cbor(good)
+
+    def bad(reason, why, statement, kind="withdrawal"):
+        refused(reason, why, statement, kind, alliance)
+
+    def bad_signatures(reason, why, signatures):
+        bad(reason, why, cbor(dict(good, signatures=signatures)))
+
+    def bad_payload(reason, altered):
+        bad(reason, "payload", cbor(envelope("withdrawal", alliance, altered, [NODE])))
+
+    def bad_offer(reason, why="payload", **changes):
+        compute = {"accelerator": "cpu", "count": 1, "memory_mib": 1, "hours": 1}
+        terms = {"purposes": [], "to": []}
+        offer = {"node": NODE.public, "name": "usp/cluster", "what": {"compute": compute}, "terms": terms}
+        altered = cbor({**offer, "validity": lasting(1), **changes})
+        bad(reason, why, cbor(envelope("offer", alliance, altered, [NODE])), "offer")
+
+    bad("a byte behind the end", "envelope", encoded + b"\0")
+    bad("cut short by a byte", "envelope", encoded[:-1])
+    bad("an unknown field in the envelope", "envelope", cbor(dict(good, extra=1)))
+    bad("the entries of the envelope in alphabetical order", "envelope", cbor_map(good, sorted(good)))
+    long_form = encoded.replace(cbor("withdrawal"), b"\x78\x0awithdrawal", 1)
+    bad("the length of a text not in its shortest form", "envelope", long_form)
+    bad("a statement of another kind", "kind", cbor(envelope("offer", alliance, payload, [NODE])))
+    bad("the kind was changed after signing", "signature", cbor(dict(good, kind="offer")), "offer")
+    elsewhere = bytes([9]) * 32
+    bad("another alliance", "alliance", cbor(envelope("withdrawal", elsewhere, payload, [NODE])))
+    bad("the alliance was changed after signing", "signature", cbor(dict(good, alliance=elsewhere)))
+
+    [by] = good["signatures"]
+    bad_signatures("no signature", "unsigned", [])
+    # Signatures are looked at before the payload, so that this one need not be of a status.
+    spoken = envelope("status", alliance, payload, [NODE, IMPORTER])
+    first, second = spoken["signatures"]
+
+    def bad_officers(reason, why, signatures):
+        bad(reason, why, cbor(dict(spoken, signatures=signatures)), "status")
+
+    bad_officers("one key twice", "signature_order", [first, first, second])
+    bad_officers("signatures not in the order of their keys", "signature_order", [second, first])
+    bad_officers("one good and one bad signature", "signature", [first, dict(second, signature=bytes(64))])
+    order = 2**252 + 27742317777372353535851937790883648493
+    scalar = int.from_bytes(by["signature"][32:], "little") + order
+    malleable = dict(by, signature=by["signature"][:32] + scalar.to_bytes(32, "little"))
+    bad_signatures("S of the signature plus the order of the group", "signature", [malleable])
+    neutral = bytes([1] + [0] * 31)
+    loose = {"key": neutral, "signature": neutral + bytes(32)}
+    bad_signatures("a key of small order, with which any message verifies loosely", "signature", [loose])
+    two = envelope("withdrawal", alliance, payload, [NODE, IMPORTER])
+    bad("two signatures under what one node says", "too_many_signatures", cbor(two))
+    many = envelope("status", alliance, payload, [Key(number) for number in range(1, 18)])
+    bad("17 signatures under what an authority says", "too_many_signatures", cbor(many), "status")
+
+    bad_payload("a field of the body is missing", cbor({key: body[key] for key in ("node", "offer", "at")}))
+    bad_payload("a field that the body does not have", cbor(dict(body, more=None)))
+    long_form = cbor(dict(body, at=5)).replace(b"\x62at\x05", b"\x62at\x18\x05")
+    bad_payload("an integer not in its shortest form", long_form)
+    bad_payload("the length of a text not in its shortest form", payload.replace(b"\x63end", b"\x78\x03end"))
+    bad_payload("the fields of the body in another order", cbor_map(body, ["node", "offer", "at", "reason"]))
+    bad_payload("a field twice", cbor_map(body, ["at", "at", "node", "offer", "reason"]))
+    bad_payload("a map of indefinite length", b"\xbf" + payload[1:] + b"\xff")
+    bad_payload("a hash of 31 bytes", cbor(dict(body, offer=offered[:31])))
+    bad_payload("an instant below zero", payload.replace(cbor(NOW), b"\x20"))
+    bad_payload("an instant as a float", payload.replace(cbor(NOW), b"\xfb" + struct.pack(">d", float(NOW))))
+
+    bad_offer("a set out of order", terms={"purposes": [], "to": ["ZA", "IN"]})
+    bad_offer("a set with a word twice", terms={"purposes": ["research", "research"], "to": []})
+    bad_offer("a set of words in alphabetical order", terms={"purposes": ["evaluation", "research"], "to": []})
+    bad_offer("a word outside the vocabulary", terms={"purposes": ["fun"], "to": []})
+    bad_offer("a code that is assigned to no country", terms={"purposes": [], "to": ["UK"]})
+    cpu = {"accelerator": "cpu", "count": 1, "memory_mib": 1, "hours": 1}
+    bad_offer("two things offered at once", what={"compute": cpu, "model": None})
+    bad_offer("longer than an offer may be", "too_large", name="u/" + "x" * 4096)
+
+
+# MANIFEST-10 to MANIFEST-14: BLAKE3 by hand, because libraries do not show chaining values
+
+IV = [0x6A09E667, 0xBB67AE85, 0x3C6EF372, 0xA54FF53A, 0x510E527F, 0x9B05688C, 0x1F83D9AB, 0x5BE0CD19]
+PERMUTATION = [2, 6, 3, 10, 7, 0, 4, 13, 1, 11, 12, 5, 9, 14, 15, 8]
+CHUNK_START, CHUNK_END, PARENT, ROOT = 1, 2, 4, 8
+COLUMNS_AND_DIAGONALS = [
+    (0, 4, 8, 12),
+    (1, 5, 9, 13),
+    (2, 6, 10, 14),
+    (3, 7, 11, 15),
+    (0, 5, 10, 15),
+    (1, 6, 11, 12),
+    (2, 7, 8, 13),
+    (3, 4, 9, 14),
+]
+
+
+def compress(chaining, words, counter, length, flags):
+    state = list(chaining) + IV[:4] + [counter & 0xFFFFFFFF, counter >> 32, length, flags]
+    words = list(words)
+
+    def turn(number, bits):
+        return (number >> bits | number << (32 - bits)) & 0xFFFFFFFF
+
+    for _ in range(7):
+        for step, (a, b, c, d) in enumerate(COLUMNS_AND_DIAGONALS):
+            for word, first, second in ((words[2 * step], 16, 12), (words[2 * step + 1], 8, 7)):
+                state[a] = (state[a] + state[b] + word) & 0xFFFFFFFF
+                state[d] = turn(state[d] ^ state[a], first)
+                state[c] = (state[c] + state[d]) & 0xFFFFFFFF
+                state[b] = turn(state[b] ^ state[c], second)
+        words = [words[at] for at in PERMUTATION]
+    return [state[at] ^ state[at + 8] for at in range(8)]
+
+
+def chaining_value(data, chunk=0, root=False):
+    """The chaining value of the subtree over `data` that begins at a chunk, or, with the root flag, its hash."""
+    last = ROOT if root else 0
+    if len(data) > 1024:
+        left = 1024
+        while left * 2 < len(data):
+            left *= 2
+        both = chaining_value(data[:left], chunk) + chaining_value(data[left:], chunk + left // 1024)
+        return compress(IV, both, 0, 64, PARENT | last)
+    chaining = IV
+    blocks = [data[at : at + 64] for at in range(0, len(data), 64)] or [b""]
+    for at, block in enumerate(blocks):
+        flags = (CHUNK_START if at == 0 else 0) | (CHUNK_END | last if at == len(blocks) - 1 else 0)
+        chaining = compress(chaining, struct.unpack("<16I", block.ljust(64, b"\0")), chunk, len(block), flags)
+    return chaining
+
+
+def group_values(data):
+    starts = range(0, len(data), GROUP)
+    return b"".join(struct.pack("<8I", *chaining_value(data[at : at + GROUP], at // 1024)) for at in starts)
+
+
+def tensor(name, dtype, shape):
+    return {"t": {"n": name, "d": dtype, "s": shape}}
+
+
+def content(size, seed):
+    return blake3.blake3(struct.pack(">Q", seed)).digest(length=size) if size else b""
+
+
+def segment(kind, size, seed, labels=None):
+    data = content(size, seed)
+    found = {"b": size, "h": hash_of(data), "k": kind}
+    if size > GROUP:
+        found["g"] = group_values(data)
+    if labels:
+        found["l"] = labels
+    return found
+
+
+PARTS = {
+    "config.json": [("o", 1, 1)],
+    "empty.txt": [],
+    "model-00001.safetensors": [
+        ("h", 136, 2),
+        (tensor("a", "F32", [256, 256]), GROUP, 3),
+        (tensor("b", "BF16", [2, 65_537]), GROUP + 4, 4, ["personal", "health"]),
+        (tensor("none", "U8", [0, 3]), 0, 5),
+        (tensor("c", "U8", [3, GROUP]), 3 * GROUP, 6),
+        (tensor("scalar", "F64", []), 8, 7),
+    ],
+    "weights.gguf": [("o", 2 * GROUP + 1025, 8)],
+}
+
+
+def manifests():
+    files, groups, contents = [], [], []
+    for path, parts in PARTS.items():
+        data = b"".join(content(size, seed) for _, size, seed, *_ in parts)
+        segments = [segment(*part) for part in parts]
+        sha256 = hashlib.sha256(data).digest()
+        files.append({"path": path, "bytes": len(data), "sha256": sha256, "segments": segments})
+        contents.append({"path": path, "segments": [{"bytes": size, "seed": seed} for _, size, seed, *_ in parts]})
+        offset = 0
+        for _, size, *_ in parts:
+            for at in range(0, size, GROUP):
+                groups.append({"file": path, "offset": offset + at, "bytes": min(GROUP, size - at)})
+            offset += size
+    manifest = {"version": 1, "artefact": "weights", "labels": ["non_personal"], "files": files}
+    encoded = cbor(manifest)
+    good = {
+        "reason": "opaque files, an empty file, tensors at and around the size of a group, an empty tensor, a scalar, "
+        "labels of a tensor",
+        "content": contents,
+        "manifest": encoded.hex(),
+        "id": hash_of(encoded).hex(),
+        "labels": ["non_personal", "personal", "health"],
+        "groups": groups,
+    }
+    return [good], list(refused_manifests(manifest))
+
+
+def refused_manifests(manifest):
+    def bad(reason, **changes):
+        return {"reason": reason, "manifest": cbor(dict(manifest, **changes)).hex()}
+
+    def bad_file(reason, file, **changes):
+        files = copy.deepcopy(manifest["files"])
+        files[file].update(changes)
+        return bad(reason, files=files)
+
+    def bad_segment(reason, file, number, **changes):
+        files = copy.deepcopy(manifest["files"])
+        files[file]["segments"][number].update(changes)
+        return bad(reason, files=files)
+
+    files = manifest["files"]
+    config, _, model, weights = files
+    values = weights["segments"][0]["g"]
+    yield bad("no label", labels=[])
+    yield bad("no file", files=[])
+    yield bad("another version", version=2)
+    yield bad("files out of order", files=files[::-1])
+    yield bad_file("a path that leaves the artefact", 0, path="../config.json")
+    yield bad_file("a hidden file", 0, path=".config")
+    yield bad("two paths that differ in capital letters only", files=[dict(config, path="Config.json"), *files])
+    nested = [config, dict(config, path="config.json/x"), *files[1:]]
+    yield bad("a file where another needs a directory", files=nested)
+    yield bad_file("segments shorter than the file", 0, bytes=2)
+    headless = {"segments": model["segments"][1:], "bytes": model["bytes"] - 136}
+    yield bad_file("a tensor without a header before it", 2, **headless)
+    yield bad_segment("a tensor whose shape gives another length", 2, 1, k=tensor("a", "F16", [256, 256]))
+    yield bad_segment("a shape whose product wraps around", 2, 3, k=tensor("none", "U8", [1 << 32, 1 << 32]))
+    yield bad_segment("two tensors of one name", 2, 1, k=tensor("c", "F32", [256, 256]))
+    yield bad_segment("chaining values that do not give the hash", 3, 0, g=bytes([values[0] ^ 1]) + values[1:])
+    yield bad_segment("a chaining value too few", 3, 0, g=values[:-32])
+    yield bad_segment("chaining values for a segment of one group", 2, 1, g=bytes(32))
+    yield bad_segment("an empty segment with the hash of something", 2, 3, h=bytes(32))
+    yield bad_segment("an empty list of labels", 0, 0, l=[])
+    yield bad_segment("an entry that is empty and not left out", 0, 0, g=b"")
+
+
+# LEDGER-5 to LEDGER-7: the tree of RFC 6962, and checkpoints
+
+
+def sha256(data):
+    return hashlib.sha256(data).digest()
+
+
+def root(leaves):
+    if not leaves:
+        return sha256(b"")
+    if len(leaves) == 1:
+        return sha256(b"\0" + leaves[0])
+    left = 1
+    while left * 2 < len(leaves):
+        left *= 2
+    return sha256(b"\1" + root(leaves[:left]) + root(leaves[left:]))
+
+
+def checkpoint(leaves):
+    origin = f"alliance/{NODE.public.hex()}"
+    body = f"{origin}\n{len(leaves)}\n{base64.b64encode(root(leaves)).decode()}\n"
+    key_id = sha256(origin.encode() + b"\n\x01" + NODE.public)[:4]
+    signature = base64.b64encode(key_id + NODE.secret.sign(body.encode())).decode()
+    note = f"{body}\n\N{EM DASH} {origin} {signature}\n"
+    return {"size": len(leaves), "root": root(leaves).hex(), "checkpoint": note}
+
+
+# MESH-20, MESH-21, MESH-30
+
+
+def message(topic, statement):
+    length = struct.pack(">Q", len(topic))
+    named = blake3.blake3(b"alliance/gossip-id/1" + length + topic.encode() + statement).digest(length=20)
+    return {"statement": statement.hex(), "id": named.hex()}
+
+
+def digest(count):
+    ids = sorted(hash_of(bytes([number])) for number in range(count))
+    return {"ids": [id.hex() for id in ids], "digest": hash_of(b"".join(ids)).hex()}
+
+
+def write(name, about, **lists):
+    text = json.dumps({"about": about, **lists}, indent=1, ensure_ascii=True)
+    (FOLDER / name).write_text(text + "\n")
+
+
+def main():
+    alliance, accredited, offered = valid_statements()
+    refused_statements(alliance, offered)
+    about = (
+        "Signed statements (01). The seed of a key is one byte, 32 times. `body` is for reading, bytes in hexadecimal."
+    )
+    write("statements.json", about, valid=VALID, refused=REFUSED)
+
+    sample = bytes(range(251)) * 12
+    assert struct.pack("<8I", *chaining_value(sample, root=True)) == hash_of(sample)
+    about = (
+        "Manifests (02). The bytes of a segment are the extended output of BLAKE3 over its seed (8 bytes, big endian)."
+    )
+    good, bad = manifests()
+    write("manifest.json", about, valid=good, refused=bad)
+
+    leaves = [bytes([number]) * number for number in range(9)]
+    trees = [checkpoint(leaves[:count]) for count in range(len(leaves) + 1)]
+    about = "Trees over the first entries, and their checkpoints (05). The seed of the key is 0a, 32 times."
+    write("ledger.json", about, key=NODE.public.hex(), entries=[leaf.hex() for leaf in leaves], trees=trees)
+
+    topic = f"alliance/{alliance.hex()}/statements/1"
+    write(
+        "mesh.json",
+        "Names of the mesh (06).",
+        alliance=alliance.hex(),
+        protocol=f"/alliance/{alliance.hex()[:16]}/mesh/1",
+        topic=topic,
+        messages=[message(topic, statement) for statement in (b"", accredited)],
+        digests=[digest(count) for count in (0, 1, 3)],
+    )
+
+
+if __name__ == "__main__":
+    main()
