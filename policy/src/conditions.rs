@@ -1,0 +1,165 @@
+//! Whether the condition of a rule says what its annotations say: the days in force and what satisfies it.
+//!
+//! Reads the JSON form of a rule. It judges no crossing: that is left to Cedar.
+
+use std::collections::BTreeSet;
+
+use alliance_protocol::vocabulary::{SafeguardKind, UnknownWord};
+use jiff::civil::Date;
+use serde_json::Value;
+
+use crate::rule::{ALTERNATIVES_MAX, Rule};
+
+/// Nesting of `&&` and `||` in one condition. A condition of a founding pack has six.
+const NESTING_MAX: usize = 64;
+
+/// The condition of a rule does not say what its annotations say.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ConditionError {
+    #[error("the condition must say `context.time >= datetime(\"{0}\")`, because `@from` does")]
+    From(Date),
+    #[error("the condition must say `context.time < datetime(\"{0}\")`, because `@until` names the last day")]
+    Until(Date),
+    #[error("`@until` is the last day that there is")]
+    Endless,
+    #[error("a rule that can be satisfied needs both `unless` and `@satisfied_by`")]
+    OneSided,
+    #[error("`unless` is satisfied by `{found}`, but `@satisfied_by` says `{said}`")]
+    SatisfiedBy { found: String, said: String },
+    #[error(
+        "`unless` may only name safeguards, with contains, containsAny, containsAll, && and ||; put the rest into `when`"
+    )]
+    NotSafeguards,
+    #[error("`unless` names an unknown safeguard: {0}")]
+    Safeguard(#[from] UnknownWord),
+    #[error("the condition is nested too deep or has too many alternatives")]
+    TooMuch,
+}
+
+type Alternatives = BTreeSet<BTreeSet<SafeguardKind>>;
+
+/// Checks the condition of a rule, given as Cedar's JSON, against its annotations.
+pub(crate) fn check(rule: &Rule, policy: &Value) -> Result<(), ConditionError> {
+    let mut facts = Vec::new();
+    for body in clauses(policy, "when") {
+        conjuncts(body, NESTING_MAX, &mut facts)?;
+    }
+    if let Some(from) = rule.from
+        && !facts.iter().any(|fact| compares_time(fact, ">=", from))
+    {
+        return Err(ConditionError::From(from));
+    }
+    if let Some(until) = rule.until {
+        let after = until.tomorrow().map_err(|_| ConditionError::Endless)?;
+        if !facts.iter().any(|fact| compares_time(fact, "<", after)) {
+            return Err(ConditionError::Until(after));
+        }
+    }
+    if rule.forbids { check_satisfaction(rule, policy) } else { Ok(()) }
+}
+
+/// What people are told would satisfy a rule must be what does.
+fn check_satisfaction(rule: &Rule, policy: &Value) -> Result<(), ConditionError> {
+    let mut found = Alternatives::new();
+    for body in clauses(policy, "unless") {
+        found.extend(alternatives(body, NESTING_MAX)?);
+    }
+    if found.is_empty() != rule.satisfied_by.is_empty() {
+        return Err(ConditionError::OneSided);
+    }
+    let (found, said) = (smallest(&found), smallest(&rule.satisfied_by));
+    if found == said { Ok(()) } else { Err(ConditionError::SatisfiedBy { found: show(&found), said: show(&said) }) }
+}
+
+fn clauses<'a>(policy: &'a Value, kind: &'a str) -> impl Iterator<Item = &'a Value> {
+    let conditions = policy.get("conditions").and_then(Value::as_array);
+    let of_kind = move |clause: &&Value| clause.get("kind").and_then(Value::as_str) == Some(kind);
+    conditions.into_iter().flatten().filter(of_kind).filter_map(|clause| clause.get("body"))
+}
+
+/// The parts of a condition that must all hold.
+fn conjuncts<'a>(body: &'a Value, depth: usize, into: &mut Vec<&'a Value>) -> Result<(), ConditionError> {
+    let depth = depth.checked_sub(1).ok_or(ConditionError::TooMuch)?;
+    match sides(body, "&&") {
+        Some((left, right)) => {
+            conjuncts(left, depth, into)?;
+            conjuncts(right, depth, into)
+        }
+        None => {
+            into.push(body);
+            Ok(())
+        }
+    }
+}
+
+fn sides<'a>(body: &'a Value, operator: &str) -> Option<(&'a Value, &'a Value)> {
+    let operands = body.get(operator)?;
+    Some((operands.get("left")?, operands.get("right")?))
+}
+
+fn compares_time(fact: &Value, operator: &str, day: Date) -> bool {
+    let Some((left, right)) = sides(fact, operator) else { return false };
+    let literal = right.get("datetime").and_then(Value::as_array).and_then(|arguments| arguments.first());
+    let text = literal.and_then(|literal| literal.get("Value")).and_then(Value::as_str);
+    context_attribute(left) == Some("time") && text == Some(day.to_string().as_str())
+}
+
+/// The name in `context.NAME`.
+fn context_attribute(expression: &Value) -> Option<&str> {
+    let access = expression.get(".")?;
+    let variable = access.get("left")?.get("Var")?.as_str()?;
+    (variable == "context").then_some(())?;
+    access.get("attr")?.as_str()
+}
+
+/// The sets of safeguards, any one of which makes the expression true.
+fn alternatives(body: &Value, depth: usize) -> Result<Alternatives, ConditionError> {
+    let depth = depth.checked_sub(1).ok_or(ConditionError::TooMuch)?;
+    if let Some((left, right)) = sides(body, "||") {
+        let mut either = alternatives(left, depth)?;
+        either.extend(alternatives(right, depth)?);
+        return bounded(either);
+    }
+    if let Some((left, right)) = sides(body, "&&") {
+        let (left, right) = (alternatives(left, depth)?, alternatives(right, depth)?);
+        return bounded(left.iter().flat_map(|one| right.iter().map(move |other| one | other)).collect());
+    }
+    for (operator, all) in [("contains", true), ("containsAll", true), ("containsAny", false)] {
+        let Some((left, right)) = sides(body, operator) else { continue };
+        if !matches!(context_attribute(left), Some("safeguards" | "mutual_safeguards")) {
+            return Err(ConditionError::NotSafeguards);
+        }
+        let named = safeguards(right)?;
+        return Ok(if all { [named].into() } else { named.into_iter().map(|kind| [kind].into()).collect() });
+    }
+    Err(ConditionError::NotSafeguards)
+}
+
+fn bounded(alternatives: Alternatives) -> Result<Alternatives, ConditionError> {
+    if alternatives.len() > ALTERNATIVES_MAX { Err(ConditionError::TooMuch) } else { Ok(alternatives) }
+}
+
+/// A literal safeguard, or a literal set of them that is not empty.
+fn safeguards(expression: &Value) -> Result<BTreeSet<SafeguardKind>, ConditionError> {
+    let one = |expression: &Value| {
+        let entity = expression.get("Value").and_then(|value| value.get("__entity"));
+        let id = entity.and_then(|entity| entity.get("id")).and_then(Value::as_str);
+        Ok(id.ok_or(ConditionError::NotSafeguards)?.parse()?)
+    };
+    match expression.get("Set").and_then(Value::as_array) {
+        Some(set) if set.is_empty() => Err(ConditionError::NotSafeguards),
+        Some(set) => set.iter().map(one).collect(),
+        None => Ok([one(expression)?].into()),
+    }
+}
+
+/// Without the sets that contain another one.
+pub(crate) fn smallest(alternatives: &Alternatives) -> Alternatives {
+    let needless = |set: &&BTreeSet<_>| !alternatives.iter().any(|other| other != *set && other.is_subset(set));
+    alternatives.iter().filter(needless).cloned().collect()
+}
+
+fn show(alternatives: &Alternatives) -> String {
+    let one = |set: &BTreeSet<SafeguardKind>| set.iter().map(|kind| kind.as_str()).collect::<Vec<_>>().join(" + ");
+    alternatives.iter().map(one).collect::<Vec<_>>().join(" | ")
+}

@@ -1,0 +1,317 @@
+//! From the text of a pack to what Cedar can be asked: parsed, its annotations read, strictly validated.
+//!
+//! Anything that is not understood refuses the whole pack. It never loads a part of one.
+
+use std::collections::BTreeMap;
+
+use alliance_protocol::{
+    gate::{Action, Pack, PackError, PackOwner, RuleCited, RuleRole},
+    limits::LAW_PACK_BYTES_MAX,
+};
+use cedar_policy::{
+    ActionConstraint, Effect, Policy, PolicyId, PolicySet, PolicySetError, ValidationMode, ValidationWarning, Validator,
+    ffi::DetailedError,
+};
+
+use crate::{
+    conditions::{self, ConditionError},
+    language::{self, Language, LanguageError},
+    rule::{Rule, RuleError, Section},
+};
+
+/// Rules of one pack. A decision costs time linear in them; the longest founding pack has 16.
+const RULES_MAX: usize = 512;
+
+/// Bytes of one rule without strings, comments and white space. Bounds how deep a rule can nest, and with it the stack
+/// that reading it needs. The longest rule of a founding pack has 936.
+const RULE_CODE_BYTES_MAX: usize = 2048;
+
+/// Brackets inside each other in one rule, for the same reason. The deepest rule of a founding pack has four.
+const RULE_NESTING_MAX: usize = 32;
+
+/// Characters of one message of Cedar. A schema of closed lists makes for long listings of what would have been allowed.
+const MESSAGE_CHARS_MAX: usize = 600;
+
+/// A pack that can be asked.
+#[derive(Debug)]
+pub(crate) struct Compiled {
+    pub(crate) owner: PackOwner,
+    pub(crate) rules: BTreeMap<String, Rule>,
+    export: Chapter,
+    import: Chapter,
+    concern: Chapter,
+}
+
+/// The rules that can speak to one action.
+#[derive(Debug, Default)]
+pub(crate) struct Chapter {
+    pub(crate) all: PolicySet,
+    /// Those that safeguards can satisfy.
+    pub(crate) satisfiable: PolicySet,
+}
+
+/// Why a text is not a pack, in the words of the officer who has to mend it.
+#[derive(Debug, thiserror::Error)]
+enum CompileError {
+    #[error("it has {found} bytes; at most {LAW_PACK_BYTES_MAX} are read")]
+    TooLong { found: usize },
+    #[error(
+        "{section}, line {line}: the rule that begins here has more than {RULE_CODE_BYTES_MAX} bytes of code or \
+         {RULE_NESTING_MAX} brackets inside each other"
+    )]
+    RuleTooLarge { section: Section, line: usize },
+    #[error("it has more than {RULES_MAX} rules")]
+    TooManyRules,
+    #[error("{section}{place}: {message}", place = at(*line))]
+    Syntax { section: Section, line: Option<usize>, message: String },
+    #[error("{section}: templates with ?principal or ?resource are not rules")]
+    Template { section: Section },
+    #[error("{section}, line {line}: {error}")]
+    Rule { section: Section, line: usize, error: RuleError },
+    #[error("{section}, line {line}: rule `{id}`: {error}")]
+    Condition { section: Section, line: usize, id: String, error: ConditionError },
+    #[error("{section}, line {line}: rule `{id}` is there twice")]
+    Duplicate { section: Section, line: usize, id: String },
+    #[error("{section}, line {line}: rule `{id}`: the pack has another rule with the status residual, `{other}`")]
+    SecondResidual { section: Section, line: usize, id: String, other: String },
+    #[error("{section}{place}: rule `{id}`: {message}", place = at(*line))]
+    Invalid { section: Section, line: Option<usize>, id: String, message: String },
+    #[error("rule `{id}` cannot be read back: {message}")]
+    ReadBack { id: String, message: String },
+    #[error(transparent)]
+    Language(#[from] LanguageError),
+    #[error("its rules do not fit together: {0}")]
+    Set(Box<PolicySetError>),
+}
+
+impl From<PolicySetError> for CompileError {
+    fn from(error: PolicySetError) -> Self {
+        Self::Set(Box::new(error))
+    }
+}
+
+/// Where a rule stands in the text.
+struct Place {
+    section: Section,
+    line: usize,
+}
+
+/// A pack on its way through the loader.
+#[derive(Default)]
+struct Draft {
+    rules: BTreeMap<String, Rule>,
+    places: BTreeMap<String, Place>,
+    policies: PolicySet,
+}
+
+/// Reads a pack.
+///
+/// # Errors
+/// The first thing that is wrong with its text.
+pub(crate) fn compile(pack: &Pack) -> Result<Compiled, PackError> {
+    read(pack).map_err(|error| PackError { owner: pack.owner, reason: error.to_string() })
+}
+
+fn read(pack: &Pack) -> Result<Compiled, CompileError> {
+    let found = pack.law.len().saturating_add(pack.directives.len());
+    if found > LAW_PACK_BYTES_MAX {
+        return Err(CompileError::TooLong { found });
+    }
+    let language = language::language()?;
+    let mut draft = Draft::default();
+    for (section, text) in [(Section::Law, &*pack.law), (Section::Directives, &*pack.directives)] {
+        draft.add_section(pack.owner, section, text)?;
+    }
+    draft.validate(language, pack)?;
+    let chapter = |action| draft.chapter(language, action);
+    let (export, import, concern) = (chapter(Action::Export)?, chapter(Action::Import)?, chapter(Action::Concern)?);
+    Ok(Compiled { owner: pack.owner, rules: draft.rules, export, import, concern })
+}
+
+impl Compiled {
+    /// The rules that can speak to an action.
+    pub(crate) fn chapter(&self, action: Action) -> &Chapter {
+        match action {
+            Action::Export => &self.export,
+            Action::Import => &self.import,
+            Action::Concern => &self.concern,
+        }
+    }
+
+    /// Every rule, for people.
+    pub(crate) fn summary(&self) -> Vec<RuleCited> {
+        let role = |rule: &Rule| if rule.forbids { RuleRole::Denies } else { RuleRole::Permits };
+        self.rules.values().map(|rule| rule.cited(role(rule))).collect()
+    }
+}
+
+impl Draft {
+    fn add_section(&mut self, owner: PackOwner, section: Section, text: &str) -> Result<(), CompileError> {
+        if let Some(line) = oversized_rule(text) {
+            return Err(CompileError::RuleTooLarge { section, line });
+        }
+        let parsed: PolicySet = text.parse().map_err(|error| {
+            let (line, message) = explain(&DetailedError::from(&error), text);
+            CompileError::Syntax { section, line, message }
+        })?;
+        if parsed.templates().next().is_some() {
+            return Err(CompileError::Template { section });
+        }
+        let mut policies: Vec<(usize, &Policy)> = parsed.policies().map(|policy| (line_of(policy, text), policy)).collect();
+        policies.sort_by_key(|(line, _)| *line);
+        policies.into_iter().try_for_each(|(line, policy)| self.add(owner, Place { section, line }, policy))
+    }
+
+    fn add(&mut self, owner: PackOwner, place: Place, policy: &Policy) -> Result<(), CompileError> {
+        let Place { section, line } = place;
+        let forbids = policy.effect() == Effect::Forbid;
+        let rule = Rule::read(owner, section, forbids, policy.annotations()).map_err(|error| CompileError::Rule {
+            section,
+            line,
+            error,
+        })?;
+        let id = rule.id.clone();
+        if self.rules.contains_key(&id) {
+            return Err(CompileError::Duplicate { section, line, id });
+        }
+        if let Some(other) = self.rules.values().find(|other| other.residual && rule.residual) {
+            return Err(CompileError::SecondResidual { section, line, id, other: other.id.clone() });
+        }
+        let json =
+            policy.to_json().map_err(|error| CompileError::ReadBack { id: id.clone(), message: error.to_string() })?;
+        conditions::check(&rule, &json).map_err(|error| CompileError::Condition {
+            section,
+            line,
+            id: id.clone(),
+            error,
+        })?;
+        if self.rules.len() >= RULES_MAX {
+            return Err(CompileError::TooManyRules);
+        }
+        self.policies.add(policy.new_id(PolicyId::new(&id)))?;
+        self.places.insert(id.clone(), place);
+        self.rules.insert(id, rule);
+        Ok(())
+    }
+
+    /// Types, attributes and words against the schema, in Cedar's strict mode.
+    fn validate(&self, language: &Language, pack: &Pack) -> Result<(), CompileError> {
+        let result = Validator::new(language.schema.clone()).validate(&self.policies, ValidationMode::Strict);
+        let errors = result.validation_errors().map(|error| (error.policy_id(), DetailedError::from(error)));
+        let warnings = result.validation_warnings().filter(|warning| !tolerable(warning));
+        let warnings = warnings.map(|warning| (warning.policy_id(), DetailedError::from(warning)));
+        // In the order of the rules, so that the same text always gives the same answer.
+        let order = |(id, error): &(&PolicyId, DetailedError)| (id.to_string(), error.message.clone());
+        let Some((id, error)) = errors.min_by_key(order).or_else(|| warnings.min_by_key(order)) else { return Ok(()) };
+        let id = id.to_string();
+        let place = self.places.get(&id);
+        let section = place.map_or(Section::Law, |place| place.section);
+        let text = match section {
+            Section::Law => &*pack.law,
+            Section::Directives => &*pack.directives,
+        };
+        let (line, message) = explain(&error, text);
+        let stripped =
+            message.strip_prefix(&format!("for policy `{id}`")).map(|rest| rest.trim_start_matches([',', ':', ' ']));
+        let message = stripped.unwrap_or(&message).to_owned();
+        Err(CompileError::Invalid { section, line: line.or(place.map(|place| place.line)), id, message })
+    }
+
+    /// Only the rules whose scope admits the action; the others cannot hold, so Cedar need not be shown them.
+    fn chapter(&self, language: &Language, action: Action) -> Result<Chapter, CompileError> {
+        let uid = language.action(action);
+        let mut chapter = Chapter::default();
+        for policy in self.policies.policies() {
+            let speaks = match policy.action_constraint() {
+                ActionConstraint::Any => true,
+                ActionConstraint::Eq(one) => one == uid,
+                ActionConstraint::In(several) => several.contains(&uid),
+            };
+            if !speaks {
+                continue;
+            }
+            let satisfiable = self.rules.get(&policy.id().to_string()).is_some_and(|rule| !rule.satisfied_by.is_empty());
+            if satisfiable {
+                chapter.satisfiable.add(policy.clone())?;
+            }
+            chapter.all.add(policy.clone())?;
+        }
+        Ok(chapter)
+    }
+}
+
+/// Every word but the name of an organisation or a zone comes from a closed list, and names are written as they are. Any
+/// other warning is about a rule that does not say what it seems to.
+fn tolerable(warning: &ValidationWarning) -> bool {
+    matches!(
+        warning,
+        ValidationWarning::MixedScriptString(_)
+            | ValidationWarning::MixedScriptIdentifier(_)
+            | ValidationWarning::ConfusableIdentifier(_)
+    )
+}
+
+/// The line that an error is about, where Cedar gives one, and what it says.
+fn explain(error: &DetailedError, text: &str) -> (Option<usize>, String) {
+    let line = error.source_locations.first().map(|label| line_at(text, label.loc.start));
+    let mut message = error.message.clone();
+    let labels = error.source_locations.iter().filter_map(|label| label.label.as_deref());
+    for more in labels.chain(error.help.as_deref()) {
+        message.push_str("; ");
+        message.push_str(more);
+    }
+    (line, message.chars().take(MESSAGE_CHARS_MAX).collect())
+}
+
+fn at(line: Option<usize>) -> String {
+    line.map(|line| format!(", line {line}")).unwrap_or_default()
+}
+
+fn line_of(policy: &Policy, text: &str) -> usize {
+    text.find(policy.to_string().trim()).map_or(1, |start| line_at(text, start))
+}
+
+/// The line, from 1, that holds a byte.
+fn line_at(text: &str, byte: usize) -> usize {
+    text.bytes().take(byte).filter(|b| *b == b'\n').count().saturating_add(1)
+}
+
+/// The line at which a rule begins that has too much code or nests too deep, if there is one.
+fn oversized_rule(text: &str) -> Option<usize> {
+    let (mut line, mut begins, mut code, mut nesting) = (1_usize, 1_usize, 0_usize, 0_usize);
+    let mut bytes = text.bytes().peekable();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'\n' => line = line.saturating_add(1),
+            // A string, up to the closing quote; a backslash takes the next byte with it.
+            b'"' => {
+                while let Some(inner) = bytes.next() {
+                    match inner {
+                        b'"' => break,
+                        b'\\' => drop(bytes.next()),
+                        b'\n' => line = line.saturating_add(1),
+                        _ => {}
+                    }
+                }
+            }
+            b'/' if bytes.peek() == Some(&b'/') => while bytes.next_if(|inner| *inner != b'\n').is_some() {},
+            b'(' | b'[' | b'{' => nesting = nesting.saturating_add(1),
+            b')' | b']' | b'}' => nesting = nesting.saturating_sub(1),
+            _ => {}
+        }
+        match byte {
+            b';' => (code, nesting) = (0, 0),
+            byte if byte.is_ascii_whitespace() => {}
+            _ => {
+                if code == 0 {
+                    begins = line;
+                }
+                code = code.saturating_add(1);
+            }
+        }
+        if code > RULE_CODE_BYTES_MAX || nesting > RULE_NESTING_MAX {
+            return Some(begins);
+        }
+    }
+    None
+}

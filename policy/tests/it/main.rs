@@ -1,0 +1,74 @@
+//! The packs, the loader and the gate, seen from outside.
+#![expect(
+    clippy::expect_used,
+    reason = "a test that cannot be set up fails; outside of test functions this has to be said"
+)]
+
+mod cases;
+mod gate;
+mod loader;
+mod properties;
+mod stories;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use alliance_policy::{FOUNDING_MEMBERS, baseline, founding_pack_text};
+use alliance_protocol::{
+    gate::{Facts, Pack, PackOwner, Party},
+    time::Timestamp,
+    vocabulary::{Artefact, Country, Label, Purpose, SafeguardKind, Use},
+};
+
+/// A day on which every rule that is in force today is in force.
+const TODAY: &str = "2026-11-23";
+
+fn country(code: &str) -> Country {
+    code.parse().expect("a country")
+}
+
+fn at(text: &str) -> Timestamp {
+    text.parse().expect("an instant")
+}
+
+/// The founding pack of a member, or the baseline.
+fn pack(owner: &str) -> Pack {
+    if owner == "alliance" {
+        return baseline();
+    }
+    let (law, directives) = founding_pack_text(country(owner)).expect("a founding member");
+    Pack::new(PackOwner::Member(country(owner)), 1, law, directives)
+}
+
+fn packs() -> Vec<Pack> {
+    FOUNDING_MEMBERS.iter().copied().chain(["alliance"]).map(pack).collect()
+}
+
+fn party(code: &str) -> Party {
+    Party {
+        country: country(code),
+        zone: None,
+        organisation: format!("Institute of {code}"),
+        roles: BTreeSet::new(),
+        controlled_by: country(code),
+        state_controlled: false,
+    }
+}
+
+/// An open model that goes from one country to another for research.
+fn open_model(from: &str, to: &str) -> Facts {
+    Facts {
+        from: party(from),
+        to: party(to),
+        artefact: Artefact::Weights,
+        labels: [Label::Public, Label::NonPersonal].into(),
+        origin: country(from),
+        subjects: BTreeSet::new(),
+        purpose: Purpose::Research,
+        use_: Use::Inference,
+        safeguards: BTreeMap::new(),
+    }
+}
+
+fn issue(facts: &mut Facts, issuer: Country, kinds: impl IntoIterator<Item = SafeguardKind>) {
+    facts.safeguards.entry(issuer).or_default().extend(kinds);
+}

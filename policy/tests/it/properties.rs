@@ -1,0 +1,114 @@
+//! What must hold of every crossing.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::LazyLock,
+};
+
+use alliance_policy::CedarGate;
+use alliance_protocol::{
+    gate::{Action, Facts, Gate, PackOwner, RuleRole},
+    vocabulary::{Artefact, Country, Label, OrganisationRole, Purpose, SafeguardKind, Use},
+};
+use proptest::{collection::btree_set, prelude::*, sample::select};
+
+use crate::{at, country, issue, open_model, packs};
+
+static GATE: LazyLock<CedarGate> = LazyLock::new(CedarGate::new);
+
+fn countries() -> impl Strategy<Value = Country> {
+    select(vec!["BR", "RU", "IN", "CN", "ZA", "IR", "EG", "PT"]).prop_map(country)
+}
+
+fn safeguards() -> impl Strategy<Value = BTreeSet<SafeguardKind>> {
+    btree_set(select(SafeguardKind::ALL), 0..6)
+}
+
+prop_compose! {
+    fn crossings()(
+        from in countries(),
+        to in countries(),
+        controlled_by in countries(),
+        roles in btree_set(select(OrganisationRole::ALL), 0..3),
+        state_controlled in any::<bool>(),
+        artefact in select(Artefact::ALL),
+        labels in btree_set(select(Label::ALL), 1..4),
+        (origin, subjects) in (countries(), btree_set(countries(), 0..3)),
+        (purpose, use_) in (select(Purpose::ALL), select(Use::ALL)),
+        issued in proptest::collection::btree_map(countries(), safeguards(), 0..3),
+    ) -> Facts {
+        let mut facts = open_model(from.as_str(), to.as_str());
+        facts.to.controlled_by = controlled_by;
+        facts.to.state_controlled = state_controlled;
+        (facts.from.roles, facts.to.roles) = (roles.clone(), roles);
+        Facts { artefact, labels, origin, subjects, purpose, use_, safeguards: issued, ..facts }
+    }
+}
+
+fn actions() -> impl Strategy<Value = Action> {
+    select(vec![Action::Export, Action::Import, Action::Concern])
+}
+
+fn days() -> impl Strategy<Value = &'static str> {
+    select(vec!["1999-01-01", "2020-09-18", "2023-03-01", "2025-07-01", "2026-11-23", "2027-05-13", "2099-12-31"])
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_safeguard_more_never_turns_permission_into_denial(
+        facts in crossings(), action in actions(), day in days(), more in safeguards(),
+    ) {
+        for pack in packs() {
+            let before = GATE.judge(&pack, action, &facts, at(day));
+            let mut richer = facts.clone();
+            for issuer in [country("BR"), country("RU"), country("IN"), country("CN"), country("ZA")] {
+                issue(&mut richer, issuer, more.iter().copied());
+            }
+            let after = GATE.judge(&pack, action, &richer, at(day));
+            prop_assert!(after.allowed || !before.allowed, "{} {:?} {:?}", pack.owner, before, after);
+        }
+    }
+
+    #[test]
+    fn safeguards_of_another_member_never_matter(
+        facts in crossings(), action in actions(), day in days(), more in safeguards(), issuer in countries(),
+    ) {
+        for pack in packs() {
+            let PackOwner::Member(member) = pack.owner else { continue };
+            if member == issuer {
+                continue;
+            }
+            let before = GATE.judge(&pack, action, &facts, at(day));
+            let mut richer = facts.clone();
+            issue(&mut richer, issuer, more.iter().copied());
+            prop_assert_eq!(before, GATE.judge(&pack, action, &richer, at(day)));
+        }
+    }
+
+    #[test]
+    fn a_label_more_never_turns_denial_into_permission(
+        facts in crossings(), action in actions(), day in days(), more in btree_set(select(Label::ALL), 1..3),
+    ) {
+        for pack in packs() {
+            let before = GATE.judge(&pack, action, &facts, at(day));
+            let stricter = Facts { labels: &facts.labels | &more, ..facts.clone() };
+            let after = GATE.judge(&pack, action, &stricter, at(day));
+            prop_assert!(before.allowed || !after.allowed, "{} {:?} {:?}", pack.owner, before, after);
+        }
+    }
+
+    #[test]
+    fn every_verdict_names_its_reasons(facts in crossings(), action in actions(), day in days()) {
+        for pack in packs() {
+            let verdict = GATE.judge(&pack, action, &facts, at(day));
+            prop_assert_eq!(&verdict.error, &None);
+            prop_assert!(!verdict.rules.is_empty());
+            let denies = verdict.rules.iter().all(|rule| rule.role == RuleRole::Denies);
+            prop_assert_eq!(denies, !verdict.allowed);
+            let ids: BTreeMap<_, _> = verdict.rules.iter().map(|rule| (&rule.id, rule)).collect();
+            prop_assert_eq!(ids.len(), verdict.rules.len());
+        }
+    }
+}
