@@ -1,0 +1,513 @@
+//! An authority's directory: its officers' keys, what it said last, and the making of everything that it signs.
+//!
+//! Numbers only rise: what was signed is noted durably before it is handed out, and the directory is locked while it is
+//! open, so that one number is never given to two different statements. A law pack that does not pass the strict checks is
+//! never signed. Handing statements to nodes is the caller's work.
+
+use std::{
+    collections::BTreeSet,
+    fs::{File, OpenOptions, TryLockError},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use alliance_protocol::{
+    authority::{Accreditation, LawPack, Organisation, Safeguard, Status},
+    charter::{Authority, Charter, CharterError, Chartered},
+    envelope::{Draft, OpenError, Signed, Statement},
+    gate::{Gate, Pack, PackError, PackOwner},
+    id::StatementId,
+    key::{PublicKey, SecretKey},
+    limits,
+    time::{Timestamp, Validity},
+    trust::{Distrust, Trust},
+    vocabulary::{Country, Label, NodeRole, SafeguardKind},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    durable::{self, Existing, FileError, Readers, at},
+    keys::{self, KeyFileError},
+};
+
+/// An authority's directory, open and locked.
+#[derive(Debug)]
+pub struct AuthorityDir {
+    path: PathBuf,
+    book: Book,
+    /// The officers' keys that lie here; there may be fewer than officers.
+    officers: Vec<SecretKey>,
+    lock: File,
+}
+
+/// `authority.toml`: who the authority is and what it said last.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Book {
+    member: Country,
+    name: String,
+    threshold: u32,
+    /// The epoch of the newest law pack; 0 before the first.
+    epoch: u64,
+    /// The serial of the newest status; 0 before the first.
+    serial: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    law_pack: Option<StatementId>,
+    officers: Vec<PublicKey>,
+    revoked: BTreeSet<PublicKey>,
+}
+
+/// `authority.json`: what the authority hands to those who draw up the charter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PublicAuthority {
+    pub member: Country,
+    pub name: String,
+    pub officers: Vec<PublicKey>,
+    pub threshold: u32,
+}
+
+/// What is asked of [`AuthorityDir::accredit`].
+#[derive(Clone, Debug)]
+pub struct AccreditRequest {
+    pub node: PublicKey,
+    pub organisation: Organisation,
+    pub zone: Option<String>,
+    pub roles: BTreeSet<NodeRole>,
+    /// For how long, in milliseconds from now.
+    pub valid_ms: u64,
+}
+
+/// What is asked of [`AuthorityDir::issue_safeguard`].
+#[derive(Clone, Debug)]
+pub struct SafeguardRequest {
+    pub kind: SafeguardKind,
+    pub from: Country,
+    pub to: Country,
+    pub labels: BTreeSet<Label>,
+    /// The importing node it is limited to, or any.
+    pub recipient: Option<PublicKey>,
+    /// For how long, in milliseconds from now.
+    pub valid_ms: u64,
+    /// Where it is filed.
+    pub reference: String,
+}
+
+/// What is asked of [`AuthorityDir::publish`].
+#[derive(Clone, Debug, Default)]
+pub struct PublishRequest {
+    /// Cedar text of the law; none keeps what is in force, and takes the founding pack the first time.
+    pub law: Option<String>,
+    /// Cedar text of the directives; none keeps what is in force.
+    pub directives: Option<String>,
+    /// For how long the status counts, in milliseconds from now.
+    pub status_ms: u64,
+}
+
+/// What [`AuthorityDir::publish`] made; both are to be handed to nodes, the pack first.
+#[derive(Clone, Debug)]
+pub struct Published {
+    pub law_pack: Signed<LawPack>,
+    pub status: Signed<Status>,
+    /// Whether the text changed, so that the pack is a new one.
+    pub new_law: bool,
+}
+
+/// Why an authority could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthorityError {
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
+    #[error("`{}` is no authority's directory: it has no authority.toml", .0.display())]
+    Missing(PathBuf),
+    #[error("`{}` is an authority's directory already", .0.display())]
+    Exists(PathBuf),
+    #[error("another command is working in `{}`", .0.display())]
+    Locked(PathBuf),
+    #[error("`{}` cannot be read: {reason}", path.display())]
+    Malformed { path: PathBuf, reason: String },
+    #[error("an authority has from 1 to {max} officers, and a threshold from 1 to their number", max = limits::OFFICERS_MAX)]
+    Numbers,
+    #[error("its name is empty or longer than {max} bytes", max = limits::NAME_BYTES_MAX)]
+    Name,
+    #[error("the key `{}` is of none of the authority's officers", .0.display())]
+    OtherKey(PathBuf),
+    #[error("{have} of its officers' keys are in the directory; {need} must sign")]
+    TooFewKeys { have: usize, need: u32 },
+    #[error("the charter knows {0} by other officers than these, or not at all")]
+    NotInCharter(Country),
+    #[error(transparent)]
+    Charter(#[from] CharterError),
+    #[error("the node {0} is revoked")]
+    Revoked(PublicKey),
+    #[error("{max} keys are revoked already, as many as a status may list", max = limits::REVOCATIONS_MAX)]
+    TooManyRevoked,
+    #[error("the validity must be more than nothing and at most {max_ms} ms")]
+    TooLong { max_ms: u64 },
+    #[error("the reference is empty or longer than {max} bytes", max = limits::TEXT_BYTES_MAX)]
+    Reference,
+    #[error("there is no founding pack for {0}; the text of its law must be given")]
+    NoFoundingPack(Country),
+    #[error(transparent)]
+    Pack(#[from] PackError),
+    #[error("what was signed would not be believed")]
+    NotBelieved(#[from] Distrust),
+    #[error("the statement cannot be made")]
+    Statement(#[from] OpenError),
+}
+
+/// Milliseconds for which a status may count: a member whose authority falls silent is to be noticed within weeks.
+pub const STATUS_MS_MAX: u64 = 31 * DAY_MS;
+
+/// Milliseconds for which an accreditation or a safeguard may count: three years, then it is looked at again.
+pub const PAPER_MS_MAX: u64 = 3 * 366 * DAY_MS;
+
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// Bytes of `authority.toml` with all revocations, and of `authority.json`.
+const BOOK_BYTES_MAX: usize = 128 * 1024;
+
+impl Drop for AuthorityDir {
+    fn drop(&mut self) {
+        // Closing the file is not enough where another thread is just starting a process, which has the file open until it
+        // is another program.
+        let _ = self.lock.unlock();
+    }
+}
+
+impl AuthorityDir {
+    /// Makes the directory of a new authority, with a key for each of its officers.
+    ///
+    /// # Errors
+    /// There is one already, the numbers make no sense, or the disk does not permit it.
+    pub fn create(path: &Path, member: Country, name: &str, officers: u32, threshold: u32) -> Result<Self, AuthorityError> {
+        let max = u32::try_from(limits::OFFICERS_MAX).unwrap_or(u32::MAX);
+        if officers == 0 || officers > max || threshold == 0 || threshold > officers {
+            return Err(AuthorityError::Numbers);
+        }
+        if name.is_empty() || name.len() > limits::NAME_BYTES_MAX {
+            return Err(AuthorityError::Name);
+        }
+        durable::private_dir(path)?;
+        let lock = lock(path)?;
+        if book_path(path).exists() {
+            return Err(AuthorityError::Exists(path.to_owned()));
+        }
+        let mut secrets = Vec::new();
+        for number in 1..=officers {
+            let key = keys::generate()?;
+            keys::write_new(&officer_path(path, number), &key)?;
+            secrets.push(key);
+        }
+        let book = Book {
+            member,
+            name: name.to_owned(),
+            threshold,
+            epoch: 0,
+            serial: 0,
+            law_pack: None,
+            officers: secrets.iter().map(SecretKey::public).collect(),
+            revoked: BTreeSet::new(),
+        };
+        let made = Self { path: path.to_owned(), book, officers: secrets, lock };
+        made.save()?;
+        let public = serde_json::to_vec_pretty(&made.public())
+            .map_err(|error| malformed(&made.public_path(), &error.to_string()))?;
+        durable::write(&made.public_path(), &public, Readers::All, Existing::Replace)?;
+        Ok(made)
+    }
+
+    /// Opens an authority's directory and locks it.
+    ///
+    /// # Errors
+    /// It is none, is in use, or something in it is damaged.
+    pub fn open(path: &Path) -> Result<Self, AuthorityError> {
+        if !book_path(path).exists() {
+            return Err(AuthorityError::Missing(path.to_owned()));
+        }
+        let lock = lock(path)?;
+        let text = durable::read_text(&book_path(path), BOOK_BYTES_MAX)?;
+        let book: Book = toml::from_str(&text).map_err(|error| malformed(&book_path(path), error.message()))?;
+        let mut officers = Vec::new();
+        for number in 1..=u32::try_from(limits::OFFICERS_MAX).unwrap_or(u32::MAX) {
+            let file = officer_path(path, number);
+            match keys::read(&file) {
+                Ok(key) if book.officers.contains(&key.public()) => officers.push(key),
+                Ok(_) => return Err(AuthorityError::OtherKey(file)),
+                Err(KeyFileError::Missing(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(Self { path: path.to_owned(), book, officers, lock })
+    }
+
+    #[must_use]
+    pub fn member(&self) -> Country {
+        self.book.member
+    }
+
+    /// What those who draw up the charter need to know.
+    #[must_use]
+    pub fn public(&self) -> PublicAuthority {
+        let Book { member, name, officers, threshold, .. } = self.book.clone();
+        PublicAuthority { member, name, officers, threshold }
+    }
+
+    /// The file with [`AuthorityDir::public`].
+    #[must_use]
+    pub fn public_path(&self) -> PathBuf {
+        self.path.join("authority.json")
+    }
+
+    /// The file with the newest status.
+    #[must_use]
+    pub fn status_path(&self) -> PathBuf {
+        self.path.join("status.alliance")
+    }
+
+    /// The file with the newest law pack.
+    #[must_use]
+    pub fn law_pack_path(&self) -> PathBuf {
+        self.path.join(format!("law-pack-{}.alliance", self.book.epoch))
+    }
+
+    /// Nodes whose accreditation has been withdrawn.
+    #[must_use]
+    pub fn revoked(&self) -> &BTreeSet<PublicKey> {
+        &self.book.revoked
+    }
+
+    /// Accredits a node.
+    ///
+    /// # Errors
+    /// The charter does not know this authority, the node is revoked, or the request makes no sense.
+    pub fn accredit(
+        &self,
+        charter: &Chartered,
+        request: &AccreditRequest,
+        now: Timestamp,
+    ) -> Result<Signed<Accreditation>, AuthorityError> {
+        if self.book.revoked.contains(&request.node) {
+            return Err(AuthorityError::Revoked(request.node));
+        }
+        let body = Accreditation {
+            member: self.book.member,
+            node: request.node,
+            organisation: request.organisation.clone(),
+            zone: request.zone.clone(),
+            roles: request.roles.clone(),
+            validity: span(now, request.valid_ms, PAPER_MS_MAX)?,
+        };
+        let signed = self.sign(charter, &body)?;
+        Ok(Trust::new(charter.clone()).accreditation(signed.bytes())?)
+    }
+
+    /// Withdraws a node's accreditation; it takes effect with the next status. Returns whether it is new.
+    ///
+    /// # Errors
+    /// Too many are revoked, or the disk does not permit it.
+    pub fn revoke(&mut self, node: PublicKey) -> Result<bool, AuthorityError> {
+        if self.book.revoked.contains(&node) {
+            return Ok(false);
+        }
+        if self.book.revoked.len() >= limits::REVOCATIONS_MAX {
+            return Err(AuthorityError::TooManyRevoked);
+        }
+        self.book.revoked.insert(node);
+        self.save()?;
+        Ok(true)
+    }
+
+    /// Issues a safeguard before this member's law.
+    ///
+    /// # Errors
+    /// The charter does not know this authority, or the request makes no sense.
+    pub fn issue_safeguard(
+        &self,
+        charter: &Chartered,
+        request: &SafeguardRequest,
+        now: Timestamp,
+    ) -> Result<Signed<Safeguard>, AuthorityError> {
+        if request.reference.is_empty() || request.reference.len() > limits::TEXT_BYTES_MAX {
+            return Err(AuthorityError::Reference);
+        }
+        let body = Safeguard {
+            issuer: self.book.member,
+            kind: request.kind,
+            reference: request.reference.clone(),
+            from: request.from,
+            to: request.to,
+            labels: request.labels.clone(),
+            recipient: request.recipient,
+            validity: span(now, request.valid_ms, PAPER_MS_MAX)?,
+        };
+        self.sign(charter, &body)
+    }
+
+    /// Signs a charter, or a draft of one, with the officers' keys that lie here.
+    ///
+    /// # Errors
+    /// The charter does not know this authority, or too few keys are here.
+    pub fn sign_charter(&self, draft: &[u8]) -> Result<Signed<Charter>, AuthorityError> {
+        let mut draft = Draft::<Charter>::open(draft)?;
+        for key in self.signing_keys()? {
+            draft = draft.sign(key);
+        }
+        let signed = draft.finish()?;
+        signed.body().well_formed()?;
+        if signed.body().members.get(&self.book.member) != Some(&self.authority()) {
+            return Err(AuthorityError::NotInCharter(self.book.member));
+        }
+        Ok(signed)
+    }
+
+    /// Makes a new status, and before it a new law pack if the text changed; writes both into the directory.
+    ///
+    /// # Errors
+    /// The text does not pass the strict checks, the charter does not know this authority, or the disk does not permit it.
+    pub fn publish(
+        &mut self,
+        charter: &Chartered,
+        request: &PublishRequest,
+        now: Timestamp,
+        gate: &dyn Gate,
+    ) -> Result<Published, AuthorityError> {
+        let validity = span(now, request.status_ms, STATUS_MS_MAX)?;
+        let current = self.current_pack(charter)?;
+        let (law_pack, new_law) = self.pack_for(charter, request, current, now, gate)?;
+        let mut book = self.book.clone();
+        (book.epoch, book.law_pack) = (law_pack.body().epoch, Some(law_pack.id()));
+        book.serial = book.serial.saturating_add(1);
+        let status = Status {
+            member: book.member,
+            serial: book.serial,
+            validity,
+            law_pack: law_pack.id(),
+            epoch: book.epoch,
+            revoked: book.revoked.clone(),
+        };
+        let status = self.sign(charter, &status)?;
+        // A crash after the pack and before the book leaves a file that the next publication overwrites; a crash after the
+        // book leaves numbers that are never used. Nothing has been handed out in either case.
+        self.book = book;
+        durable::write(&self.law_pack_path(), law_pack.bytes(), Readers::All, Existing::Replace)?;
+        self.save()?;
+        durable::write(&self.status_path(), status.bytes(), Readers::All, Existing::Replace)?;
+        Ok(Published { law_pack, status, new_law })
+    }
+
+    fn current_pack(&self, charter: &Chartered) -> Result<Option<Signed<LawPack>>, AuthorityError> {
+        let Some(id) = self.book.law_pack else { return Ok(None) };
+        let path = self.law_pack_path();
+        let pack = Signed::<LawPack>::open(&durable::read(&path, limits::LAW_PACK_BYTES_MAX)?, charter.alliance())?;
+        if pack.id() == id { Ok(Some(pack)) } else { Err(malformed(&path, "it is not the pack that was published last")) }
+    }
+
+    fn pack_for(
+        &self,
+        charter: &Chartered,
+        request: &PublishRequest,
+        current: Option<Signed<LawPack>>,
+        now: Timestamp,
+        gate: &dyn Gate,
+    ) -> Result<(Signed<LawPack>, bool), AuthorityError> {
+        let member = self.book.member;
+        let (old_law, old_directives) = match (&current, &request.law) {
+            (Some(pack), _) => (pack.body().law.clone(), pack.body().directives.clone()),
+            (None, Some(_)) => (String::new(), String::new()),
+            (None, None) => {
+                let (law, directives) =
+                    alliance_policy::founding_pack_text(member).ok_or(AuthorityError::NoFoundingPack(member))?;
+                (law.to_owned(), directives.to_owned())
+            }
+        };
+        let law = request.law.clone().unwrap_or(old_law);
+        let directives = request.directives.clone().unwrap_or(old_directives);
+        if let Some(pack) = current
+            && (&pack.body().law, &pack.body().directives) == (&law, &directives)
+        {
+            return Ok((pack, false));
+        }
+        let epoch = self.book.epoch.saturating_add(1);
+        gate.check(&Pack::new(PackOwner::Member(member), epoch, &law, &directives))?;
+        Ok((self.sign(charter, &LawPack { member, epoch, issued: now, law, directives })?, true))
+    }
+
+    /// Signs with as many officers' keys as the threshold demands.
+    fn sign<T: Statement>(&self, charter: &Chartered, body: &T) -> Result<Signed<T>, AuthorityError> {
+        let member = self.book.member;
+        if charter.authority(member) != Some(&self.authority()) {
+            return Err(AuthorityError::NotInCharter(member));
+        }
+        let draft = Draft::new(body, charter.alliance());
+        Ok(self.signing_keys()?.iter().fold(draft, |draft, key| draft.sign(key)).finish()?)
+    }
+
+    fn signing_keys(&self) -> Result<&[SecretKey], AuthorityError> {
+        let need = self.book.threshold;
+        usize::try_from(need)
+            .ok()
+            .and_then(|count| self.officers.get(..count))
+            .ok_or(AuthorityError::TooFewKeys { have: self.officers.len(), need })
+    }
+
+    fn authority(&self) -> Authority {
+        self.public().into()
+    }
+
+    fn save(&self) -> Result<(), AuthorityError> {
+        let path = book_path(&self.path);
+        let text = toml::to_string(&self.book).map_err(|error| malformed(&path, &error.to_string()))?;
+        Ok(durable::write(&path, text.as_bytes(), Readers::Owner, Existing::Replace)?)
+    }
+}
+
+impl PublicAuthority {
+    /// Reads an `authority.json`.
+    ///
+    /// # Errors
+    /// It cannot be read or is none.
+    pub fn read(path: &Path) -> Result<Self, AuthorityError> {
+        let bytes = durable::read(path, BOOK_BYTES_MAX)?;
+        serde_json::from_slice(&bytes).map_err(|error| malformed(path, &error.to_string()))
+    }
+}
+
+impl From<PublicAuthority> for Authority {
+    fn from(public: PublicAuthority) -> Self {
+        let PublicAuthority { name, officers, threshold, .. } = public;
+        Self { name, officers, threshold }
+    }
+}
+
+fn span(now: Timestamp, ms: u64, max_ms: u64) -> Result<Validity, AuthorityError> {
+    if ms == 0 || ms > max_ms { Err(AuthorityError::TooLong { max_ms }) } else { Ok(Validity::lasting_ms(now, ms)) }
+}
+
+fn malformed(path: &Path, reason: &str) -> AuthorityError {
+    AuthorityError::Malformed { path: path.to_owned(), reason: reason.to_owned() }
+}
+
+fn book_path(path: &Path) -> PathBuf {
+    path.join("authority.toml")
+}
+
+fn officer_path(path: &Path, number: u32) -> PathBuf {
+    path.join(format!("officer-{number}.key"))
+}
+
+fn lock(path: &Path) -> Result<File, AuthorityError> {
+    let name = path.join("authority.lock");
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&name);
+    let file = file.map_err(at("open", &name))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(AuthorityError::Locked(path.to_owned())),
+        Err(TryLockError::Error(error)) => Err(at("lock", &name)(error).into()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

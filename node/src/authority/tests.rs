@@ -1,0 +1,203 @@
+//! Two authorities of one alliance, in temporary directories, and what they may and may not sign.
+
+use std::{collections::BTreeMap, fs};
+
+use alliance_protocol::gate::{Action, Facts, PackSummary, Verdict};
+
+use super::*;
+
+const NOW: Timestamp = Timestamp(1_800_000_000_000);
+
+/// Takes every text but "bad".
+#[derive(Debug)]
+struct FakeGate;
+
+impl Gate for FakeGate {
+    fn judge(&self, pack: &Pack, action: Action, _facts: &Facts, _at: Timestamp) -> Verdict {
+        Verdict::failed(pack.owner, pack.epoch, action, "not asked here".into())
+    }
+
+    fn check(&self, pack: &Pack) -> Result<PackSummary, PackError> {
+        if &*pack.law == "bad" || &*pack.directives == "bad" {
+            return Err(PackError { owner: pack.owner, reason: "bad".into() });
+        }
+        Ok(PackSummary { owner: pack.owner, rules: Vec::new() })
+    }
+}
+
+fn country(code: &str) -> Country {
+    code.parse().expect("a country")
+}
+
+/// Two authorities of one alliance; the first has three officers of whom two must sign.
+fn alliance() -> (tempfile::TempDir, AuthorityDir, AuthorityDir, Chartered) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let br = AuthorityDir::create(&dir.path().join("br"), country("BR"), "ANPD", 3, 2).expect("created");
+    let india = AuthorityDir::create(&dir.path().join("in"), country("IN"), "DPB", 1, 1).expect("created");
+    let members: BTreeMap<Country, Authority> =
+        [&br, &india].map(|authority| (authority.member(), authority.public().into())).into();
+    let body = Charter { name: "Test".into(), version: 1, issued: NOW, threshold: 2, previous: None, members };
+    let draft = Chartered::draft(&body).expect("well formed").to_bytes();
+    let once = br.sign_charter(&draft).expect("signs");
+    assert!(Chartered::found(once.bytes()).is_err(), "one member is not enough");
+    let twice = india.sign_charter(once.bytes()).expect("signs");
+    let charter = Chartered::found(twice.bytes()).expect("founded");
+    (dir, br, india, charter)
+}
+
+fn accredit_request(node: PublicKey) -> AccreditRequest {
+    let organisation = Organisation { name: "usp".into(), roles: [].into(), controlled_by: None, state_controlled: false };
+    AccreditRequest { node, organisation, zone: None, roles: [NodeRole::Importer].into(), valid_ms: DAY_MS }
+}
+
+fn text(law: &str) -> PublishRequest {
+    PublishRequest { law: Some(law.into()), directives: None, status_ms: 3_600_000 }
+}
+
+#[test]
+fn an_accreditation_verifies_against_the_charter() {
+    let (_dir, br, _, charter) = alliance();
+    let node = SecretKey::from_seed(&[9; 32]).public();
+    let signed = br.accredit(&charter, &accredit_request(node), NOW).expect("accredited");
+    assert_eq!(signed.signers().len(), 2);
+    let trust = Trust::new(charter);
+    let read = trust.accreditation(signed.bytes()).expect("believed");
+    trust.admission(&read, &node, NOW).expect("admitted");
+    assert!(trust.admission(&read, &node, NOW.plus_ms(DAY_MS)).is_err(), "it ends");
+}
+
+#[test]
+fn requests_that_make_no_sense_are_refused() {
+    let (_dir, br, _, charter) = alliance();
+    let node = SecretKey::from_seed(&[9; 32]).public();
+    let mut request = accredit_request(node);
+    request.organisation.name = "two words".into();
+    assert!(matches!(br.accredit(&charter, &request, NOW), Err(AuthorityError::NotBelieved(_))));
+    for valid_ms in [0, PAPER_MS_MAX + 1] {
+        let request = AccreditRequest { valid_ms, ..accredit_request(node) };
+        assert!(matches!(br.accredit(&charter, &request, NOW), Err(AuthorityError::TooLong { .. })), "{valid_ms}");
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    for (officers, threshold) in [(0, 0), (1, 0), (1, 2), (17, 1)] {
+        let made = AuthorityDir::create(&dir.path().join("x"), country("ZA"), "IR", officers, threshold);
+        assert!(matches!(made, Err(AuthorityError::Numbers)), "{officers} {threshold}");
+    }
+}
+
+#[test]
+fn an_authority_outside_the_charter_signs_nothing() {
+    let (dir, _, _, charter) = alliance();
+    for code in ["ZA", "BR"] {
+        let other = AuthorityDir::create(&dir.path().join(format!("other-{code}")), country(code), "?", 1, 1);
+        let other = other.expect("created");
+        let request = accredit_request(SecretKey::from_seed(&[9; 32]).public());
+        assert!(matches!(other.accredit(&charter, &request, NOW), Err(AuthorityError::NotInCharter(_))), "{code}");
+        assert!(matches!(other.sign_charter(charter.statement().bytes()), Err(AuthorityError::NotInCharter(_))), "{code}");
+    }
+}
+
+#[test]
+fn numbers_rise_across_restarts_and_unchanged_law_keeps_its_epoch() {
+    let (dir, mut br, _, charter) = alliance();
+    let first = br.publish(&charter, &text("one"), NOW, &FakeGate).expect("published");
+    assert!(first.new_law);
+    let refresh = PublishRequest { law: None, ..text("") };
+    let second = br.publish(&charter, &refresh, NOW, &FakeGate).expect("published");
+    assert!(!second.new_law && second.law_pack.id() == first.law_pack.id());
+    drop(br);
+
+    let mut br = AuthorityDir::open(&dir.path().join("br")).expect("opens");
+    let third = br.publish(&charter, &text("two"), NOW, &FakeGate).expect("published");
+    let numbers = [&first, &second, &third].map(|made| (made.status.body().epoch, made.status.body().serial));
+    assert_eq!(numbers, [(1, 1), (1, 2), (2, 3)]);
+
+    let mut trust = Trust::new(charter);
+    for made in [&first, &second, &third] {
+        trust.accept_pack(made.law_pack.bytes(), &FakeGate).expect("believed");
+        trust.accept_status(made.status.bytes()).expect("believed");
+    }
+    assert_eq!(&*trust.law(country("BR"), NOW).expect("in force").law, "two");
+    assert_eq!(fs::read(br.status_path()).expect("there"), third.status.bytes());
+    assert_eq!(fs::read(br.law_pack_path()).expect("there"), third.law_pack.bytes());
+}
+
+#[test]
+fn directives_and_law_change_independently() {
+    let (_dir, mut br, _, charter) = alliance();
+    br.publish(&charter, &text("one"), NOW, &FakeGate).expect("published");
+    let directives = PublishRequest { law: None, directives: Some("more".into()), ..text("") };
+    let made = br.publish(&charter, &directives, NOW, &FakeGate).expect("published");
+    assert_eq!((made.law_pack.body().law.as_str(), made.law_pack.body().directives.as_str()), ("one", "more"));
+    let made = br.publish(&charter, &text("two"), NOW, &FakeGate).expect("published");
+    assert_eq!((made.law_pack.body().law.as_str(), made.law_pack.body().directives.as_str()), ("two", "more"));
+}
+
+#[test]
+fn a_bad_pack_is_never_signed() {
+    let (_dir, mut br, _, charter) = alliance();
+    br.publish(&charter, &text("one"), NOW, &FakeGate).expect("published");
+    assert!(matches!(br.publish(&charter, &text("bad"), NOW, &FakeGate), Err(AuthorityError::Pack(_))));
+    let next = br.publish(&charter, &text("two"), NOW, &FakeGate).expect("published");
+    assert_eq!((next.status.body().epoch, next.status.body().serial), (2, 2));
+}
+
+#[test]
+fn a_revoked_node_is_in_every_later_status_and_not_accredited_again() {
+    let (dir, mut br, _, charter) = alliance();
+    let node = SecretKey::from_seed(&[9; 32]).public();
+    assert!(br.revoke(node).expect("revoked"));
+    assert!(!br.revoke(node).expect("known"));
+    drop(br);
+    let mut br = AuthorityDir::open(&dir.path().join("br")).expect("opens");
+    let made = br.publish(&charter, &text("one"), NOW, &FakeGate).expect("published");
+    assert!(made.status.body().revoked.contains(&node));
+    assert!(matches!(br.accredit(&charter, &accredit_request(node), NOW), Err(AuthorityError::Revoked(_))));
+}
+
+#[test]
+fn too_few_keys_sign_nothing() {
+    let (dir, br, _, charter) = alliance();
+    drop(br);
+    for number in [1, 2] {
+        fs::remove_file(dir.path().join(format!("br/officer-{number}.key"))).expect("removed");
+    }
+    let br = AuthorityDir::open(&dir.path().join("br")).expect("opens");
+    let request = accredit_request(SecretKey::from_seed(&[9; 32]).public());
+    let error = br.accredit(&charter, &request, NOW).expect_err("too few");
+    assert!(matches!(error, AuthorityError::TooFewKeys { have: 1, need: 2 }), "{error}");
+}
+
+#[test]
+fn one_command_at_a_time_and_no_directory_twice() {
+    let (dir, br, ..) = alliance();
+    let path = dir.path().join("br");
+    assert!(matches!(AuthorityDir::open(&path), Err(AuthorityError::Locked(_))));
+    drop(br);
+    assert!(matches!(AuthorityDir::create(&path, country("BR"), "x", 1, 1), Err(AuthorityError::Exists(_))));
+    assert!(matches!(AuthorityDir::open(dir.path()), Err(AuthorityError::Missing(_))));
+}
+
+#[test]
+fn a_safeguard_counts_for_its_route() {
+    let (_dir, br, _, charter) = alliance();
+    let recipient = SecretKey::from_seed(&[9; 32]).public();
+    let request = SafeguardRequest {
+        kind: SafeguardKind::Tia,
+        from: country("BR"),
+        to: country("IN"),
+        labels: [Label::Personal].into(),
+        recipient: Some(recipient),
+        valid_ms: DAY_MS,
+        reference: "ANPD 1/2026".into(),
+    };
+    let signed = br.issue_safeguard(&charter, &request, NOW).expect("issued");
+    let labels = [Label::Personal].into();
+    let scope = alliance_protocol::trust::Scope { from: country("BR"), to: country("IN"), recipient, labels: &labels };
+    Trust::new(charter).safeguard(signed.bytes(), &scope, NOW).expect("counts");
+}
+
+#[test]
+fn the_public_file_reads_back() {
+    let (_dir, br, ..) = alliance();
+    assert_eq!(PublicAuthority::read(&br.public_path()).expect("reads"), br.public());
+}

@@ -1,0 +1,7 @@
+//! The command line of a node. Everything is in [`alliance_node::cli`].
+
+use alliance_node::exit::Exit;
+
+fn main() -> Exit {
+    alliance_node::cli::main(std::env::args_os())
+}

@@ -1,0 +1,356 @@
+//! How tensors move: one QUIC connection per crossing, on an endpoint of our own, and one task at each end of it.
+//!
+//! The plane knows nothing of policy. It reports what happens ([`BulkEvent`]) and does what Core orders ([`BulkOrder`]);
+//! what it does on its own is to end: on silence, on bytes that do not verify, on frames that the protocol does not allow.
+//! There are two doors, `send` and `receive`: artefact bytes pass through no other function, and each takes by value
+//! the permission that only the border makes.
+//!
+//! - `tls`, `endpoint`, `socket`: who may connect, with which limits, counted at the socket
+//! - `frame`, `ending`: what is said on the one stream of a connection, and the codes with which it ends
+//! - `admission`, `task`: places for strangers; what all tasks share
+//! - `serve`, `pull`: the two tasks, from the first packet to the receipt
+//! - `send`, `receive`: the two doors
+//!
+//! Only this module and those below it name quinn or rustls.
+
+mod admission;
+mod ending;
+mod endpoint;
+mod frame;
+mod pull;
+mod receive;
+mod send;
+mod serve;
+mod socket;
+mod task;
+mod tls;
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use alliance_protocol::{
+    core::{AskId, BulkEvent, BulkFailure, BulkOrder},
+    crossing::RefusalCode,
+    id::CrossingId,
+    key::SecretKey,
+};
+use tokio::{
+    sync::mpsc::{self, error::TrySendError},
+    task::JoinSet,
+    time::timeout,
+};
+
+use self::{
+    admission::Admission,
+    ending::Ending,
+    endpoint::Line,
+    pull::{PullOrder, Reach, pull_task},
+    serve::{ServeOrder, accept_task},
+    socket::SocketCounters,
+    task::{ArtefactCounters, Handle, Plane, Report},
+};
+pub use self::{endpoint::MTU_ETHERNET, tls::TlsError};
+
+/// Reports that wait for Core. Tasks wait when it is full; progress is not reported then.
+const REPORTS_WAITING_MAX: usize = 256;
+
+/// How long a closing endpoint waits for its last packets.
+const CLOSING: Duration = Duration::from_secs(2);
+
+/// How the bulk plane is set up.
+#[derive(Clone, Debug)]
+pub struct BulkConfig {
+    /// The UDP address to listen on.
+    pub listen: SocketAddr,
+    /// The directory of the `<id>.manifest` files of what this node has.
+    pub manifests: PathBuf,
+    /// Bytes of UDP payload that the path may carry; [`MTU_ETHERNET`] unless all of it is known to carry jumbo frames.
+    pub mtu: u16,
+    /// How long the plane waits for what.
+    pub deadlines: Deadlines,
+}
+
+impl BulkConfig {
+    /// The usual settings.
+    #[must_use]
+    pub fn new(listen: SocketAddr, manifests: PathBuf) -> Self {
+        Self { listen, manifests, mtu: MTU_ETHERNET, deadlines: Deadlines::default() }
+    }
+}
+
+/// How long the plane waits for what. None of them is ever infinite.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadlines {
+    /// For one address of a peer to answer.
+    pub connect: Duration,
+    /// From a connection attempt to the whole request.
+    pub request: Duration,
+    /// For Core to decide.
+    pub order: Duration,
+    /// For the exporter to answer a request, or to countersign a receipt.
+    pub answer: Duration,
+    /// For the importer to put what it has in place, all of it made durable.
+    pub receipt: Duration,
+    /// Without any byte while an artefact is on its way.
+    pub stall: Duration,
+    /// For the peer to close after the last word.
+    pub linger: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(5),
+            request: Duration::from_secs(10),
+            order: Duration::from_secs(30),
+            answer: Duration::from_secs(45),
+            receipt: Duration::from_secs(600),
+            stall: Duration::from_secs(30),
+            linger: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Why the bulk plane does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum BulkError {
+    /// Something else listens there.
+    #[error("the bulk port `{address}` is already in use")]
+    PortInUse { address: SocketAddr },
+    /// The socket cannot be opened.
+    #[error("the bulk socket cannot be opened on `{address}`")]
+    Socket {
+        address: SocketAddr,
+        #[source]
+        source: io::Error,
+    },
+    /// The packet size is not one that QUIC allows.
+    #[error("packets of {0} bytes are not possible")]
+    Mtu(u16),
+    /// The certificate or the TLS settings.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The TLS library lacks the suite in which QUIC starts.
+    #[error("TLS_AES_128_GCM_SHA256 is not available")]
+    CipherSuite,
+}
+
+/// What has moved since the start, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BulkCounters {
+    /// Bytes of artefacts handed to connections: the most that can have left this node.
+    pub artefact_bytes_sent: u64,
+    /// Bytes of artefacts taken from connections, verified or not.
+    pub artefact_bytes_received: u64,
+    /// UDP payload sent, whatever it was.
+    pub socket_bytes_sent: u64,
+    /// UDP payload received, whatever it was.
+    pub socket_bytes_received: u64,
+}
+
+/// The bulk plane of a node.
+#[derive(Debug)]
+pub struct Bulk {
+    plane: Arc<Plane>,
+    socket: Arc<SocketCounters>,
+    local: SocketAddr,
+    reports: mpsc::Receiver<Report>,
+    /// What `apply` itself has to say.
+    own: VecDeque<BulkEvent>,
+    serving: HashMap<AskId, Handle<ServeOrder>>,
+    pulling: HashMap<CrossingId, Handle<PullOrder>>,
+    /// Pulls that were over when Core ordered something more. If their end is not reported yet, it will be none.
+    voided: HashSet<CrossingId>,
+    /// The accept loop, which holds the servings, and the pulls. Dropping it ends them.
+    tasks: JoinSet<()>,
+    /// Ends when the socket is closed.
+    closed: mpsc::Receiver<Infallible>,
+}
+
+impl Bulk {
+    /// Opens the endpoint and starts to take connections. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// The address cannot be listened on, or the key cannot be used.
+    pub fn start(key: &SecretKey, config: BulkConfig) -> Result<Self, BulkError> {
+        let BulkConfig { listen, manifests, mtu, deadlines } = config;
+        let socket = Arc::new(SocketCounters::default());
+        let (open, closed) = mpsc::channel(1);
+        let line = Line::open(key, listen, mtu, Arc::clone(&socket), open)?;
+        let local = line.endpoint().local_addr().map_err(|source| BulkError::Socket { address: listen, source })?;
+        let (report, reports) = mpsc::channel(REPORTS_WAITING_MAX);
+        let plane = Arc::new(Plane {
+            line,
+            manifests,
+            deadlines,
+            artefact: ArtefactCounters::default(),
+            admission: Admission::new(),
+            running: Plane::running_max(),
+            reports: report,
+            asks: AtomicU64::new(0),
+        });
+        let mut tasks = JoinSet::new();
+        tasks.spawn(accept_task(Arc::clone(&plane)));
+        Ok(Self {
+            plane,
+            socket,
+            local,
+            reports,
+            own: VecDeque::new(),
+            serving: HashMap::new(),
+            pulling: HashMap::new(),
+            voided: HashSet::new(),
+            tasks,
+            closed,
+        })
+    }
+
+    /// The next thing that happened. May be dropped and called again without losing anything.
+    pub async fn next(&mut self) -> BulkEvent {
+        loop {
+            if let Some(event) = self.own.pop_front() {
+                return event;
+            }
+            match self.reports.recv().await {
+                Some(Report::Event(event)) => return event,
+                Some(Report::Asked(ask, handle, event)) => {
+                    self.serving.insert(ask, handle);
+                    return event;
+                }
+                Some(Report::ServeOver(ask)) => {
+                    self.serving.remove(&ask);
+                }
+                Some(Report::PullOver(crossing)) => {
+                    self.pulling.remove(&crossing);
+                    if self.voided.remove(&crossing) {
+                        return Self::over(crossing);
+                    }
+                }
+                // Not while `self.plane` holds a sender.
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Carries out an order, without waiting: tasks do the work.
+    pub fn apply(&mut self, order: BulkOrder) {
+        match order {
+            BulkOrder::Refuse { ask, refusal } => self.order_serve(ask, ServeOrder::Refuse { refusal }),
+            BulkOrder::Serve { ask, clearance, outbound, path } => {
+                self.order_serve(ask, ServeOrder::Serve { clearance, outbound, path });
+            }
+            BulkOrder::Countersign { ask, receipt } => self.order_serve(ask, ServeOrder::Countersign { receipt }),
+            BulkOrder::AbortServe { ask, code } => {
+                if let Some(handle) = self.serving.get(&ask) {
+                    handle.cut.send_replace(Some(code));
+                }
+            }
+            BulkOrder::Reach { crossing, peer, addresses, manifest, to } => {
+                self.start_pull(Reach { crossing, peer, addresses, manifest, to });
+            }
+            BulkOrder::Ask { crossing, request } => self.order_pull(crossing, PullOrder::Ask { request }),
+            BulkOrder::Receive { crossing, inbound } => self.order_pull(crossing, PullOrder::Receive { inbound }),
+            BulkOrder::Deliver { crossing, receipt } => self.order_pull(crossing, PullOrder::Deliver { receipt }),
+            BulkOrder::AbortPull { crossing, code } => {
+                if let Some(handle) = self.pulling.get(&crossing) {
+                    handle.cut.send_replace(Some(code));
+                }
+            }
+        }
+    }
+
+    /// Where the endpoint listens.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    #[must_use]
+    pub fn counters(&self) -> BulkCounters {
+        BulkCounters {
+            artefact_bytes_sent: self.plane.artefact.sent.load(Ordering::Relaxed),
+            artefact_bytes_received: self.plane.artefact.received.load(Ordering::Relaxed),
+            socket_bytes_sent: self.socket.sent(),
+            socket_bytes_received: self.socket.received(),
+        }
+    }
+
+    /// Cuts everything that runs and gives the port back.
+    pub async fn close(self) {
+        let Self { plane, reports, mut tasks, mut closed, .. } = self;
+        let endpoint = plane.line.endpoint().clone();
+        endpoint.close(Ending::GaveUp.into(), b"");
+        drop(reports);
+        tasks.shutdown().await;
+        let quiet = async {
+            endpoint.wait_idle().await;
+            drop((plane, endpoint));
+            closed.recv().await;
+        };
+        if timeout(CLOSING, quiet).await.is_err() {
+            tracing::debug!("the bulk endpoint closed before its last packets were gone");
+        }
+    }
+
+    fn start_pull(&mut self, reach: Reach) {
+        while let Some(ended) = self.tasks.try_join_next() {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a transfer broke off");
+            }
+        }
+        let crossing = reach.crossing;
+        if self.pulling.contains_key(&crossing) {
+            tracing::error!(%crossing, "a pull of this crossing runs already");
+            return;
+        }
+        let (handle, desk) = Handle::new();
+        self.pulling.insert(crossing, handle);
+        self.tasks.spawn(Box::pin(pull_task(Arc::clone(&self.plane), reach, desk)));
+    }
+
+    /// Where the task is gone, its end was reported or there is nothing to report: the order is void, and with it the
+    /// permission that it may hold.
+    fn order_serve(&self, ask: AskId, order: ServeOrder) {
+        let Some(handle) = self.serving.get(&ask) else {
+            return tracing::debug!(ask = ask.0, "an order for a serving that is over");
+        };
+        match handle.orders.try_send(order) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => tracing::error!(ask = ask.0, "too many orders for one serving"),
+            Err(TrySendError::Closed(_)) => tracing::debug!(ask = ask.0, "an order for a serving that is over"),
+        }
+    }
+
+    fn order_pull(&mut self, crossing: CrossingId, order: PullOrder) {
+        let Some(handle) = self.pulling.get(&crossing) else {
+            return self.own.push_back(Self::over(crossing));
+        };
+        match handle.orders.try_send(order) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => tracing::error!(%crossing, "too many orders for one pull"),
+            Err(TrySendError::Closed(_)) => {
+                tracing::debug!(%crossing, "an order for a pull whose end is on its way to Core");
+                self.voided.insert(crossing);
+            }
+        }
+    }
+
+    /// After a refusal the task ends without a failure. Core may take the answer for a clearance all the same; it must then
+    /// hear that there is no transfer any more. Where it has heard of a failure, it does not hear this.
+    fn over(crossing: CrossingId) -> BulkEvent {
+        BulkEvent::PullFailed { crossing, failure: BulkFailure::EndedHere(RefusalCode::Ended) }
+    }
+}
+
+#[cfg(test)]
+mod tests;

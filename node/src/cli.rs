@@ -1,0 +1,170 @@
+//! The command `alliance`: what the operator of a node and the officers of an authority type.
+//!
+//! Each noun has its own file. A command reads its arguments, asks the daemon or the files, and prints what came back; it
+//! decides nothing about crossings. With `-o json` every command prints JSON, and errors are JSON as well.
+
+use std::{ffi::OsString, path::PathBuf};
+
+use alliance_protocol::time::Timestamp;
+use clap::{CommandFactory as _, Parser, Subcommand, error::ErrorKind};
+
+use crate::{api::ApiClient, exit::Exit, home::Home};
+
+mod authority;
+mod charter;
+mod crossing;
+mod denial;
+mod figures;
+mod init;
+mod ledger;
+mod model;
+mod offer;
+mod policy;
+mod problem;
+mod progress;
+mod pull;
+mod screen;
+mod shell;
+mod status;
+mod words;
+
+pub use problem::Problem;
+use screen::{Format, Screen};
+
+/// Share AI models and compute across borders, under the law of both countries.
+///
+/// A node lives in a home directory and runs as the daemon `allianced`. This command talks to the daemon over a socket in
+/// the home, or works on files (policy, ledger, authority, charter) without one.
+#[derive(Debug, Parser)]
+#[command(name = "alliance", version, propagate_version = true, after_help = Exit::table(), max_term_width = 100)]
+pub struct Cli {
+    /// The node's home [default: $ALLIANCE_HOME, or ~/.alliance]
+    #[arg(long, global = true, value_name = "DIR")]
+    home: Option<PathBuf>,
+
+    /// How to print: a table for people, or JSON (a list as one object per line)
+    #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    output: Format,
+
+    #[command(subcommand)]
+    noun: Noun,
+}
+
+#[derive(Debug, Subcommand)]
+enum Noun {
+    Init(init::Init),
+    /// Show the state of the node: who it is, what is in force, what it holds
+    #[command(after_help = "Example:\n  alliance status\n  alliance -o json status | jq .ledger_size")]
+    Status,
+    /// List the nodes that this one knows, and whether they have standing
+    #[command(after_help = "Example:\n  alliance peers")]
+    Peers,
+    /// Import, list and check the models at this node
+    #[command(subcommand)]
+    Model(model::Model),
+    /// Publish, list and withdraw offers of models and compute
+    #[command(subcommand)]
+    Offer(offer::Offer),
+    Pull(pull::Pull),
+    /// Ask what the law says, and check the text of law packs; needs no daemon
+    #[command(subcommand)]
+    Policy(policy::Policy),
+    /// List and show crossings, with the reasons of each decision
+    #[command(subcommand)]
+    Crossing(crossing::Crossing),
+    /// Read and verify the node's ledger; needs no daemon
+    #[command(subcommand)]
+    Ledger(ledger::Ledger),
+    /// For officers of an authority: accredit, revoke, issue safeguards, publish law
+    #[command(subcommand)]
+    Authority(authority::Authority),
+    /// Draw up, sign and show the charter of an alliance
+    #[command(subcommand)]
+    Charter(charter::Charter),
+    #[command(hide = true)]
+    Completions(shell::Completions),
+    #[command(hide = true)]
+    Manpage(shell::Manpage),
+}
+
+/// What every command has at hand.
+#[derive(Debug)]
+struct Context {
+    home: Option<PathBuf>,
+    screen: Screen,
+    now: Timestamp,
+}
+
+impl Context {
+    fn home(&self) -> Result<Home, Problem> {
+        Ok(Home::locate(self.home.as_deref())?)
+    }
+
+    async fn daemon(&self) -> Result<ApiClient, Problem> {
+        Ok(ApiClient::connect(&self.home()?).await?)
+    }
+}
+
+/// Runs the command line `arguments` (the program's name first) to its end.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let cli = match Cli::try_parse_from(&arguments) {
+        Ok(cli) => cli,
+        Err(error) => return not_parsed(&arguments, &error),
+    };
+    let context = Context { home: cli.home, screen: Screen::new(cli.output), now: clock() };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let done = match runtime {
+        Ok(runtime) => runtime.block_on(run(&context, cli.noun)),
+        Err(error) => Err(Problem::new(Exit::Failed, format!("cannot start: {error}"))),
+    };
+    done.unwrap_or_else(|problem| context.screen.problem(&problem))
+}
+
+async fn run(context: &Context, noun: Noun) -> Result<Exit, Problem> {
+    match noun {
+        Noun::Init(command) => command.run(context),
+        Noun::Status => status::status(context).await,
+        Noun::Peers => status::peers(context).await,
+        Noun::Model(command) => command.run(context).await,
+        Noun::Offer(command) => command.run(context).await,
+        Noun::Pull(command) => command.run(context).await,
+        Noun::Policy(command) => command.run(context),
+        Noun::Crossing(command) => command.run(context).await,
+        Noun::Ledger(command) => command.run(context),
+        Noun::Authority(command) => command.run(context).await,
+        Noun::Charter(command) => command.run(context),
+        Noun::Completions(command) => Ok(command.run(Cli::command())),
+        Noun::Manpage(command) => command.run(Cli::command()),
+    }
+}
+
+/// Help and the version go to stdout; a mistake goes to stderr, as JSON if that was asked for.
+fn not_parsed(arguments: &[OsString], error: &clap::Error) -> Exit {
+    let shown = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    if shown || !wants_json(arguments) {
+        // Nothing is left to be done if the terminal is gone.
+        let _ = error.print();
+        return if shown { Exit::Done } else { Exit::Usage };
+    }
+    let text = error.render().to_string();
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let message = lines.next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+    let hint = lines.collect::<Vec<_>>().join("; ");
+    Screen::new(Format::Json).problem(&Problem::new(Exit::Usage, message).hint(hint))
+}
+
+fn wants_json(arguments: &[OsString]) -> bool {
+    let text: Vec<&str> = arguments.iter().filter_map(|argument| argument.to_str()).collect();
+    text.windows(2).any(|pair| matches!(pair, ["-o" | "--output", "json"]))
+        || text.iter().any(|word| matches!(*word, "-ojson" | "-o=json" | "--output=json"))
+}
+
+/// The instant now. A clock before 1970 reads as 1970, when nothing is valid.
+fn clock() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests;

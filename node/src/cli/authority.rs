@@ -1,0 +1,400 @@
+//! `alliance authority`: what the officers of a member's supervisory body do.
+
+use std::path::{Path, PathBuf};
+
+use alliance_policy::CedarGate;
+use alliance_protocol::{
+    authority::{Accreditation, LawPack, Organisation, Safeguard, Status},
+    charter::Chartered,
+    core::admin::{AdminCall, Reply},
+    envelope::{Signed, Statement},
+    id::StatementId,
+    key::PublicKey,
+    limits,
+    time::Timestamp,
+    vocabulary::{Country, Label, NodeRole, OrganisationRole, SafeguardKind},
+};
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use serde_bytes::ByteBuf;
+
+use super::{
+    Context, Problem, figures,
+    problem::unexpected,
+    screen::{Fields, Table},
+};
+use crate::{
+    api::ApiClient,
+    authority::{AccreditRequest, AuthorityDir, PublishRequest, Published, SafeguardRequest},
+    durable::{self, Existing, Readers},
+    exit::Exit,
+    home::Home,
+};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Authority {
+    /// Make the directory of a member's authority, with a key for each of its officers
+    ///
+    /// The directory then holds officer-N.key (to be kept apart and offline where more than one must sign), authority.toml
+    /// (what was said last) and authority.json, which is public: those who draw up the charter need it.
+    #[command(
+        after_help = "Example:\n  alliance authority init --member BR --name ANPD --officers 3 --threshold 2 --dir br"
+    )]
+    Init {
+        /// The member
+        #[arg(long, value_name = "CC")]
+        member: Country,
+        /// The authority's name, for people
+        #[arg(long)]
+        name: String,
+        /// How many officers it has
+        #[arg(long, default_value_t = 1, value_name = "N")]
+        officers: u32,
+        /// How many of them must sign
+        #[arg(long, default_value_t = 1, value_name = "K")]
+        threshold: u32,
+        /// The directory to make
+        #[arg(long)]
+        dir: PathBuf,
+    },
+    Accredit(Accredit),
+    /// Withdraw a node's accreditation; it takes effect when the next status is published
+    #[command(after_help = "Example:\n  alliance authority revoke --dir br --node 4f0c...\n  \
+        alliance authority publish --dir br --charter charter.alliance --node-home /var/lib/alliance")]
+    Revoke {
+        /// The authority's directory
+        #[arg(long)]
+        dir: PathBuf,
+        /// The node's public key
+        #[arg(long, value_name = "KEY")]
+        node: PublicKey,
+    },
+    IssueSafeguard(IssueSafeguard),
+    Publish(Publish),
+}
+
+/// Sign that a node's key is an organisation's, in this country, with these roles
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  alliance authority accredit --dir br --charter charter.alliance --node 4f0c... \\\n    \
+    --organisation usp --organisation-roles university --out usp.alliance"
+)]
+pub(super) struct Accredit {
+    /// The authority's directory
+    #[arg(long)]
+    dir: PathBuf,
+    /// The charter of the alliance
+    #[arg(long, value_name = "FILE")]
+    charter: PathBuf,
+    /// The node's public key; `alliance init` prints it
+    #[arg(long, value_name = "KEY")]
+    node: PublicKey,
+    /// The organisation's name, as in ORGANISATION/MODEL
+    #[arg(long, value_name = "NAME")]
+    organisation: String,
+    /// What the node may do, with commas: exporter, importer, witness
+    #[arg(long, value_delimiter = ',', default_value = "exporter,importer", value_name = "ROLES")]
+    roles: Vec<NodeRole>,
+    /// What the organisation is in the eyes of the law, with commas: controller, university, ...
+    #[arg(long, value_delimiter = ',', value_name = "ROLES")]
+    organisation_roles: Vec<OrganisationRole>,
+    /// A zone with its own law inside the member, such as AE-DIFC
+    #[arg(long)]
+    zone: Option<String>,
+    /// The country whose state can compel the operator, if not the member
+    #[arg(long, value_name = "CC")]
+    controlled_by: Option<Country>,
+    /// The operator is owned or controlled by a state
+    #[arg(long)]
+    state_controlled: bool,
+    /// For how many days
+    #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u64).range(1..=1098))]
+    days: u64,
+    /// Where the accreditation goes; hand it to the operator of the node
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+/// Sign that a legal ground exists for one kind of crossing
+///
+/// A safeguard counts before the law of this member only, for the route, labels and time that it names.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  alliance authority issue-safeguard --dir br --charter charter.alliance --kind tia --from BR \
+    --to IN \\\n    --labels personal,health --reference 'ANPD 00261.001234/2026' --out tia.alliance"
+)]
+pub(super) struct IssueSafeguard {
+    /// The authority's directory
+    #[arg(long)]
+    dir: PathBuf,
+    /// The charter of the alliance
+    #[arg(long, value_name = "FILE")]
+    charter: PathBuf,
+    /// The kind of ground: standard_contract_filed, regulator_notification, tia, ...
+    #[arg(long)]
+    kind: SafeguardKind,
+    /// The country of the exporter
+    #[arg(long, value_name = "CC")]
+    from: Country,
+    /// The country of the importer
+    #[arg(long, value_name = "CC")]
+    to: Country,
+    /// The labels it covers, with commas
+    #[arg(long, value_delimiter = ',', required = true, value_name = "LABELS")]
+    labels: Vec<Label>,
+    /// The importing node it is limited to [default: any]
+    #[arg(long, value_name = "KEY")]
+    recipient: Option<PublicKey>,
+    /// For how many days
+    #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u64).range(1..=1098))]
+    days: u64,
+    /// Where it is filed: a case number, for people and auditors
+    #[arg(long)]
+    reference: String,
+    /// Where the safeguard goes
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+/// Publish what is in force: a new status, and a new law pack if the text changed
+///
+/// A status counts for a short time; publish again before it runs out, or crossings that involve the member stop. Without
+/// --law, the text in force is kept; the first time, it is the founding pack of this release. A text that does not pass the
+/// strict checks is not signed.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  alliance authority publish --dir br --charter charter.alliance --node-home /var/lib/alliance\n  \
+    alliance authority publish --dir br --charter charter.alliance --law br.cedar --status-hours 24 --out public/"
+)]
+pub(super) struct Publish {
+    /// The authority's directory
+    #[arg(long)]
+    dir: PathBuf,
+    /// The charter of the alliance
+    #[arg(long, value_name = "FILE")]
+    charter: PathBuf,
+    /// The Cedar text of the law
+    #[arg(long, value_name = "FILE")]
+    law: Option<PathBuf>,
+    /// The Cedar text of the authority's directives
+    #[arg(long, value_name = "FILE")]
+    directives: Option<PathBuf>,
+    /// For how many hours the status counts
+    #[arg(long, default_value_t = 1, value_name = "HOURS", value_parser = clap::value_parser!(u64).range(1..=744))]
+    status_hours: u64,
+    /// The home of a running node to hand it to, which passes it on; may be repeated
+    #[arg(long, value_name = "HOME")]
+    node_home: Vec<PathBuf>,
+    /// A directory for copies of both statements
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+const HOUR_MS: u64 = 60 * 60 * 1000;
+
+#[derive(Debug, Serialize)]
+struct Written<'a, T> {
+    file: &'a Path,
+    id: StatementId,
+    body: &'a T,
+}
+
+#[derive(Debug, Serialize)]
+struct Revoked {
+    node: PublicKey,
+    new: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct PublishedView {
+    member: Country,
+    epoch: u64,
+    serial: u64,
+    new_law: bool,
+    status_until: Timestamp,
+    law_pack: PathBuf,
+    status: PathBuf,
+    nodes: Vec<HandedOver>,
+}
+
+/// How handing over to one node went.
+#[derive(Debug, Serialize)]
+struct HandedOver {
+    home: PathBuf,
+    accepted: u32,
+    known: u32,
+    error: Option<String>,
+}
+
+impl Authority {
+    pub(super) async fn run(self, context: &Context) -> Result<Exit, Problem> {
+        match self {
+            Self::Init { member, name, officers, threshold, dir } => {
+                let made = AuthorityDir::create(&dir, member, &name, officers, threshold)?;
+                let public = made.public();
+                Ok(context.screen.one(&public, || {
+                    let mut fields = Fields::default();
+                    fields.add("authority", format!("{name}, {member}"));
+                    fields.add("officers", format!("{officers}, of whom {threshold} must sign"));
+                    fields.add("public file", made.public_path().display());
+                    format!("{fields}\nKeep the officer keys safe; hand the public file to those who draw up the charter.")
+                }))
+            }
+            Self::Accredit(command) => command.run(context),
+            Self::Revoke { dir, node } => {
+                let new = AuthorityDir::open(&dir)?.revoke(node)?;
+                Ok(context.screen.one(&Revoked { node, new }, || {
+                    let known = if new { "revoked" } else { "was revoked before" };
+                    format!("{node} {known}\nIt takes effect with the next status: alliance authority publish")
+                }))
+            }
+            Self::IssueSafeguard(command) => command.run(context),
+            Self::Publish(command) => command.run(context).await,
+        }
+    }
+}
+
+impl Accredit {
+    fn run(self, context: &Context) -> Result<Exit, Problem> {
+        let charter = charter(&self.charter)?;
+        let organisation = Organisation {
+            name: self.organisation,
+            roles: self.organisation_roles.into_iter().collect(),
+            controlled_by: self.controlled_by,
+            state_controlled: self.state_controlled,
+        };
+        let roles = self.roles.into_iter().collect();
+        let valid_ms = self.days.saturating_mul(DAY_MS);
+        let request = AccreditRequest { node: self.node, organisation, zone: self.zone, roles, valid_ms };
+        let signed: Signed<Accreditation> = AuthorityDir::open(&self.dir)?.accredit(&charter, &request, context.now)?;
+        written(context, &self.out, &signed, |body| {
+            let until = figures::instant(body.validity.until, context.now);
+            format!("accredited {} as {}, {}, until {until}", body.node, body.organisation.name, body.member)
+        })
+    }
+}
+
+impl IssueSafeguard {
+    fn run(self, context: &Context) -> Result<Exit, Problem> {
+        let charter = charter(&self.charter)?;
+        let request = SafeguardRequest {
+            kind: self.kind,
+            from: self.from,
+            to: self.to,
+            labels: self.labels.into_iter().collect(),
+            recipient: self.recipient,
+            valid_ms: self.days.saturating_mul(DAY_MS),
+            reference: self.reference,
+        };
+        let signed: Signed<Safeguard> = AuthorityDir::open(&self.dir)?.issue_safeguard(&charter, &request, context.now)?;
+        written(context, &self.out, &signed, |body| {
+            let until = figures::instant(body.validity.until, context.now);
+            format!(
+                "issued {} before the law of {}, from {} to {}, until {until}",
+                body.kind, body.issuer, body.from, body.to
+            )
+        })
+    }
+}
+
+impl Publish {
+    async fn run(self, context: &Context) -> Result<Exit, Problem> {
+        let charter = charter(&self.charter)?;
+        let text = |path: &Option<PathBuf>| {
+            path.as_deref().map(|path| durable::read_text(path, limits::LAW_PACK_BYTES_MAX)).transpose()
+        };
+        let (law, directives) = (text(&self.law)?, text(&self.directives)?);
+        let request = PublishRequest { law, directives, status_ms: self.status_hours.saturating_mul(HOUR_MS) };
+        if let Some(out) = &self.out {
+            // Before anything is signed, so that no number is spent on what cannot be handed out.
+            std::fs::create_dir_all(out).map_err(durable::at("make the directory", out))?;
+        }
+        let mut authority = AuthorityDir::open(&self.dir)?;
+        let published = authority.publish(&charter, &request, context.now, &CedarGate::new())?;
+        let (mut pack_path, mut status_path) = (authority.law_pack_path(), authority.status_path());
+        if let Some(out) = &self.out {
+            let member = authority.member();
+            pack_path = out.join(format!("law-pack-{member}.alliance"));
+            status_path = out.join(format!("status-{member}.alliance"));
+            durable::write(&pack_path, published.law_pack.bytes(), Readers::All, Existing::Replace)?;
+            durable::write(&status_path, published.status.bytes(), Readers::All, Existing::Replace)?;
+        }
+        let mut exit = Exit::Done;
+        let mut nodes = Vec::new();
+        for home in &self.node_home {
+            let (accepted, known, error) = match hand_over(home, &published).await {
+                Ok((accepted, known)) => (accepted, known, None),
+                Err(problem) => {
+                    // Every node is tried; the first failure is the exit code.
+                    exit = if exit == Exit::Done { problem.exit } else { exit };
+                    (0, 0, Some(problem.message))
+                }
+            };
+            nodes.push(HandedOver { home: home.clone(), accepted, known, error });
+        }
+        let Published { law_pack, status, new_law } = published;
+        let (pack, body): (&LawPack, &Status) = (law_pack.body(), status.body());
+        let view = PublishedView {
+            member: body.member,
+            epoch: pack.epoch,
+            serial: body.serial,
+            new_law,
+            status_until: body.validity.until,
+            law_pack: pack_path,
+            status: status_path,
+            nodes,
+        };
+        context.screen.one(&view, || text_of(context, &view));
+        Ok(exit)
+    }
+}
+
+async fn hand_over(home: &Path, published: &Published) -> Result<(u32, u32), Problem> {
+    let daemon = ApiClient::connect(&Home::at(home)?).await?;
+    let bytes = |bytes: &[u8]| ByteBuf::from(bytes.to_vec());
+    // The pack first: a status that names a pack that is not there yet would stop crossings for a moment.
+    let statements = vec![bytes(published.law_pack.bytes()), bytes(published.status.bytes())];
+    match daemon.call(&AdminCall::Adopt(statements)).await? {
+        Reply::Adopted { accepted, known } => Ok((accepted, known)),
+        _ => Err(unexpected()),
+    }
+}
+
+fn text_of(context: &Context, view: &PublishedView) -> String {
+    let mut fields = Fields::default();
+    fields.add("member", view.member);
+    fields.add("law", format!("epoch {}, {}", view.epoch, if view.new_law { "new" } else { "unchanged" }));
+    fields.add("status", format!("serial {}, until {}", view.serial, figures::instant(view.status_until, context.now)));
+    fields.add("law pack", view.law_pack.display());
+    fields.add("status file", view.status.display());
+    if view.nodes.is_empty() {
+        return fields.to_string();
+    }
+    let mut table = Table::new(["node", "handed over"]);
+    for node in &view.nodes {
+        let how = match &node.error {
+            Some(error) => format!("no: {error}"),
+            None => format!("{} new, {} known", node.accepted, node.known),
+        };
+        table.row([node.home.display().to_string(), how]);
+    }
+    format!("{fields}\n{table}")
+}
+
+/// Writes a signed statement to a file and says so.
+fn written<T: Statement>(
+    context: &Context,
+    out: &Path,
+    signed: &Signed<T>,
+    text: impl FnOnce(&T) -> String,
+) -> Result<Exit, Problem> {
+    durable::write(out, signed.bytes(), Readers::All, Existing::Replace)?;
+    let view = Written { file: out, id: signed.id(), body: signed.body() };
+    Ok(context.screen.one(&view, || format!("{}\nwritten to {}", text(view.body), out.display())))
+}
+
+/// Reads a charter that enough members signed.
+fn charter(path: &Path) -> Result<Chartered, Problem> {
+    Ok(Chartered::found(&durable::read(path, limits::CHARTER_BYTES_MAX)?)?)
+}

@@ -1,0 +1,156 @@
+//! `alliance crossing`: what crossed or was not let across, and why.
+
+use alliance_protocol::{
+    core::admin::{AdminCall, CrossingState, CrossingView, Reply, Side},
+    id::CrossingId,
+};
+use clap::Subcommand;
+
+use super::{
+    Context, Problem,
+    denial::{self, Detail},
+    figures,
+    problem::unexpected,
+    screen::{Fields, Table},
+};
+use crate::{api::ApiClient, exit::Exit};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Crossing {
+    /// List the crossings that this node took part in, newest last
+    #[command(
+        after_help = "Example:\n  alliance crossing list\n  alliance -o json crossing list | jq 'select(.state == \"denied\")'"
+    )]
+    List,
+    /// Show one crossing with every verdict, rule and duty
+    #[command(after_help = "Example:\n  alliance crossing show 4f0c12ab")]
+    Show {
+        /// Its id, or the beginning of it
+        #[arg(value_name = "ID")]
+        crossing: String,
+    },
+}
+
+impl Crossing {
+    pub(super) async fn run(self, context: &Context) -> Result<Exit, Problem> {
+        let daemon = context.daemon().await?;
+        match self {
+            Self::List => {
+                let crossings = list(&daemon).await?;
+                Ok(context.screen.list(&crossings, || table(context, &crossings)))
+            }
+            Self::Show { crossing } => {
+                let view = match crossing.parse::<CrossingId>() {
+                    Ok(id) => ask(&daemon, id).await?,
+                    Err(_) => one(list(&daemon).await?, &crossing)?,
+                };
+                Ok(context.screen.one(&view, || text(context, &view)))
+            }
+        }
+    }
+}
+
+/// Asks the daemon for one crossing.
+pub(super) async fn ask(daemon: &ApiClient, crossing: CrossingId) -> Result<CrossingView, Problem> {
+    match daemon.call(&AdminCall::Crossing(crossing)).await? {
+        Reply::Crossing(view) => Ok(*view),
+        _ => Err(unexpected()),
+    }
+}
+
+/// A state in one word.
+pub(super) const fn state(state: CrossingState) -> &'static str {
+    match state {
+        CrossingState::Reaching => "reaching",
+        CrossingState::Asked => "asked",
+        CrossingState::Cleared => "cleared",
+        CrossingState::Delivering => "delivering",
+        CrossingState::Delivered => "delivered",
+        CrossingState::Done => "done",
+        CrossingState::DoneUnsettled => "unsettled",
+        CrossingState::Denied => "denied",
+        CrossingState::Failed => "failed",
+    }
+}
+
+async fn list(daemon: &ApiClient) -> Result<Vec<CrossingView>, Problem> {
+    match daemon.call(&AdminCall::Crossings).await? {
+        Reply::Crossings(crossings) => Ok(crossings),
+        _ => Err(unexpected()),
+    }
+}
+
+fn one(crossings: Vec<CrossingView>, begins: &str) -> Result<CrossingView, Problem> {
+    let fits = |view: &CrossingView| view.crossing.to_string().starts_with(begins);
+    let mut found: Vec<CrossingView> = crossings.into_iter().filter(fits).collect();
+    match (found.pop(), found.len()) {
+        (Some(view), 0) if !begins.is_empty() => Ok(view),
+        (None, _) => {
+            Err(Problem::new(Exit::NotFound, format!("no crossing `{begins}` is known")).hint("alliance crossing list"))
+        }
+        (Some(_), _) => {
+            Err(Problem::new(Exit::Usage, format!("several crossings begin with `{begins}`")).hint("give more of the id"))
+        }
+    }
+}
+
+const fn side(side: Side) -> &'static str {
+    match side {
+        Side::Exporter => "out",
+        Side::Importer => "in",
+    }
+}
+
+fn table(context: &Context, crossings: &[CrossingView]) -> String {
+    let mut table = Table::new(["crossing", "began", "way", "name", "peer", "state", "moved", "problem"]);
+    for view in crossings {
+        table.row([
+            view.crossing.short(),
+            figures::instant(view.began, context.now),
+            side(view.side).to_owned(),
+            view.name.clone(),
+            view.peer.short(),
+            state(view.state).to_owned(),
+            figures::size(view.bytes),
+            view.problem.clone().unwrap_or_default(),
+        ]);
+    }
+    table.to_string()
+}
+
+fn text(context: &Context, view: &CrossingView) -> String {
+    let mut fields = Fields::default();
+    fields.add("crossing", view.crossing);
+    fields.add("name", &view.name);
+    fields.add("state", state(view.state));
+    fields.add("way", side(view.side));
+    fields.add("peer", view.peer);
+    fields.add("offer", view.offer);
+    fields.add("manifest", view.manifest);
+    fields.add("began", figures::instant(view.began, context.now));
+    if let Some(ended) = view.ended {
+        fields.add("ended", figures::instant(ended, context.now));
+    }
+    fields.add("moved", format!("{} of {}", figures::size(view.bytes), figures::size(view.total)));
+    if let Some(to) = &view.to {
+        fields.add("at", to.display());
+    }
+    if let Some(code) = view.refusal {
+        fields.add("refusal", code);
+    }
+    if let Some(problem) = &view.problem {
+        fields.add("problem", problem);
+    }
+    if let Some(facts) = &view.facts {
+        fields.add("asked about", denial::route(facts));
+        fields.add("labels", figures::words(&facts.labels, "none"));
+        fields.add("subjects", figures::words(&facts.subjects, "none"));
+        let safeguards =
+            facts.safeguards.iter().flat_map(|(issuer, kinds)| kinds.iter().map(move |kind| format!("{kind}@{issuer}")));
+        fields.add("safeguards", figures::words(safeguards, "none"));
+    }
+    for ignored in &view.safeguards_ignored {
+        fields.add("did not count", ignored);
+    }
+    format!("{fields}\n{}", denial::verdicts(&view.verdicts, Detail::All))
+}

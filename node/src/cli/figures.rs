@@ -1,0 +1,43 @@
+//! Figures for people: sizes, spans, instants and lists of words.
+
+use std::{fmt::Display, time::Duration};
+
+use alliance_protocol::time::Timestamp;
+use indicatif::{BinaryBytes, HumanDuration};
+
+/// A size in binary units.
+pub(super) fn size(bytes: u64) -> String {
+    BinaryBytes(bytes).to_string()
+}
+
+/// An instant, and how far it is from now.
+pub(super) fn instant(at: Timestamp, now: Timestamp) -> String {
+    let distance = HumanDuration(Duration::from_millis(at.0.abs_diff(now.0)));
+    if at >= now { format!("{at} (in {distance})") } else { format!("{at} ({distance} ago)") }
+}
+
+/// Words with commas, or what stands for none.
+pub(super) fn words<T: Display>(words: impl IntoIterator<Item = T>, none: &str) -> String {
+    let words: Vec<String> = words.into_iter().map(|word| word.to_string()).collect();
+    if words.is_empty() { none.to_owned() } else { words.join(", ") }
+}
+
+/// `yes` or `no`.
+pub(super) fn yes(is: bool) -> String {
+    if is { "yes".to_owned() } else { "no".to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instants_say_how_far_they_are() {
+        let now = Timestamp(1_800_000_000_000);
+        assert_eq!(instant(now.plus_ms(7_200_000), now), "2027-01-15T10:00:00Z (in 2 hours)");
+        assert_eq!(instant(now.minus_ms(7_200_000), now), "2027-01-15T06:00:00Z (2 hours ago)");
+        assert_eq!(size(1536), "1.50 KiB");
+        assert_eq!(words([1, 2], "none"), "1, 2");
+        assert_eq!(words(Vec::<u8>::new(), "none"), "none");
+    }
+}

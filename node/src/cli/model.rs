@@ -1,0 +1,205 @@
+//! `alliance model`: what lies at this node.
+
+use std::{collections::BTreeSet, path::PathBuf};
+
+use alliance_protocol::{
+    core::admin::{AdminCall, LocalModel, Reply},
+    vocabulary::{Artefact, Country, Label},
+};
+use clap::Subcommand;
+use serde::Serialize;
+
+use super::{
+    Context, Problem, figures,
+    problem::unexpected,
+    progress,
+    screen::{Fields, Table, Tone},
+    status,
+    words::Name,
+};
+use crate::{
+    api::ApiClient,
+    exit::Exit,
+    models::import::{self, ImportRequest},
+};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Model {
+    /// Hash the files of a directory and register them as a model; the files stay where they are
+    ///
+    /// Every file is read once and hashed. Labels say what the artefact is about; you are accountable for them. Pickles are
+    /// refused by their content.
+    #[command(
+        after_help = "Example:\n  alliance model import ./amazonia-7b --name usp/amazonia-7b --labels public,non_personal \
+        --licence Apache-2.0\n  alliance model import ./lora --name usp/clinic-lora --artefact adapter --labels personal,health \
+        --subjects BR"
+    )]
+    Import {
+        /// The directory that holds the files
+        dir: PathBuf,
+        /// Its name: ORGANISATION/NAME, the organisation being this node's
+        #[arg(long, value_name = "ORG/NAME")]
+        name: Name,
+        /// What it is about, with commas: public, non_personal, personal, health, ...
+        #[arg(long, value_delimiter = ',', required = true, value_name = "LABELS")]
+        labels: Vec<Label>,
+        /// What it is: weights, adapter, dataset, embedding, ...
+        #[arg(long, default_value_t = Artefact::Weights, value_name = "KIND")]
+        artefact: Artefact,
+        /// The country where it was made [default: this node's]
+        #[arg(long, value_name = "CC")]
+        origin: Option<Country>,
+        /// The countries whose people the data behind it is about, with commas
+        #[arg(long, value_delimiter = ',', value_name = "CC")]
+        subjects: Vec<Country>,
+        /// The SPDX expression of its licence
+        #[arg(long, default_value = "other", value_name = "SPDX")]
+        licence: String,
+    },
+    /// List the models at this node
+    #[command(after_help = "Example:\n  alliance model list")]
+    List,
+    /// Show one model
+    #[command(after_help = "Example:\n  alliance model show usp/amazonia-7b")]
+    Show { name: Name },
+    /// Read a model's files again and compare every byte with its manifest
+    #[command(after_help = "Example:\n  alliance model verify usp/amazonia-7b\n\nExits with 8 if anything differs.")]
+    Verify { name: Name },
+}
+
+#[derive(Debug, Serialize)]
+struct Verified {
+    name: String,
+    intact: bool,
+    bytes: u64,
+    files_intact: u32,
+    problems: Vec<String>,
+}
+
+impl Model {
+    pub(super) async fn run(self, context: &Context) -> Result<Exit, Problem> {
+        let daemon = context.daemon().await?;
+        match self {
+            Self::Import { dir, name, labels, artefact, origin, subjects, licence } => {
+                let origin = match origin {
+                    Some(origin) => origin,
+                    None => status::ask(&daemon).await?.country,
+                };
+                let (labels, subjects) = (labels.into_iter().collect(), subjects.into_iter().collect());
+                let request = ImportRequest { name: name.0, artefact, labels, origin, subjects, licence, crossing: None };
+                import_dir(context, &daemon, dir, request).await
+            }
+            Self::List => {
+                let models = list(&daemon).await?;
+                Ok(context.screen.list(&models, || table(&models)))
+            }
+            Self::Show { name } => {
+                let model = find(&daemon, &name).await?;
+                Ok(context.screen.one(&model, || fields(&model).to_string()))
+            }
+            Self::Verify { name } => verify(context, find(&daemon, &name).await?).await,
+        }
+    }
+}
+
+async fn import_dir(context: &Context, daemon: &ApiClient, dir: PathBuf, request: ImportRequest) -> Result<Exit, Problem> {
+    let manifests = context.home()?.manifests_path();
+    let bar = progress::bytes_bar(&context.screen, "hashing");
+    let shown = bar.clone();
+    let hashing = tokio::task::spawn_blocking(move || {
+        import::import(&dir, request, &manifests, &mut |done, total| {
+            shown.set_length(total);
+            shown.set_position(done);
+        })
+    });
+    let model = hashing.await.map_err(|error| Problem::of(Exit::Failed, &error))?;
+    bar.finish_and_clear();
+    match daemon.call(&AdminCall::Import(model?)).await? {
+        Reply::Imported(model) => Ok(context.screen.one(&model, || format!("imported\n{}", fields(&model)))),
+        _ => Err(unexpected()),
+    }
+}
+
+async fn list(daemon: &ApiClient) -> Result<Vec<LocalModel>, Problem> {
+    match daemon.call(&AdminCall::Models).await? {
+        Reply::Models(models) => Ok(models),
+        _ => Err(unexpected()),
+    }
+}
+
+async fn find(daemon: &ApiClient, name: &Name) -> Result<LocalModel, Problem> {
+    let found = list(daemon).await?.into_iter().find(|model| model.name == name.0);
+    found.ok_or_else(|| {
+        Problem::new(Exit::NotFound, format!("no model `{name}` lies at this node")).hint("alliance model list")
+    })
+}
+
+async fn verify(context: &Context, model: LocalModel) -> Result<Exit, Problem> {
+    let manifests = context.home()?.manifests_path();
+    let (id, path) = (model.manifest, model.path);
+    let bar = progress::bytes_bar(&context.screen, "verifying");
+    let shown = bar.clone();
+    let reading = tokio::task::spawn_blocking(move || {
+        let manifest = import::load_manifest(&manifests, id)?;
+        Ok::<_, Problem>(import::verify(&path, &manifest, &mut |done, total| {
+            shown.set_length(total);
+            shown.set_position(done);
+        })?)
+    });
+    let report = reading.await.map_err(|error| Problem::of(Exit::Failed, &error))??;
+    bar.finish_and_clear();
+    let verified = Verified {
+        name: model.name,
+        intact: report.is_intact(),
+        bytes: report.bytes,
+        files_intact: report.files_intact,
+        problems: report.problems.iter().map(ToString::to_string).collect(),
+    };
+    let intact = verified.intact;
+    context.screen.one(&verified, || {
+        let verdict =
+            if intact { context.screen.paint(Tone::Good, "intact") } else { context.screen.paint(Tone::Bad, "damaged") };
+        let problems: String =
+            verified.problems.iter().map(|problem| format!("\n  {}", super::screen::plain(problem))).collect();
+        let (files, size) = (verified.files_intact, figures::size(verified.bytes));
+        format!("{}: {verdict}; {files} files intact, {size} compared{problems}", verified.name)
+    });
+    Ok(if intact { Exit::Done } else { Exit::Damaged })
+}
+
+fn table(models: &[LocalModel]) -> String {
+    let mut table = Table::new(["name", "artefact", "size", "files", "tensors", "labels", "origin", "came by"]);
+    for model in models {
+        table.row([
+            model.name.clone(),
+            model.artefact.to_string(),
+            figures::size(model.bytes),
+            model.files.to_string(),
+            model.tensors.to_string(),
+            figures::words(&model.labels, "none"),
+            model.origin.to_string(),
+            model.crossing.map_or_else(|| "import".to_owned(), |crossing| format!("crossing {}", crossing.short())),
+        ]);
+    }
+    table.to_string()
+}
+
+fn fields(model: &LocalModel) -> Fields {
+    let subjects: &BTreeSet<Country> = &model.subjects;
+    let mut fields = Fields::default();
+    fields.add("name", &model.name);
+    fields.add("artefact", model.artefact);
+    fields.add("manifest", model.manifest);
+    fields.add("size", format!("{} ({} bytes)", figures::size(model.bytes), model.bytes));
+    fields.add("files", model.files);
+    fields.add("tensors", model.tensors);
+    fields.add("labels", figures::words(&model.labels, "none"));
+    fields.add("origin", model.origin);
+    fields.add("subjects", figures::words(subjects, "none"));
+    fields.add("licence", &model.licence);
+    fields.add("path", model.path.display());
+    if let Some(crossing) = model.crossing {
+        fields.add("crossing", crossing);
+    }
+    fields
+}

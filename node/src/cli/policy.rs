@@ -1,0 +1,264 @@
+//! `alliance policy`: what the law says, without a daemon: the founding packs, or packs given as files.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
+
+use alliance_policy::CedarGate;
+use alliance_protocol::{
+    gate::{Action, Facts, Gate as _, Pack, PackOwner, PackSummary, Party, RuleNature, RuleRole, Verdict},
+    limits,
+    time::Timestamp,
+    vocabulary::{Artefact, Country, Label, OrganisationRole, Purpose, SafeguardKind, Use},
+};
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use super::{
+    Context, Problem,
+    denial::{self, Detail},
+    figures,
+    screen::{Table, Tone},
+    words::Presented,
+};
+use crate::{durable, exit::Exit};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Policy {
+    /// Ask whether something may cross: the baseline, the law of both countries, and that of the people concerned
+    ///
+    /// The packs asked are the founding packs of this release unless --pack gives others. What a node decides also depends on
+    /// what its authority has published, on the terms of the offer and on the rules of the houses.
+    #[command(after_help = CHECK_EXAMPLES)]
+    Check(Question),
+    /// As check, with every rule that decided, and the duties that come with the crossing
+    #[command(after_help = CHECK_EXAMPLES)]
+    Explain(Question),
+    /// Check the text of a law pack: syntax, types, annotations
+    #[command(
+        after_help = "Example:\n  alliance policy lint za.cedar --member ZA\n\nExits with 1 if a node would refuse the pack."
+    )]
+    Lint {
+        /// The Cedar text of the law
+        #[arg(value_name = "FILE")]
+        law: PathBuf,
+        /// The member whose law it is
+        #[arg(long, value_name = "CC")]
+        member: Country,
+        /// The Cedar text of the authority's directives
+        #[arg(long, value_name = "FILE")]
+        directives: Option<PathBuf>,
+    },
+}
+
+const CHECK_EXAMPLES: &str = "Examples:\n  \
+    alliance policy check --from BR --to ZA --artefact weights --labels public,non_personal --purpose research\n  \
+    alliance policy explain --from IN --to RU --artefact dataset --labels personal --subjects IN --purpose commercial \\\n    \
+    --safeguards explicit_consent@IN --at 2027-06-01\n\n\
+    Exits with 0 if it is allowed and 3 if it is denied.";
+
+#[derive(Debug, Args)]
+pub(super) struct Question {
+    /// The country of the exporter
+    #[arg(long, value_name = "CC")]
+    from: Country,
+    /// The country of the importer
+    #[arg(long, value_name = "CC")]
+    to: Country,
+    /// What would cross: weights, adapter, dataset, update, prompt, ...
+    #[arg(long, value_name = "KIND")]
+    artefact: Artefact,
+    /// What it is about, with commas
+    #[arg(long, value_delimiter = ',', required = true, value_name = "LABELS")]
+    labels: Vec<Label>,
+    /// What it is wanted for
+    #[arg(long, value_name = "PURPOSE")]
+    purpose: Purpose,
+    /// What will be done with it
+    #[arg(long = "use", default_value_t = Use::Inference, value_name = "USE")]
+    use_: Use,
+    /// Where it was made [default: the exporter's country]
+    #[arg(long, value_name = "CC")]
+    origin: Option<Country>,
+    /// The countries whose people it is about, with commas
+    #[arg(long, value_delimiter = ',', value_name = "CC")]
+    subjects: Vec<Country>,
+    /// Safeguards at hand, each with the country whose authority issued it: KIND@CC, with commas
+    #[arg(long, value_delimiter = ',', value_name = "KIND@CC")]
+    safeguards: Vec<Presented>,
+    /// What the exporter is in the eyes of the law, with commas: controller, university, ...
+    #[arg(long, value_delimiter = ',', value_name = "ROLES")]
+    exporter_roles: Vec<OrganisationRole>,
+    /// What the recipient is in the eyes of the law, with commas
+    #[arg(long, value_delimiter = ',', value_name = "ROLES")]
+    recipient_roles: Vec<OrganisationRole>,
+    /// The country whose state can compel the recipient, if not its own
+    #[arg(long, value_name = "CC")]
+    recipient_controlled_by: Option<Country>,
+    /// The recipient is owned or controlled by a state
+    #[arg(long)]
+    state_controlled: bool,
+    /// The day or instant of the crossing [default: now]
+    #[arg(long, value_name = "DATE")]
+    at: Option<Timestamp>,
+    /// The law of a member instead of its founding pack: CC=FILE; may be repeated
+    #[arg(long, value_name = "CC=FILE")]
+    pack: Vec<super::words::MemberFile>,
+}
+
+#[derive(Debug, Serialize)]
+struct Answer {
+    allowed: bool,
+    at: Timestamp,
+    facts: Facts,
+    verdicts: Vec<Verdict>,
+}
+
+impl Policy {
+    pub(super) fn run(self, context: &Context) -> Result<Exit, Problem> {
+        match self {
+            Self::Check(question) => question.run(context, Detail::Denials),
+            Self::Explain(question) => question.run(context, Detail::All),
+            Self::Lint { law, member, directives } => lint(context, &law, member, directives.as_deref()),
+        }
+    }
+}
+
+impl Question {
+    fn run(self, context: &Context, detail: Detail) -> Result<Exit, Problem> {
+        let at = self.at.unwrap_or(context.now);
+        let packs = self.packs()?;
+        let facts = self.facts();
+        let verdicts = ask(&packs, &facts, at);
+        let allowed = verdicts.iter().all(|verdict| verdict.allowed);
+        let answer = Answer { allowed, at, facts, verdicts };
+        context.screen.one(&answer, || text(context, &answer, detail));
+        Ok(if allowed { Exit::Done } else { Exit::Denied })
+    }
+
+    fn facts(&self) -> Facts {
+        let party = |country: Country, roles: &[OrganisationRole]| Party {
+            country,
+            zone: None,
+            organisation: String::new(),
+            roles: roles.iter().copied().collect(),
+            controlled_by: country,
+            state_controlled: false,
+        };
+        let mut to = party(self.to, &self.recipient_roles);
+        to.controlled_by = self.recipient_controlled_by.unwrap_or(self.to);
+        to.state_controlled = self.state_controlled;
+        let mut safeguards: BTreeMap<Country, BTreeSet<SafeguardKind>> = BTreeMap::new();
+        for presented in &self.safeguards {
+            safeguards.entry(presented.issuer).or_default().insert(presented.kind);
+        }
+        Facts {
+            from: party(self.from, &self.exporter_roles),
+            to,
+            artefact: self.artefact,
+            labels: self.labels.iter().copied().collect(),
+            origin: self.origin.unwrap_or(self.from),
+            subjects: self.subjects.iter().copied().collect(),
+            purpose: self.purpose,
+            use_: self.use_,
+            safeguards,
+        }
+    }
+
+    /// The packs given as files, and the founding packs of the other countries that are concerned.
+    fn packs(&self) -> Result<BTreeMap<Country, Pack>, Problem> {
+        let mut packs = BTreeMap::new();
+        for given in &self.pack {
+            let law = durable::read_text(&given.file, limits::LAW_PACK_BYTES_MAX)?;
+            packs.insert(given.member, Pack::new(PackOwner::Member(given.member), 0, &law, ""));
+        }
+        for country in [self.from, self.to].into_iter().chain(self.subjects.iter().copied()) {
+            if let (false, Some((law, directives))) =
+                (packs.contains_key(&country), alliance_policy::founding_pack_text(country))
+            {
+                packs.insert(country, Pack::new(PackOwner::Member(country), 1, law, directives));
+            }
+        }
+        Ok(packs)
+    }
+}
+
+/// Asks the packs that a node would ask, in the same capacities. Countries without a pack are taken for no members: their
+/// people are not spoken for, and nothing goes to or from them.
+fn ask(packs: &BTreeMap<Country, Pack>, facts: &Facts, at: Timestamp) -> Vec<Verdict> {
+    let gate = CedarGate::new();
+    let baseline = alliance_policy::baseline();
+    let law = |country: Country, action: Action| match packs.get(&country) {
+        Some(pack) => gate.judge(pack, action, facts, at),
+        None => Verdict::failed(PackOwner::Member(country), 0, action, format!("there is no law pack for {country}")),
+    };
+    let mut verdicts =
+        vec![gate.judge(&baseline, Action::Export, facts, at), gate.judge(&baseline, Action::Import, facts, at)];
+    let questions = facts.questions(|country| packs.contains_key(&country));
+    verdicts.extend(questions.into_iter().map(|(country, action)| law(country, action)));
+    verdicts
+}
+
+fn text(context: &Context, answer: &Answer, detail: Detail) -> String {
+    let headline = if answer.allowed {
+        context.screen.paint(Tone::Good, "allowed")
+    } else {
+        context.screen.paint(Tone::Bad, "denied")
+    };
+    let asked = answer.verdicts.iter().map(|verdict| format!("{} ({})", verdict.pack, verdict.action.as_str()));
+    let mut text = format!(
+        "{headline}: {}\n  labels: {}\n  at {}\n  asked: {}\n\n{}",
+        denial::route(&answer.facts),
+        figures::words(&answer.facts.labels, "none"),
+        answer.at,
+        figures::words(asked, "none"),
+        denial::verdicts(&answer.verdicts, detail),
+    );
+    let duties: BTreeSet<&String> = answer.verdicts.iter().flat_map(|verdict| &verdict.obligations).collect();
+    if answer.allowed && detail == Detail::Denials && !duties.is_empty() {
+        text.push_str("duties that come with it:\n");
+        for duty in duties {
+            text.push_str(&format!("  {}\n", super::screen::plain(duty)));
+        }
+    }
+    if !text.ends_with("\n\n") {
+        text.push('\n');
+    }
+    text.push_str(
+        "This says that declared labels and presented safeguards meet encoded conditions. It is not legal advice.",
+    );
+    text
+}
+
+fn lint(context: &Context, law: &Path, member: Country, directives: Option<&Path>) -> Result<Exit, Problem> {
+    let text = durable::read_text(law, limits::LAW_PACK_BYTES_MAX)?;
+    let directives = match directives {
+        Some(path) => durable::read_text(path, limits::LAW_PACK_BYTES_MAX)?,
+        None => String::new(),
+    };
+    let pack = Pack::new(PackOwner::Member(member), 1, &text, &directives);
+    let summary = CedarGate::new().check(&pack).map_err(|error| {
+        Problem::of(Exit::Failed, &error).hint("mend the text; a node refuses the whole pack until then")
+    })?;
+    Ok(context.screen.one(&summary, || summary_text(&summary)))
+}
+
+fn summary_text(summary: &PackSummary) -> String {
+    let mut table = Table::new(["rule", "does", "nature", "since", "title"]);
+    for rule in &summary.rules {
+        let does = match rule.role {
+            RuleRole::Denies => "forbids",
+            RuleRole::Satisfied => "satisfied",
+            RuleRole::Permits => "permits",
+        };
+        let nature = match rule.nature {
+            RuleNature::Law => "law",
+            RuleNature::Directive => "directive",
+            RuleNature::DesignChoice => "design choice",
+            RuleNature::House => "house",
+        };
+        table.row([rule.id.clone(), does.to_owned(), nature.to_owned(), rule.since.clone(), rule.title.clone()]);
+    }
+    format!("good: {} rules\n{table}", summary.rules.len())
+}

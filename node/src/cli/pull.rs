@@ -1,0 +1,188 @@
+//! `alliance pull`: asks for an offered artefact, follows the crossing, and says how it ended.
+
+use std::{path::PathBuf, time::Duration};
+
+use alliance_protocol::{
+    core::{
+        BulkFailure,
+        admin::{AdminCall, CrossingState, CrossingView, PullCall, Reply},
+    },
+    id::{CrossingId, StatementId},
+    limits,
+    offer::split_name,
+    vocabulary::{Purpose, Use},
+};
+use clap::Args;
+use indicatif::ProgressBar;
+use serde_bytes::ByteBuf;
+
+use super::{
+    Context, Problem, crossing, denial, figures,
+    problem::unexpected,
+    progress,
+    screen::{Fields, Tone},
+};
+use crate::{api::ApiClient, durable, exit::Exit};
+
+/// Pull an offered model to this node, if the law of both sides lets it cross
+///
+/// Both sides decide before a byte moves, and both record it. If it is denied, this says which rule of which country denies
+/// and what would satisfy it. The daemon does the work: interrupting this command does not stop the pull. A pull that broke
+/// off is taken up where it was by pulling again.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  alliance pull usp/amazonia-7b\n  \
+    alliance pull isp/taiga --purpose evaluation --safeguard notice.alliance --to /srv/models/taiga\n\n\
+    Exits with 3 if it is denied, 8 if what came is not what was promised, 10 if the other side cannot be reached.")]
+pub(super) struct Pull {
+    /// The name of the offer, or its id
+    #[arg(value_name = "NAME")]
+    offer: String,
+    /// What it is wanted for: research, evaluation, commercial, ...
+    #[arg(long, default_value_t = Purpose::Research, value_name = "PURPOSE")]
+    purpose: Purpose,
+    /// What will be done with it: inference, fine_tuning, training, ...
+    #[arg(long = "use", default_value_t = Use::Inference, value_name = "USE")]
+    use_: Use,
+    /// A safeguard that an authority issued; may be repeated
+    #[arg(long, value_name = "FILE")]
+    safeguard: Vec<PathBuf>,
+    /// Where the files go [default: models/ORG/NAME in the node's home]
+    #[arg(long, value_name = "DIR")]
+    to: Option<PathBuf>,
+}
+
+/// How often the daemon is asked how far it is.
+const ASK_EVERY: Duration = Duration::from_millis(200);
+
+impl Pull {
+    pub(super) async fn run(self, context: &Context) -> Result<Exit, Problem> {
+        let home = context.home()?;
+        let to = match &self.to {
+            Some(to) => to.clone(),
+            None if is_name_or_id(&self.offer) => home.models_path().join(&self.offer),
+            None => {
+                let message = format!("`{}` is neither a name of the form ORG/NAME nor the id of an offer", self.offer);
+                return Err(Problem::new(Exit::Usage, message).hint("alliance offer list"));
+            }
+        };
+        let to = std::path::absolute(&to).map_err(|error| Problem::of(Exit::Usage, &error))?;
+        if self.safeguard.len() > limits::SAFEGUARDS_PER_REQUEST_MAX {
+            let message = format!("a request carries at most {} safeguards", limits::SAFEGUARDS_PER_REQUEST_MAX);
+            return Err(Problem::new(Exit::Usage, message));
+        }
+        let read = |path: &PathBuf| durable::read(path, limits::STATEMENT_BYTES_MAX).map(ByteBuf::from);
+        let safeguards = self.safeguard.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        let call = PullCall { offer: self.offer, purpose: self.purpose, use_: self.use_, safeguards, to };
+        let daemon = context.daemon().await?;
+        let crossing = match daemon.call(&AdminCall::Pull(call)).await? {
+            Reply::Pulling { crossing } => crossing,
+            _ => return Err(unexpected()),
+        };
+        let bar = progress::bytes_bar(&context.screen, "reaching");
+        let followed = tokio::select! {
+            biased;
+            _ = tokio::signal::ctrl_c() => Err(interrupted(crossing)),
+            view = follow(&daemon, crossing, &bar) => view,
+        };
+        bar.finish_and_clear();
+        conclude(context, &followed?)
+    }
+}
+
+/// Whether it can be part of a path: neither leads out of a directory.
+fn is_name_or_id(offer: &str) -> bool {
+    split_name(offer).is_ok() || offer.parse::<StatementId>().is_ok()
+}
+
+fn interrupted(crossing: CrossingId) -> Problem {
+    Problem::new(Exit::Interrupted, format!("no longer watching; the pull goes on in the daemon (crossing {crossing})"))
+        .hint(format!("alliance crossing show {}", crossing.short()))
+}
+
+/// Asks until the crossing has come to its end.
+async fn follow(daemon: &ApiClient, crossing: CrossingId, bar: &ProgressBar) -> Result<CrossingView, Problem> {
+    loop {
+        let view = crossing::ask(daemon, crossing).await?;
+        if view.state.is_final() {
+            return Ok(view);
+        }
+        bar.set_length(view.total);
+        bar.set_position(view.bytes);
+        bar.set_message(crossing::state(view.state));
+        tokio::time::sleep(ASK_EVERY).await;
+    }
+}
+
+/// Prints how it ended: the crossing to stdout, and what went wrong as an error.
+fn conclude(context: &Context, view: &CrossingView) -> Result<Exit, Problem> {
+    match view.state {
+        CrossingState::Denied => context.screen.one(view, || denial::crossing(view)),
+        _ => context.screen.one(view, || text(context, view)),
+    };
+    match ended(view) {
+        None => Ok(Exit::Done),
+        // People have just read why.
+        Some(problem) if context.screen.for_people() && view.state == CrossingState::Denied => Ok(problem.exit),
+        Some(problem) => Err(problem),
+    }
+}
+
+/// What is to be said of a crossing that has ended, unless it is done.
+fn ended(view: &CrossingView) -> Option<Problem> {
+    let said = view.problem.clone().unwrap_or_else(|| "no reason was given".to_owned());
+    match view.state {
+        CrossingState::Done | CrossingState::DoneUnsettled => None,
+        CrossingState::Denied => {
+            let exit = view.refusal.map_or(Exit::Denied, Exit::from);
+            let hint = format!("alliance crossing show {}", view.crossing.short());
+            Some(Problem::new(exit, format!("{} may not cross: {said}", view.name)).hint(hint))
+        }
+        CrossingState::Failed
+        | CrossingState::Reaching
+        | CrossingState::Asked
+        | CrossingState::Cleared
+        | CrossingState::Delivering
+        | CrossingState::Delivered => {
+            let disk = BulkFailure::Disk(String::new()).to_string();
+            let (exit, hint) = match view.refusal.map(Exit::from) {
+                Some(Exit::Damaged) => (Exit::Damaged, "nothing was delivered; tell the operator of the other node"),
+                Some(exit) => (exit, ""),
+                None if said.starts_with(&disk) => (Exit::Disk, "make room, and pull again; what came is kept"),
+                None => (Exit::TryAgain, "pull again; what came is kept and not fetched twice"),
+            };
+            Some(Problem::new(exit, format!("{} did not arrive: {said}", view.name)).hint(hint))
+        }
+    }
+}
+
+fn text(context: &Context, view: &CrossingView) -> String {
+    let mut fields = Fields::default();
+    if let Some(to) = &view.to {
+        fields.add("at", to.display());
+    }
+    fields.add("moved", format!("{} ({} bytes)", figures::size(view.bytes), view.bytes));
+    fields.add("crossing", view.crossing);
+    match view.state {
+        CrossingState::Done => fields.add("receipt", "signed by both sides, in both ledgers"),
+        CrossingState::DoneUnsettled => {
+            fields.add("receipt", "signed here; the exporter's signature did not come, which is recorded");
+        }
+        CrossingState::Reaching
+        | CrossingState::Asked
+        | CrossingState::Cleared
+        | CrossingState::Delivering
+        | CrossingState::Delivered
+        | CrossingState::Denied
+        | CrossingState::Failed => fields.add("state", crossing::state(view.state)),
+    }
+    let done = matches!(view.state, CrossingState::Done | CrossingState::DoneUnsettled);
+    let headline = if done {
+        context.screen.paint(Tone::Good, &format!("pulled {}", view.name))
+    } else {
+        context.screen.paint(Tone::Bad, &format!("not pulled: {}", view.name))
+    };
+    format!("{headline}\n{fields}")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,60 @@
+//! The exit code of each way in which a pull can end.
+
+use alliance_protocol::{core::admin::Side, crossing::RefusalCode, id::ManifestId, key::PublicKey, time::Timestamp};
+
+use super::*;
+
+fn view(state: CrossingState, refusal: Option<RefusalCode>, problem: &str) -> CrossingView {
+    CrossingView {
+        crossing: CrossingId([1; 32]),
+        side: Side::Importer,
+        state,
+        peer: PublicKey([1; 32]),
+        offer: StatementId([2; 32]),
+        name: "usp/amazonia".into(),
+        manifest: ManifestId([3; 32]),
+        facts: None,
+        verdicts: vec![],
+        refusal,
+        problem: Some(problem.into()),
+        safeguards_ignored: vec![],
+        began: Timestamp(0),
+        ended: Some(Timestamp(1)),
+        bytes: 0,
+        total: 0,
+        to: None,
+    }
+}
+
+#[test]
+fn each_end_has_its_exit_code() {
+    let disk = BulkFailure::Disk("full".into()).to_string();
+    let lost = BulkFailure::Lost("reset".into()).to_string();
+    let table = [
+        (CrossingState::Done, None, "", None),
+        (CrossingState::DoneUnsettled, None, "", None),
+        (CrossingState::Denied, Some(RefusalCode::DeniedByLaw), "no", Some(Exit::Denied)),
+        (CrossingState::Denied, Some(RefusalCode::DeniedByTerms), "no", Some(Exit::Denied)),
+        (CrossingState::Denied, Some(RefusalCode::Stale), "no", Some(Exit::Untrusted)),
+        (CrossingState::Denied, Some(RefusalCode::NoOffer), "no", Some(Exit::NotFound)),
+        (CrossingState::Denied, Some(RefusalCode::Busy), "no", Some(Exit::TryAgain)),
+        (CrossingState::Denied, None, "no", Some(Exit::Denied)),
+        (CrossingState::Failed, Some(RefusalCode::Damaged), "bytes", Some(Exit::Damaged)),
+        (CrossingState::Failed, Some(RefusalCode::Ended), "law changed", Some(Exit::Denied)),
+        (CrossingState::Failed, None, &disk, Some(Exit::Disk)),
+        (CrossingState::Failed, None, &lost, Some(Exit::TryAgain)),
+    ];
+    for (state, refusal, problem, exit) in table {
+        assert_eq!(ended(&view(state, refusal, problem)).map(|problem| problem.exit), exit, "{state:?} {refusal:?}");
+    }
+}
+
+#[test]
+fn only_names_and_ids_become_directories() {
+    for good in ["usp/amazonia", &"0a".repeat(32)] {
+        assert!(is_name_or_id(good), "{good}");
+    }
+    for bad in ["", "..", "/etc", "../x", "usp", "a/../b"] {
+        assert!(!is_name_or_id(bad), "{bad}");
+    }
+}

@@ -1,0 +1,90 @@
+//! `alliance status` and `alliance peers`.
+
+use alliance_protocol::core::admin::{AdminCall, NodeStatus, PeerView, Reply};
+
+use super::{
+    Context, Problem, figures,
+    problem::unexpected,
+    screen::{Fields, Screen, Table, Tone},
+};
+use crate::{api::ApiClient, exit::Exit};
+
+/// Asks the daemon for its state.
+pub(super) async fn ask(daemon: &ApiClient) -> Result<NodeStatus, Problem> {
+    match daemon.call(&AdminCall::Status).await? {
+        Reply::Status(status) => Ok(*status),
+        _ => Err(unexpected()),
+    }
+}
+
+pub(super) async fn status(context: &Context) -> Result<Exit, Problem> {
+    let status = ask(&context.daemon().await?).await?;
+    Ok(context.screen.one(&status, || text(&context.screen, &status)))
+}
+
+fn text(screen: &Screen, status: &NodeStatus) -> String {
+    let mut fields = Fields::default();
+    fields.add("node", status.node);
+    fields.add("version", &status.version);
+    fields.add("alliance", format!("{} ({})", status.alliance_name, status.alliance));
+    fields.add("country", status.country);
+    fields.add("organisation", &status.organisation);
+    fields.add("roles", figures::words(&status.roles, "none"));
+    fields.add("accredited until", figures::instant(status.accredited_until, status.now));
+    fields.add("mesh", figures::words(&status.mesh_addresses, "none"));
+    fields.add("bulk", figures::words(&status.bulk_addresses, "none"));
+    fields.add("peers", status.peers_admitted);
+    fields.add("offers", status.offers);
+    fields.add("models", status.models);
+    fields.add("crossings running", status.crossings_running);
+    fields.add("ledger entries", status.ledger_size);
+    fields.add("artefact bytes sent", figures::size(status.artefact_bytes_sent));
+    fields.add("bulk socket sent", figures::size(status.bulk_socket_bytes_sent));
+    let mut members = Table::new(["member", "authority", "law epoch", "status until", "crossings", "revoked"]);
+    let unknown = || "unknown".to_owned();
+    for member in &status.members {
+        members.row([
+            member.country.to_string(),
+            member.authority.clone(),
+            member.epoch.map_or_else(unknown, |epoch| epoch.to_string()),
+            member.status_until.map_or_else(unknown, |until| figures::instant(until, status.now)),
+            if member.fresh { "possible" } else { "stopped" }.to_owned(),
+            member.revoked.to_string(),
+        ]);
+    }
+    let stale: Vec<_> = status.members.iter().filter(|member| !member.fresh).map(|member| member.country).collect();
+    let mut text = format!("{fields}\n{members}\n");
+    if !stale.is_empty() {
+        let stopped = figures::words(&stale, "");
+        let line = format!("\nNothing crosses from or to {stopped} until its authority publishes a fresh status.");
+        text.push_str(&screen.paint(Tone::Warning, &line));
+    }
+    for alarm in status.members.iter().filter_map(|member| member.alarm.as_ref()) {
+        text.push_str(&screen.paint(Tone::Warning, &format!("\nAsk at once: {alarm}.")));
+    }
+    text
+}
+
+pub(super) async fn peers(context: &Context) -> Result<Exit, Problem> {
+    let peers = match context.daemon().await?.call(&AdminCall::Peers).await? {
+        Reply::Peers(peers) => peers,
+        _ => return Err(unexpected()),
+    };
+    Ok(context.screen.list(&peers, || table(&peers)))
+}
+
+fn table(peers: &[PeerView]) -> String {
+    let mut table = Table::new(["node", "country", "organisation", "connected", "standing", "mesh", "bulk"]);
+    for peer in peers {
+        table.row([
+            peer.node.short(),
+            peer.country.to_string(),
+            peer.organisation.clone(),
+            figures::yes(peer.connected),
+            peer.problem.clone().unwrap_or_else(|| "good".to_owned()),
+            figures::words(&peer.mesh_addresses, "none"),
+            figures::words(&peer.bulk_addresses, "none"),
+        ]);
+    }
+    table.to_string()
+}

@@ -1,0 +1,183 @@
+//! Small files, read with a bound and written whole or not at all. Never for artefact bytes.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Read as _, Write as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+};
+
+/// A file could not be read or written; says which one and what was tried.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {verb} `{}`", path.display())]
+pub struct FileError {
+    /// What was tried: `read`, `write`, ...
+    pub verb: &'static str,
+    pub path: PathBuf,
+    #[source]
+    pub source: io::Error,
+}
+
+/// Who may read a file that is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readers {
+    /// The owner alone: mode 0600.
+    Owner,
+    /// Whoever the umask admits: mode 0644.
+    All,
+}
+
+/// What becomes of a file that is there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Existing {
+    Replace,
+    /// An error of kind [`io::ErrorKind::AlreadyExists`].
+    Keep,
+}
+
+/// Wraps an error with the path and what was tried.
+pub(crate) fn at<'a>(verb: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> FileError + 'a {
+    move |source| FileError { verb, path: path.to_owned(), source }
+}
+
+/// The whole of a file that has at most `bytes_max` bytes.
+///
+/// # Errors
+/// It cannot be read, is not a plain file, or is larger.
+pub fn read(path: &Path, bytes_max: usize) -> Result<Vec<u8>, FileError> {
+    let file = File::open(path).map_err(at("read", path))?;
+    read_open(&file, path, bytes_max)
+}
+
+/// As [`read`], of a file that is open already.
+pub(crate) fn read_open(file: &File, path: &Path, bytes_max: usize) -> Result<Vec<u8>, FileError> {
+    let invalid = |text: String| at("read", path)(io::Error::new(io::ErrorKind::InvalidData, text));
+    if !file.metadata().map_err(at("read", path))?.is_file() {
+        return Err(invalid("it is not a plain file".to_owned()));
+    }
+    let limit = u64::try_from(bytes_max).unwrap_or(u64::MAX);
+    let mut bytes = Vec::new();
+    file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(at("read", path))?;
+    if bytes.len() > bytes_max {
+        return Err(invalid(format!("it has more than the {bytes_max} bytes that such a file may have")));
+    }
+    Ok(bytes)
+}
+
+/// As [`read`], of UTF-8 text.
+///
+/// # Errors
+/// As [`read`], or it is not UTF-8.
+pub fn read_text(path: &Path, bytes_max: usize) -> Result<String, FileError> {
+    String::from_utf8(read(path, bytes_max)?)
+        .map_err(|error| at("read", path)(io::Error::new(io::ErrorKind::InvalidData, error)))
+}
+
+/// As [`read`], but `None` where there is no such file.
+///
+/// # Errors
+/// As [`read`], but for the file being absent.
+pub fn read_if_there(path: &Path, bytes_max: usize) -> Result<Option<Vec<u8>>, FileError> {
+    match read(path, bytes_max) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.source.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes a file so that a crash leaves either what was there or the whole of the new one.
+///
+/// # Errors
+/// The disk failed, or the file exists and must be kept.
+pub fn write(path: &Path, bytes: &[u8], readers: Readers, existing: Existing) -> Result<(), FileError> {
+    let fail = |source| FileError { verb: "write", path: path.to_owned(), source };
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let name = path.file_name().ok_or_else(|| fail(io::Error::from(io::ErrorKind::InvalidInput)))?;
+    let temporary = folder.join(format!(".{}.{}.tmp", name.to_string_lossy(), random_name().map_err(fail)?));
+    let done = write_temporary(&temporary, bytes, readers).and_then(|()| match existing {
+        Existing::Replace => fs::rename(&temporary, path),
+        // A link fails where the name is taken; a rename would replace it.
+        Existing::Keep => fs::hard_link(&temporary, path).and_then(|()| fs::remove_file(&temporary)),
+    });
+    if let Err(error) = done {
+        // The error that matters is the first one; a left-over temporary file does no harm.
+        let _ = fs::remove_file(&temporary);
+        return Err(fail(error));
+    }
+    // Without this the new name may be gone after a power cut.
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(fail)
+}
+
+fn write_temporary(path: &Path, bytes: &[u8], readers: Readers) -> io::Result<()> {
+    let mode = match readers {
+        Readers::Owner => 0o600,
+        Readers::All => 0o644,
+    };
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// Makes a directory that only its owner may enter, with the directories above it; one that exists is left as it is.
+///
+/// # Errors
+/// The disk does not permit it.
+pub fn private_dir(path: &Path) -> Result<(), FileError> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(at("make", path))
+}
+
+/// The permission bits that group and others have on something that must be the owner's alone; zero is what is wanted.
+pub(crate) fn open_to_others(metadata: &fs::Metadata) -> u32 {
+    metadata.permissions().mode() & 0o077
+}
+
+/// The user that this process acts as.
+///
+/// # Errors
+/// The system does not tell.
+pub fn own_uid() -> io::Result<u32> {
+    if let Ok(metadata) = fs::metadata("/proc/self") {
+        return Ok(metadata.uid());
+    }
+    // Where there is no /proc: what one makes is one's own.
+    let path = std::env::temp_dir().join(format!(".alliance-{}", random_name()?));
+    let uid = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?.metadata()?.uid();
+    fs::remove_file(&path)?;
+    Ok(uid)
+}
+
+fn random_name() -> io::Result<String> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
+    Ok(hex::encode(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_whole_private_and_bounded() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("note");
+        write(&path, b"one", Readers::Owner, Existing::Keep).expect("written");
+        assert_eq!(open_to_others(&fs::metadata(&path).expect("there")), 0);
+        let again = write(&path, b"two", Readers::Owner, Existing::Keep).expect_err("kept");
+        assert_eq!(again.source.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(read(&path, 3).expect("read"), b"one");
+        write(&path, b"three", Readers::All, Existing::Replace).expect("replaced");
+        assert!(read(&path, 4).is_err());
+        assert!(read(dir.path(), 4).is_err());
+        assert!(read_if_there(&dir.path().join("absent"), 4).expect("no error").is_none());
+        assert_eq!(fs::read_dir(dir.path()).expect("listed").count(), 1, "no temporary file is left");
+    }
+
+    #[test]
+    fn one_owns_what_one_makes() {
+        let dir = tempfile::tempdir().expect("a directory");
+        assert_eq!(own_uid().expect("known"), fs::metadata(dir.path()).expect("there").uid());
+    }
+}

@@ -1,0 +1,325 @@
+//! A node's home: the directory with its key, papers, configuration and everything it keeps.
+//!
+//! The daemon opens a home only where nobody else can read or change it, where its papers hold, and where no other daemon
+//! runs on it. A home never overwrites a key. Every small file in it is written whole or not at all.
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{Read, Write as _},
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use alliance_protocol::{
+    authority::Accreditation,
+    charter::Chartered,
+    envelope::Signed,
+    key::{PublicKey, SecretKey},
+    limits,
+    time::Timestamp,
+};
+
+use crate::{
+    config::{Config, ConfigError},
+    durable::{self, Existing, FileError, Readers, at},
+    keys::{self, KeyFileError},
+    ledger::{self, LedgerError, LedgerFile},
+};
+
+mod papers;
+mod socket;
+
+pub use papers::{Papers, PapersError};
+pub use socket::SocketError;
+
+/// A directory that is, or is to be, a node's home.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Home {
+    root: PathBuf,
+}
+
+/// A home that passed every check, locked against a second daemon while this value lives.
+#[derive(Debug)]
+pub struct OpenHome {
+    pub home: Home,
+    pub key: SecretKey,
+    pub config: Config,
+    pub charter: Chartered,
+    pub accreditation: Signed<Accreditation>,
+    /// The operator's own rules, as Cedar text.
+    pub house: Option<String>,
+    _lock: File,
+}
+
+/// Why a home cannot be made or used. [`HomeError::next_step`] says what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum HomeError {
+    #[error("neither --home, ALLIANCE_HOME nor HOME says where the node's home is")]
+    Nowhere,
+    #[error("there is no home at `{}`", .0.display())]
+    Missing(PathBuf),
+    #[error("`{}` is not a directory", .0.display())]
+    NotADirectory(PathBuf),
+    #[error("the home `{}` can be entered or changed by others (mode {mode:03o})", path.display())]
+    Open { path: PathBuf, mode: u32 },
+    #[error("the home `{}` belongs to another user (uid {owner})", path.display())]
+    Owner { path: PathBuf, owner: u32 },
+    #[error("another allianced{pid} runs on the home `{}`", path.display())]
+    Running { path: PathBuf, pid: String },
+    #[error("SSLKEYLOGFILE is set: the session keys of every connection would be written to a file")]
+    KeyLog,
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Papers(#[from] PapersError),
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error("the ledger cannot be begun")]
+    Ledger(#[source] LedgerError),
+    #[error("the ledger `{}` is gone", .0.display())]
+    LedgerGone(PathBuf),
+}
+
+impl HomeError {
+    /// What the operator can do about it; empty where the error says it all.
+    #[must_use]
+    pub fn next_step(&self) -> String {
+        match self {
+            Self::Nowhere => "give --home DIR".into(),
+            Self::Missing(path) => format!("make one: alliance --home {} init", path.display()),
+            Self::NotADirectory(_) => "give another --home".into(),
+            Self::Open { path, .. } => format!("close it: chmod 700 {}", path.display()),
+            Self::Owner { .. } => "run as the user whom the home belongs to".into(),
+            Self::Running { .. } => "stop that one first, or give another --home".into(),
+            Self::KeyLog => "unset SSLKEYLOGFILE and start again".into(),
+            Self::Key(KeyFileError::Missing(_)) => "make the key: alliance init".into(),
+            Self::Key(KeyFileError::Open { path, .. }) => {
+                format!("assume that it was read: make a new one, or at least chmod 600 {}", path.display())
+            }
+            Self::Key(KeyFileError::Corrupt(_)) => "restore it from a copy; a new key needs a new accreditation".into(),
+            Self::Key(_) | Self::File(_) | Self::Config(ConfigError::File(_)) => String::new(),
+            Self::Config(ConfigError::Syntax { .. } | ConfigError::Meaning { .. }) => {
+                "mend the file and start again".into()
+            }
+            Self::Papers(error) => error.next_step().into(),
+            Self::Ledger(_) => String::new(),
+            Self::LedgerGone(_) => {
+                "restore it from a backup; without its ledger this node cannot prove anything, and a new \
+                                    one needs a new home and key"
+                    .into()
+            }
+        }
+    }
+}
+
+/// Directories of a home that are made with it.
+const FOLDERS: [&str; 4] = ["ledger", "catalogue", "manifests", "models"];
+
+impl Home {
+    /// The home that is named on the command line, or else in the environment, or else `~/.alliance`.
+    ///
+    /// # Errors
+    /// Nothing says where it is.
+    pub fn locate(named: Option<&Path>) -> Result<Self, HomeError> {
+        let from = |variable: &str| std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let root = match named {
+            Some(path) => path.to_owned(),
+            None => from("ALLIANCE_HOME")
+                .or_else(|| from("HOME").map(|home| home.join(".alliance")))
+                .ok_or(HomeError::Nowhere)?,
+        };
+        Self::at(&root)
+    }
+
+    /// The home at a path, which is made absolute; nothing is touched.
+    ///
+    /// # Errors
+    /// The path is empty or the current directory is gone.
+    pub fn at(root: &Path) -> Result<Self, HomeError> {
+        Ok(Self { root: std::path::absolute(root).map_err(at("use", root))? })
+    }
+
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    #[must_use]
+    pub fn key_path(&self) -> PathBuf {
+        self.root.join("node.key")
+    }
+
+    #[must_use]
+    pub fn config_path(&self) -> PathBuf {
+        self.root.join("config.toml")
+    }
+
+    #[must_use]
+    pub fn charter_path(&self) -> PathBuf {
+        self.root.join("charter.alliance")
+    }
+
+    #[must_use]
+    pub fn accreditation_path(&self) -> PathBuf {
+        self.root.join("accreditation.alliance")
+    }
+
+    /// The operator's own rules, if there are any.
+    #[must_use]
+    pub fn house_path(&self) -> PathBuf {
+        self.root.join("house.cedar")
+    }
+
+    /// The ledger: the truth of the node.
+    #[must_use]
+    pub fn ledger_path(&self) -> PathBuf {
+        self.root.join("ledger")
+    }
+
+    /// What can be rebuilt.
+    #[must_use]
+    pub fn catalogue_path(&self) -> PathBuf {
+        self.root.join("catalogue")
+    }
+
+    #[must_use]
+    pub fn manifests_path(&self) -> PathBuf {
+        self.root.join("manifests")
+    }
+
+    /// Where what is pulled goes unless the operator says otherwise.
+    #[must_use]
+    pub fn models_path(&self) -> PathBuf {
+        self.root.join("models")
+    }
+
+    fn lock_path(&self) -> PathBuf {
+        self.root.join("allianced.lock")
+    }
+
+    /// Makes the home with a new key and a configuration. In a home that exists, only what is missing is added.
+    ///
+    /// # Errors
+    /// The place is open to others or another user's, its key is unusable, or the disk does not permit it.
+    pub fn create(&self, config: &Config) -> Result<Created, HomeError> {
+        durable::private_dir(&self.root)?;
+        self.check_owned()?;
+        for folder in FOLDERS {
+            durable::private_dir(&self.root.join(folder))?;
+        }
+        let (node, new_key) = match keys::read(&self.key_path()) {
+            Ok(key) => (key, false),
+            Err(KeyFileError::Missing(path)) => {
+                let key = keys::generate()?;
+                keys::write_new(&path, &key)?;
+                (key, true)
+            }
+            Err(error) => return Err(error.into()),
+        };
+        // Begun before the node has ever been accredited, and never again: a ledger that is gone later is noticed.
+        if !self.accreditation_path().exists() {
+            LedgerFile::open(&self.ledger_path(), &node).map_err(HomeError::Ledger)?;
+        }
+        let node = node.public();
+        let new_config = !self.config_path().exists();
+        if new_config {
+            durable::write(&self.config_path(), config.to_text().as_bytes(), Readers::Owner, Existing::Keep)?;
+        }
+        Ok(Created { node, new_key, new_config })
+    }
+
+    /// The node's key.
+    ///
+    /// # Errors
+    /// There is none, or it is unusable.
+    pub fn key(&self) -> Result<SecretKey, HomeError> {
+        self.check_owned()?;
+        Ok(keys::read(&self.key_path())?)
+    }
+
+    /// Opens the home for a daemon, and locks it.
+    ///
+    /// # Errors
+    /// The first thing that must not be so, in the order: environment, place, second daemon, configuration, key, papers.
+    pub fn open_for_daemon(&self, now: Timestamp) -> Result<OpenHome, HomeError> {
+        self.open_in(std::env::var_os("SSLKEYLOGFILE").is_some(), now)
+    }
+
+    fn open_in(&self, key_log: bool, now: Timestamp) -> Result<OpenHome, HomeError> {
+        if key_log {
+            return Err(HomeError::KeyLog);
+        }
+        self.check_owned()?;
+        let lock = self.lock()?;
+        let config = Config::read(&self.config_path())?;
+        let key = keys::read(&self.key_path())?;
+        let Papers { charter, accreditation } = self.papers(key.public(), now)?;
+        let house = durable::read_if_there(&self.house_path(), limits::LAW_PACK_BYTES_MAX)?;
+        let house = house
+            .map(String::from_utf8)
+            .transpose()
+            .map_err(|error| at("read", &self.house_path())(std::io::Error::new(std::io::ErrorKind::InvalidData, error)))?;
+        if !ledger::exists(&self.ledger_path()) {
+            return Err(HomeError::LedgerGone(self.ledger_path()));
+        }
+        for folder in FOLDERS {
+            durable::private_dir(&self.root.join(folder))?;
+        }
+        Ok(OpenHome { home: self.clone(), key, config, charter, accreditation, house, _lock: lock })
+    }
+
+    /// The directory is there, is this user's, and nobody else may enter it.
+    fn check_owned(&self) -> Result<(), HomeError> {
+        let path = self.root.clone();
+        let metadata = match fs::metadata(&path) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(HomeError::Missing(path)),
+            Err(error) => return Err(at("open", &path)(error).into()),
+        };
+        if !metadata.is_dir() {
+            return Err(HomeError::NotADirectory(path));
+        }
+        let own = durable::own_uid().map_err(at("open", &path))?;
+        if metadata.uid() != own {
+            return Err(HomeError::Owner { path, owner: metadata.uid() });
+        }
+        match durable::open_to_others(&metadata) {
+            0 => Ok(()),
+            _ => Err(HomeError::Open { path, mode: metadata.mode() & 0o7777 }),
+        }
+    }
+
+    /// Takes the lock, which the system lets go when the process ends, however it ends.
+    fn lock(&self) -> Result<File, HomeError> {
+        let path = self.lock_path();
+        let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let mut file = options.map_err(at("open", &path))?;
+        match file.try_lock() {
+            Ok(()) => {
+                file.set_len(0).map_err(at("write", &path))?;
+                file.write_all(std::process::id().to_string().as_bytes()).map_err(at("write", &path))?;
+                Ok(file)
+            }
+            Err(TryLockError::WouldBlock) => {
+                let mut text = String::new();
+                let _ = Read::by_ref(&mut file).take(16).read_to_string(&mut text);
+                let pid = text.parse::<u32>().map_or_else(|_| String::new(), |pid| format!(" (pid {pid})"));
+                Err(HomeError::Running { path: self.root.clone(), pid })
+            }
+            Err(TryLockError::Error(error)) => Err(at("lock", &path)(error).into()),
+        }
+    }
+}
+
+/// What [`Home::create`] found or made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Created {
+    pub node: PublicKey,
+    pub new_key: bool,
+    pub new_config: bool,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,32 @@
+//! Artefacts on disk: how a directory becomes a manifest, how its bytes are read to be sent, and where received bytes lie until
+//! they are delivered.
+//!
+//! Files stay where their owner put them; nothing is copied to be shared. Nothing here decides whether bytes may move: reading
+//! serves what the bulk plane was cleared to send, and delivery takes an [`alliance_protocol::border::Inbound`] by value.
+//! No function here waits on a network; the callers run them where blocking is allowed.
+//!
+//! - [`mod@import`]: a directory in, a manifest out; and the same check again later
+//! - [`safetensors`]: the strict reading of headers
+//! - [`source`]: the exporter's side, groups out of files
+//! - [`staging`]: the importer's side, groups into files, then one rename
+
+mod digest;
+mod durable;
+pub mod import;
+mod inspect;
+mod pickle;
+pub mod safetensors;
+pub mod source;
+pub mod staging;
+mod tree;
+mod verify;
+
+pub use self::{
+    import::{ImportError, ImportRequest, LoadError, import, load_manifest, store_manifest},
+    inspect::FormatError,
+    pickle::Pickle,
+    source::{Source, SourceError},
+    staging::{Staging, StagingError},
+    tree::{Found, Survey, TreeError, survey},
+    verify::{VerifyProblem, VerifyReport, verify},
+};

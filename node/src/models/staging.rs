@@ -1,0 +1,441 @@
+//! The importer's side: where received groups lie until the whole artefact is verified and cleared to be delivered.
+//!
+//! Beside the destination `DIR/NAME` stands `DIR/.NAME.xxxxxxxx.partial`, named after the manifest too, with:
+//!
+//! ```text
+//! lock        held by the one pull that uses it; a crash releases it
+//! manifest    what is being received
+//! files/      the files under their final names, at their full length
+//! ```
+//!
+//! Delivery renames `files` to the destination, in one step and on one file system. Whatever happens before, nothing stands
+//! under the final name. What was written is never believed after a restart: it is hashed again. Only
+//! [`Staging::deliver`] makes an artefact visible, and it takes an [`Inbound`] by value.
+
+mod deliver;
+mod lock;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use alliance_protocol::{
+    border::Inbound,
+    core::BulkFailure,
+    id::ManifestId,
+    limits,
+    manifest::{Group, Manifest},
+};
+use rustix::{
+    fs::{FallocateFlags, OFlags},
+    io::Errno,
+};
+
+use self::lock::Lock;
+use super::{
+    durable,
+    import::read_bounded,
+    inspect::FormatError,
+    source::{Source, SourceError},
+    tree::{TreeError, open_inside, survey},
+};
+
+/// Files held open for writing at a time. Groups of a few files are in flight together.
+const OPEN_FILES_MAX: usize = 16;
+
+/// The place where one artefact is received. Held by one pull at a time.
+#[derive(Debug)]
+pub struct Staging {
+    /// Absolute.
+    to: PathBuf,
+    partial: PathBuf,
+    id: ManifestId,
+    lock: Lock,
+    manifest: Option<Manifest>,
+    /// For each group, whether it is verified and written.
+    held: Vec<bool>,
+    /// The destination holds the artefact already: nothing is written and nothing is renamed.
+    in_place: bool,
+    /// Whether everything was checked and made durable.
+    finished: bool,
+    /// The files that were used last, the latest at the end.
+    open: Vec<(u32, File)>,
+}
+
+/// Why an artefact cannot be received here.
+#[derive(Debug, thiserror::Error)]
+pub enum StagingError {
+    #[error("`{}` is not a place for a model; name a directory that does not exist yet", .path.display())]
+    NoName { path: PathBuf },
+    #[error("`{}` exists and {why}; choose another directory, or move what is there away", .path.display())]
+    Occupied { path: PathBuf, why: String },
+    #[error("another pull of the same model to `{}` is running; wait for it, or choose another directory", .path.display())]
+    Busy { path: PathBuf },
+    #[error("cannot {doing} `{}`: {source}; {}", .path.display(), next_step(.source))]
+    Disk { doing: &'static str, path: PathBuf, source: io::Error },
+    #[error("manifest {found} instead of {expected}")]
+    OtherManifest { found: ManifestId, expected: ManifestId },
+    #[error("nothing can be written before the manifest is known")]
+    NotBegun,
+    #[error("group {index} is not one of this artefact")]
+    Group { index: u64 },
+    #[error("{what} is not what the manifest says")]
+    Tampered { what: String },
+    #[error("{missing} of {groups} groups are missing")]
+    Incomplete { missing: u64, groups: u64 },
+    #[error("`{path}` does not have the parts that the manifest says; do not trust who sent it")]
+    Untrue { path: String },
+    #[error(transparent)]
+    Format(FormatError),
+    #[error(transparent)]
+    Tree(TreeError),
+}
+
+/// What to do about a failure of the disk.
+fn next_step(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "free some space, or choose a directory on a larger disk"
+        }
+        io::ErrorKind::ReadOnlyFilesystem => "choose a directory on a disk that can be written",
+        io::ErrorKind::PermissionDenied => "let the daemon's user write there, or choose another directory",
+        io::ErrorKind::InvalidFilename => "choose a shorter name",
+        io::ErrorKind::FileTooLarge => "choose a directory on a file system that takes larger files",
+        _ => "check the disk, then pull again: what was received is kept",
+    }
+}
+
+impl Staging {
+    /// Prepares to receive the artefact with this manifest for the directory `to`. What an earlier attempt left is hashed again
+    /// and kept as far as it verifies; that can take as long as reading the artefact.
+    ///
+    /// # Errors
+    /// The destination is taken, another pull is running, or the disk failed.
+    pub fn open(to: &Path, manifest: ManifestId) -> Result<Self, StagingError> {
+        Self::open_known(to, manifest, None)
+    }
+
+    /// As [`Staging::open`], for a node that has the manifest from an earlier pull: a destination that holds exactly this
+    /// artefact is then accepted, and nothing of it is asked for again.
+    ///
+    /// # Errors
+    /// As [`Staging::open`].
+    pub fn open_known(to: &Path, id: ManifestId, known: Option<Manifest>) -> Result<Self, StagingError> {
+        let to = std::path::absolute(to).map_err(|_| StagingError::NoName { path: to.to_owned() })?;
+        let (Some(parent), Some(name)) = (to.parent(), to.file_name()) else {
+            return Err(StagingError::NoName { path: to });
+        };
+        let mut partial_name = std::ffi::OsString::from(".");
+        partial_name.push(name);
+        partial_name.push(format!(".{}.partial", id.short()));
+        let partial = parent.join(partial_name);
+
+        let known = known.filter(|manifest| manifest.id() == id);
+        let occupied = is_occupied(&to)?;
+        if occupied && known.is_none() && !partial.join("manifest").exists() {
+            return Err(StagingError::Occupied { path: to, why: "is not empty".to_owned() });
+        }
+        fs::create_dir_all(parent).map_err(|source| disk("create", parent, source))?;
+        let lock = Lock::take(&partial)?;
+        let (manifest, held, open) = (None, Vec::new(), Vec::new());
+        let mut staging = Self { to, partial, id, lock, manifest, held, in_place: false, finished: false, open };
+        let stored = staging.stored_manifest()?;
+        if occupied {
+            staging.accept_in_place(stored.or(known))?;
+        } else {
+            staging.take_up(stored)?;
+        }
+        Ok(staging)
+    }
+
+    /// The manifest, once it is known: from an earlier attempt or from [`Staging::begin`].
+    #[must_use]
+    pub fn manifest(&self) -> Option<&Manifest> {
+        self.manifest.as_ref()
+    }
+
+    /// The groups that are verified and written, as runs; at most [`limits::HELD_RUNS_MAX`], the longest ones, since more
+    /// cannot be said in a request.
+    #[must_use]
+    pub fn held(&self) -> Vec<(u64, u64)> {
+        let mut runs: Vec<(u64, u64)> = Vec::new();
+        for (index, held) in (0_u64..).zip(&self.held) {
+            match runs.last_mut() {
+                _ if !held => {}
+                Some((_, end)) if *end == index => *end = index.saturating_add(1),
+                _ => runs.push((index, index.saturating_add(1))),
+            }
+        }
+        if runs.len() > limits::HELD_RUNS_MAX {
+            runs.sort_by_key(|(first, end)| std::cmp::Reverse(end.saturating_sub(*first)));
+            runs.truncate(limits::HELD_RUNS_MAX);
+            runs.sort_unstable();
+        }
+        runs
+    }
+
+    /// Whether every group is verified and written.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.manifest.is_some() && self.held.iter().all(|held| *held)
+    }
+
+    /// Keeps the manifest and creates every file at its full length, so that a full disk is found before bytes move. Does
+    /// nothing where an earlier attempt has done it.
+    ///
+    /// # Errors
+    /// It is another manifest than the one that was announced, or the disk failed or is full.
+    pub fn begin(&mut self, manifest: &Manifest) -> Result<(), StagingError> {
+        if manifest.id() != self.id {
+            return Err(StagingError::OtherManifest { found: manifest.id(), expected: self.id });
+        }
+        if self.manifest.is_some() {
+            return Ok(());
+        }
+        let path = self.partial.join("manifest");
+        let begun = durable::write_atomically(&path, &manifest.encode())
+            .map_err(|source| disk("write", &path, source))
+            .and_then(|()| self.create_files(manifest));
+        if let Err(error) = begun {
+            // What was reserved is of no use to anyone and must not fill the disk.
+            let _ = fs::remove_dir_all(self.files());
+            let _ = fs::remove_file(&path);
+            return Err(error);
+        }
+        self.held = vec![false; usize::try_from(manifest.group_count()).unwrap_or(usize::MAX)];
+        self.manifest = Some(manifest.clone());
+        Ok(())
+    }
+
+    /// Verifies a group and writes it to its place. The only check that its bytes get, and enough.
+    ///
+    /// # Errors
+    /// The bytes are not the group's, or the disk failed.
+    pub fn write_group(&mut self, group: &Group, bytes: &[u8]) -> Result<(), StagingError> {
+        let manifest = self.manifest.as_ref().ok_or(StagingError::NotBegun)?;
+        if !manifest.verify_group(group, bytes) {
+            return Err(StagingError::Tampered { what: manifest.describe_group(group) });
+        }
+        let at = usize::try_from(group.index).map_err(|_| StagingError::Group { index: group.index })?;
+        if self.held.get(at) == Some(&true) {
+            return Ok(());
+        }
+        let (file, path) = self.file(group.file)?;
+        file.write_all_at(bytes, group.offset).map_err(|source| disk("write", &path, source))?;
+        if let Some(held) = self.held.get_mut(at) {
+            *held = true;
+        }
+        Ok(())
+    }
+
+    /// Makes the artefact durable and puts it in place. The one way in which received bytes reach anyone.
+    ///
+    /// # Errors
+    /// It was not this artefact that was cleared, a group is missing, a file is not what it claims to be, the destination was
+    /// taken meanwhile, or the disk failed. Nothing is delivered then.
+    pub fn deliver(self, inbound: Inbound) -> Result<PathBuf, StagingError> {
+        let cleared = inbound.manifest();
+        if cleared != self.id {
+            return Err(StagingError::OtherManifest { found: self.id, expected: cleared });
+        }
+        drop(inbound);
+        self.put_in_place()
+    }
+
+    /// Removes everything that was received.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn discard(mut self) -> Result<(), StagingError> {
+        self.remove_received()
+    }
+
+    fn files(&self) -> PathBuf {
+        self.partial.join("files")
+    }
+
+    /// The manifest of an earlier attempt; none where there is none, or where it is not the one that is announced.
+    fn stored_manifest(&self) -> Result<Option<Manifest>, StagingError> {
+        let path = self.partial.join("manifest");
+        match read_bounded(&path) {
+            Ok(bytes) => Ok(Manifest::decode(&bytes).ok().filter(|manifest| manifest.id() == self.id)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(disk("read", &path, source)),
+        }
+    }
+
+    /// Goes on from an earlier attempt, or clears away what cannot be one.
+    fn take_up(&mut self, stored: Option<Manifest>) -> Result<(), StagingError> {
+        let Some(manifest) = stored else { return self.remove_received() };
+        self.create_files(&manifest)?;
+        let files = self.files();
+        let root = files.canonicalize().map_err(|source| disk("read", &files, source))?;
+        let mut buffer = Vec::new();
+        let mut current = None;
+        self.held = Vec::with_capacity(usize::try_from(manifest.group_count()).unwrap_or_default());
+        for group in manifest.groups() {
+            let file = match current.take().filter(|(number, _)| *number == group.file) {
+                Some((_, file)) => file,
+                None => self.open_received(&root, &manifest, group.file)?,
+            };
+            buffer.resize(usize::try_from(group.bytes).unwrap_or_default(), 0);
+            file.read_exact_at(&mut buffer, group.offset).map_err(|source| disk("read", &root, source))?;
+            self.held.push(manifest.verify_group(&group, &buffer));
+            current = Some((group.file, file));
+        }
+        self.manifest = Some(manifest);
+        Ok(())
+    }
+
+    fn open_received(&self, root: &Path, manifest: &Manifest, number: u32) -> Result<File, StagingError> {
+        let file = usize::try_from(number).ok().and_then(|at| manifest.files().get(at));
+        let file = file.ok_or(StagingError::Group { index: u64::from(number) })?;
+        Ok(open_inside(root, &file.path).map_err(StagingError::Tree)?.0)
+    }
+
+    /// Accepts a destination that holds exactly the artefact.
+    fn accept_in_place(&mut self, manifest: Option<Manifest>) -> Result<(), StagingError> {
+        let occupied = |why: String| StagingError::Occupied { path: self.to.clone(), why };
+        let manifest = manifest.ok_or_else(|| occupied("is not empty".to_owned()))?;
+        let found = survey(&self.to).map_err(|error| occupied(format!("is not this model ({error})")))?;
+        if !found.files.iter().map(|file| &file.path).eq(manifest.files().iter().map(|file| &file.path)) {
+            return Err(occupied("holds other files than this model".to_owned()));
+        }
+        let differs = |error: SourceError| occupied(format!("is not this model ({error})"));
+        let mut source = Source::open(&self.to, manifest.clone()).map_err(differs)?;
+        let mut buffer = Vec::new();
+        for group in manifest.groups() {
+            source.read_group(&group, &mut buffer).map_err(differs)?;
+            if !manifest.verify_group(&group, &buffer) {
+                return Err(occupied(format!("is not this model ({} differs)", manifest.describe_group(&group))));
+            }
+        }
+        self.held = vec![true; usize::try_from(manifest.group_count()).unwrap_or(usize::MAX)];
+        self.manifest = Some(manifest);
+        self.in_place = true;
+        Ok(())
+    }
+
+    /// Creates every file at its full length; those that are there keep their content.
+    fn create_files(&self, manifest: &Manifest) -> Result<(), StagingError> {
+        let files = self.files();
+        fs::create_dir_all(&files).map_err(|source| disk("create", &files, source))?;
+        for file in manifest.files() {
+            let path = files.join(&file.path);
+            let parent = path.parent().unwrap_or(&files);
+            fs::create_dir_all(parent).map_err(|source| disk("create", parent, source))?;
+            let created = open_to_write(&path, true).map_err(|source| disk("create", &path, source))?;
+            reserve(&created, file.bytes).map_err(|source| disk("reserve space for", &path, source))?;
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, number: u32) -> Result<(&File, PathBuf), StagingError> {
+        let missing = || StagingError::Group { index: u64::from(number) };
+        let files = self.manifest.as_ref().ok_or(StagingError::NotBegun)?.files();
+        let file = usize::try_from(number).ok().and_then(|at| files.get(at)).ok_or_else(missing)?;
+        let path = self.files().join(&file.path);
+        if let Some(at) = self.open.iter().position(|(open, _)| *open == number) {
+            let used = self.open.remove(at);
+            self.open.push(used);
+        } else {
+            let opened = open_to_write(&path, false).map_err(|source| disk("open", &path, source))?;
+            if self.open.len() >= OPEN_FILES_MAX {
+                self.open.remove(0);
+            }
+            self.open.push((number, opened));
+        }
+        let file = self.open.last().map(|(_, file)| file).ok_or_else(missing)?;
+        Ok((file, path))
+    }
+
+    /// Empties the staging directory but for the lock.
+    fn remove_received(&mut self) -> Result<(), StagingError> {
+        self.open.clear();
+        self.manifest = None;
+        self.held.clear();
+        let (files, manifest) = (self.files(), self.partial.join("manifest"));
+        // The manifest goes first: files without one are never believed.
+        for removed in [fs::remove_file(&manifest), fs::remove_dir_all(&files)] {
+            match removed {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(disk("remove", &self.partial, error));
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Staging {
+    /// Leaves nothing behind where nothing was received, and everything for the next attempt where something was.
+    fn drop(&mut self) {
+        if self.in_place {
+            let _ = self.remove_received();
+        }
+        if self.manifest.is_none() {
+            self.lock.remove();
+        }
+    }
+}
+
+impl From<StagingError> for BulkFailure {
+    fn from(error: StagingError) -> Self {
+        let text = error.to_string();
+        match error {
+            StagingError::Tampered { .. } | StagingError::Untrue { .. } | StagingError::OtherManifest { .. } => {
+                Self::Tampered(text)
+            }
+            StagingError::Format(FormatError::Safetensors { .. } | FormatError::Pickle { .. }) => Self::Tampered(text),
+            StagingError::Format(FormatError::Disk { .. })
+            | StagingError::NoName { .. }
+            | StagingError::Occupied { .. }
+            | StagingError::Busy { .. }
+            | StagingError::Disk { .. }
+            | StagingError::NotBegun
+            | StagingError::Group { .. }
+            | StagingError::Incomplete { .. }
+            | StagingError::Tree(_) => Self::Disk(text),
+        }
+    }
+}
+
+/// Whether the destination holds anything. One that does not exist, or an empty directory, does not.
+fn is_occupied(to: &Path) -> Result<bool, StagingError> {
+    match fs::symlink_metadata(to) {
+        Ok(metadata) if metadata.is_dir() => {
+            let first = fs::read_dir(to).map_err(|source| disk("read", to, source))?.next();
+            Ok(first.is_some())
+        }
+        Ok(_) => Err(StagingError::Occupied { path: to.to_owned(), why: "is not a directory".to_owned() }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(disk("read", to, source)),
+    }
+}
+
+fn open_to_write(path: &Path, create: bool) -> io::Result<File> {
+    // A link in the place of a file is not one of ours.
+    let flags = i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).map_err(io::Error::other)?;
+    OpenOptions::new().write(true).create(create).truncate(false).custom_flags(flags).open(path)
+}
+
+/// Gives a file its full length, on disk where the file system can reserve.
+fn reserve(file: &File, bytes: u64) -> io::Result<()> {
+    if bytes > 0 {
+        match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, bytes) {
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    file.set_len(bytes)
+}
+
+fn disk(doing: &'static str, path: &Path, source: io::Error) -> StagingError {
+    StagingError::Disk { doing, path: path.to_owned(), source }
+}

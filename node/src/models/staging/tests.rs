@@ -1,0 +1,385 @@
+//! Tests of staging: what is kept, what is refused, and what is never mistaken for the artefact.
+
+use alliance_protocol::{
+    id::Sha256,
+    manifest::{self, Segment, SegmentKind},
+    vocabulary::{Artefact, Label},
+};
+
+use super::*;
+use crate::models::import::{
+    import, load_manifest,
+    tests::{model, request, safetensors},
+};
+
+/// A model at its origin, with its manifest and a place to pull it to.
+struct World {
+    _origin: tempfile::TempDir,
+    _manifests: tempfile::TempDir,
+    disk: tempfile::TempDir,
+    manifest: Manifest,
+    source: Source,
+}
+
+impl World {
+    fn new() -> Self {
+        let (origin, manifests) = (model(), tempfile::tempdir().expect("a directory"));
+        let local = import(origin.path(), request(), manifests.path(), &mut |_, _| {}).expect("imported");
+        let manifest = load_manifest(manifests.path(), local.manifest).expect("loaded");
+        let source = Source::open(origin.path(), manifest.clone()).expect("opens");
+        let disk = tempfile::tempdir().expect("a directory");
+        Self { _origin: origin, _manifests: manifests, disk, manifest, source }
+    }
+
+    fn to(&self) -> PathBuf {
+        self.disk.path().join("pulled/model")
+    }
+
+    fn open(&self) -> Staging {
+        Staging::open(&self.to(), self.manifest.id()).expect("opens")
+    }
+
+    /// Writes the groups that `wanted` picks.
+    fn receive(&mut self, staging: &mut Staging, wanted: impl Fn(u64) -> bool) {
+        let mut buffer = Vec::new();
+        let groups: Vec<Group> = self.manifest.groups().filter(|group| wanted(group.index)).collect();
+        // Out of order, as they come.
+        for group in groups.iter().rev() {
+            self.source.read_group(group, &mut buffer).expect("reads");
+            staging.write_group(group, &buffer).expect("writes");
+        }
+    }
+
+    fn all(&self) -> Vec<(u64, u64)> {
+        vec![(0, self.manifest.group_count())]
+    }
+
+    fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.to().parent().expect("a parent")).expect("read");
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.expect("read").file_name().into_string().expect("text")).collect();
+        names.sort();
+        names
+    }
+}
+
+#[test]
+fn what_is_received_is_delivered_whole() {
+    let mut world = World::new();
+    let mut staging = world.open();
+    assert!(staging.manifest().is_none() && staging.held().is_empty() && !staging.is_complete());
+    assert!(matches!(staging.write_group(&world.manifest.group(0).expect("a group"), b"x"), Err(StagingError::NotBegun)));
+    staging.begin(&world.manifest).expect("begun");
+    assert!(staging.held().is_empty(), "reserved zeros are not held");
+    world.receive(&mut staging, |_| true);
+    assert_eq!(staging.held(), world.all());
+    assert!(!world.to().exists(), "nothing is visible before delivery");
+    let place = staging.put_in_place().expect("delivered");
+    assert_eq!(place, world.to());
+    assert_eq!(world.names(), ["model"], "nothing is left beside it");
+    let report = crate::models::import::verify(&place, &world.manifest, &mut |_, _| {}).expect("read");
+    assert!(report.is_intact(), "{report:?}");
+    assert!(survey(&place).expect("an artefact").skipped.is_empty());
+}
+
+#[test]
+fn an_interrupted_pull_keeps_what_verifies() {
+    let mut world = World::new();
+    let mut staging = world.open();
+    staging.begin(&world.manifest).expect("begun");
+    world.receive(&mut staging, |index| index % 3 != 0);
+    let held = staging.held();
+    // As after a kill: nothing but the disk remains.
+    drop(staging);
+    assert!(!world.to().exists());
+    assert_eq!(world.names(), [format!(".model.{}.partial", world.manifest.id().short())]);
+
+    let mut staging = world.open();
+    assert_eq!(staging.manifest(), Some(&world.manifest));
+    assert_eq!(staging.held(), held);
+    let missing = StagingError::Incomplete { missing: 0, groups: 0 };
+    let count = world.manifest.groups_except(&held).count() as u64;
+    match staging.put_in_place() {
+        Err(StagingError::Incomplete { missing, .. }) => assert_eq!(missing, count),
+        other => panic!("{other:?} instead of {missing}"),
+    }
+    staging = world.open();
+    assert_eq!(staging.held(), held, "a refused delivery loses nothing");
+    staging.begin(&world.manifest).expect("begun");
+    assert_eq!(staging.held(), held, "to begin again loses nothing");
+    world.receive(&mut staging, |index| index % 3 == 0);
+    staging.put_in_place().expect("delivered");
+}
+
+#[test]
+fn damage_between_attempts_is_found() {
+    let mut world = World::new();
+    let mut staging = world.open();
+    staging.begin(&world.manifest).expect("begun");
+    world.receive(&mut staging, |_| true);
+    let files = staging.files();
+    drop(staging);
+    let weights = File::options().write(true).open(files.join("model.safetensors")).expect("opens");
+    let offset = weights.metadata().expect("read").len() - 1;
+    let old = fs::read(files.join("model.safetensors")).expect("read");
+    weights.write_all_at(&[old[old.len() - 1] ^ 1], offset).expect("written");
+    fs::remove_file(files.join("config.json")).expect("removed");
+    File::options().write(true).open(files.join("original/model.gguf")).expect("opens").set_len(5).expect("cut");
+
+    let mut staging = world.open();
+    let held = staging.held();
+    let again: Vec<String> = world.manifest.groups_except(&held).map(|g| world.manifest.describe_group(&g)).collect();
+    assert!(again[0].starts_with("`config.json`"), "{again:?}");
+    assert!(again[1].starts_with("`model.safetensors`, tensor `layer.5`"), "{again:?}");
+    assert!(again[2..].iter().all(|group| group.starts_with("`original/model.gguf`")), "{again:?}");
+    world.receive(&mut staging, |_| true);
+    staging.put_in_place().expect("delivered");
+}
+
+#[test]
+fn tampered_groups_are_not_written() {
+    let mut world = World::new();
+    let mut staging = world.open();
+    staging.begin(&world.manifest).expect("begun");
+    let mut buffer = Vec::new();
+    for group in world.manifest.clone().groups() {
+        world.source.read_group(&group, &mut buffer).expect("reads");
+        let at = buffer.len() / 2;
+        buffer[at] ^= 1;
+        assert!(matches!(staging.write_group(&group, &buffer), Err(StagingError::Tampered { .. })));
+    }
+    assert!(staging.held().is_empty());
+    drop(staging);
+    assert!(world.open().held().is_empty());
+}
+
+#[test]
+fn a_place_that_is_taken_is_refused_before_bytes_move() {
+    let world = World::new();
+    fs::create_dir_all(world.to()).expect("made");
+    // An empty directory is a place.
+    drop(world.open());
+    assert_eq!(world.names(), ["model"]);
+    fs::write(world.to().join("thesis.tex"), b"years of work").expect("written");
+    let error = Staging::open(&world.to(), world.manifest.id()).expect_err("occupied");
+    assert!(matches!(error, StagingError::Occupied { .. }), "{error}");
+    let error = Staging::open_known(&world.to(), world.manifest.id(), Some(world.manifest.clone())).expect_err("occupied");
+    assert!(matches!(error, StagingError::Occupied { .. }), "{error}");
+    assert_eq!(world.names(), ["model"], "nothing is left beside it");
+    assert_eq!(fs::read(world.to().join("thesis.tex")).expect("read"), b"years of work");
+
+    let file = world.disk.path().join("file");
+    fs::write(&file, b"x").expect("written");
+    assert!(matches!(Staging::open(&file, world.manifest.id()), Err(StagingError::Occupied { .. })));
+    assert!(matches!(Staging::open(&file.join("x"), world.manifest.id()), Err(StagingError::Disk { .. })));
+    assert!(matches!(Staging::open(Path::new("/"), world.manifest.id()), Err(StagingError::NoName { .. })));
+    let link = world.disk.path().join("link");
+    std::os::unix::fs::symlink(world.disk.path(), &link).expect("linked");
+    assert!(matches!(Staging::open(&link, world.manifest.id()), Err(StagingError::Occupied { .. })));
+}
+
+#[test]
+fn a_place_that_is_taken_meanwhile_is_not_overwritten() {
+    let mut world = World::new();
+    let mut staging = world.open();
+    staging.begin(&world.manifest).expect("begun");
+    world.receive(&mut staging, |_| true);
+    fs::create_dir_all(world.to()).expect("made");
+    fs::write(world.to().join("thesis.tex"), b"years of work").expect("written");
+    assert!(matches!(staging.put_in_place(), Err(StagingError::Occupied { .. })));
+    assert_eq!(fs::read(world.to().join("thesis.tex")).expect("read"), b"years of work");
+    fs::remove_file(world.to().join("thesis.tex")).expect("removed");
+    let staging = world.open();
+    assert_eq!(staging.held(), world.all());
+    staging.put_in_place().expect("delivered over the empty directory");
+}
+
+#[test]
+fn what_is_there_already_is_accepted() {
+    let mut world = World::new();
+    let mut staging = world.open();
+    staging.begin(&world.manifest).expect("begun");
+    world.receive(&mut staging, |_| true);
+    staging.put_in_place().expect("delivered");
+    let again = || Staging::open_known(&world.to(), world.manifest.id(), Some(world.manifest.clone()));
+    let mut staging = again().expect("the same model");
+    assert_eq!(staging.held(), world.all());
+    staging.begin(&world.manifest).expect("begun");
+    staging.put_in_place().expect("still there");
+    assert_eq!(world.names(), ["model"]);
+    // One byte more, one file more: another model.
+    fs::write(world.to().join("extra.json"), b"{}").expect("written");
+    assert!(matches!(again(), Err(StagingError::Occupied { .. })));
+    fs::remove_file(world.to().join("extra.json")).expect("removed");
+    let config = world.to().join("config.json");
+    let content = fs::read(&config).expect("read");
+    fs::write(&config, content.to_ascii_uppercase()).expect("written");
+    let error = again().expect_err("altered");
+    assert!(error.to_string().contains("`config.json`, bytes 0..39 differs"), "{error}");
+    assert_eq!(world.names(), ["model"]);
+}
+
+#[test]
+fn a_crash_after_the_rename_is_recovered() {
+    let mut world = World::new();
+    let mut staging = world.open();
+    staging.begin(&world.manifest).expect("begun");
+    world.receive(&mut staging, |_| true);
+    fs::rename(staging.files(), world.to()).expect("renamed");
+    drop(staging);
+    let staging = world.open();
+    assert_eq!(staging.held(), world.all());
+    staging.put_in_place().expect("delivered");
+    assert_eq!(world.names(), ["model"]);
+}
+
+#[test]
+fn two_pulls_do_not_collide() {
+    let world = World::new();
+    let mut first = world.open();
+    first.begin(&world.manifest).expect("begun");
+    assert!(matches!(Staging::open(&world.to(), world.manifest.id()), Err(StagingError::Busy { .. })));
+    drop(first);
+    let second = world.open();
+    second.discard().expect("removed");
+    assert!(world.names().is_empty());
+}
+
+#[test]
+fn another_manifest_is_refused_and_its_leavings_are_removed() {
+    let mut world = World::new();
+    let mut staging = world.open();
+    staging.begin(&world.manifest).expect("begun");
+    world.receive(&mut staging, |_| true);
+    let partial = staging.partial.clone();
+    drop(staging);
+    // Same first eight digits, another manifest.
+    let mut twin = world.manifest.id();
+    twin.0[31] ^= 1;
+    let mut other = Staging::open(&world.to(), twin).expect("opens");
+    assert_eq!(other.partial, partial);
+    assert!(other.manifest().is_none() && other.held().is_empty());
+    assert!(!other.files().exists(), "files of another artefact are never delivered with this one");
+    assert!(matches!(other.begin(&world.manifest), Err(StagingError::OtherManifest { .. })));
+}
+
+#[test]
+fn a_damaged_manifest_of_an_earlier_attempt_is_forgotten() {
+    let mut world = World::new();
+    let mut staging = world.open();
+    staging.begin(&world.manifest).expect("begun");
+    world.receive(&mut staging, |_| true);
+    let path = staging.partial.join("manifest");
+    drop(staging);
+    fs::write(&path, b"\0torn").expect("written");
+    let mut staging = world.open();
+    assert!(staging.manifest().is_none() && staging.held().is_empty());
+    staging.begin(&world.manifest).expect("begun");
+    assert!(staging.held().is_empty());
+    world.receive(&mut staging, |_| true);
+    staging.put_in_place().expect("delivered");
+}
+
+/// A manifest that says of one file what the exporter likes.
+fn claimed(path: &str, content: &[u8], segments: Vec<Segment>) -> Manifest {
+    let sha256 = Sha256([0; 32]);
+    let file = manifest::File { path: path.into(), bytes: content.len() as u64, sha256, segments };
+    Manifest::new(Artefact::Weights, [Label::Public].into(), vec![file]).expect("a manifest")
+}
+
+#[test]
+fn files_that_are_not_what_they_claim_are_not_delivered() {
+    let weights = safetensors(&[4, 8]);
+    let header = weights.len() - 12;
+    let tensor = |name: &str, bytes: &[u8]| {
+        let shape = vec![bytes.len() as u64];
+        Segment::of(SegmentKind::Tensor { name: name.into(), dtype: manifest::Dtype::U8, shape }, bytes)
+    };
+    let cut = |first: &str, middle: usize| {
+        vec![
+            Segment::of(SegmentKind::Header, &weights[..header]),
+            tensor(first, &weights[header..header + middle]),
+            tensor("layer.1", &weights[header + middle..]),
+        ]
+    };
+    let opaque = |bytes: &[u8]| vec![Segment::of(SegmentKind::Opaque, bytes)];
+    let pickle = b"\x80\x04\x95\x10\0\0\0\0\0\0\0}\x94.";
+    let cases = [
+        ("as it is", "m.safetensors", weights.as_slice(), cut("layer.0", 4), true),
+        ("another name", "m.safetensors", &weights, cut("layer.7", 4), false),
+        ("other lengths", "m.safetensors", &weights, cut("layer.0", 5), false),
+        ("opaque", "m.safetensors", &weights, opaque(&weights), false),
+        ("tensors in a text", "m.txt", &weights, cut("layer.0", 4), false),
+        ("no weights", "m.safetensors", b"{\"a\": 1}", opaque(b"{\"a\": 1}"), false),
+        ("a pickle", "m.bin", pickle, opaque(pickle), false),
+    ];
+    for (what, path, content, segments, good) in cases {
+        let disk = tempfile::tempdir().expect("a directory");
+        let to = disk.path().join("model");
+        let manifest = claimed(path, content, segments);
+        let mut staging = Staging::open(&to, manifest.id()).expect("opens");
+        staging.begin(&manifest).expect("begun");
+        for group in manifest.groups() {
+            let from = usize::try_from(group.offset).expect("fits");
+            staging.write_group(&group, &content[from..from + group.bytes as usize]).expect("writes");
+        }
+        assert_eq!(staging.put_in_place().is_ok(), good, "{what}");
+        let left: Vec<_> = fs::read_dir(disk.path()).expect("read").map(|entry| entry.expect("read").file_name()).collect();
+        assert_eq!(left, if good { vec!["model"] } else { Vec::new() }, "{what}");
+    }
+}
+
+#[test]
+fn a_foreign_file_among_the_received_is_not_delivered() {
+    let mut world = World::new();
+    let mut staging = world.open();
+    staging.begin(&world.manifest).expect("begun");
+    world.receive(&mut staging, |_| true);
+    fs::write(staging.files().join("install.sh"), b"#!/bin/sh").expect("written");
+    assert!(matches!(staging.put_in_place(), Err(StagingError::Untrue { .. })));
+    assert!(!world.to().exists());
+}
+
+#[test]
+fn a_link_in_the_place_of_a_file_is_not_followed() {
+    let mut world = World::new();
+    let mut staging = world.open();
+    staging.begin(&world.manifest).expect("begun");
+    let secret = world.disk.path().join("secret");
+    fs::write(&secret, b"do not touch").expect("written");
+    let config = staging.files().join("config.json");
+    fs::remove_file(&config).expect("removed");
+    std::os::unix::fs::symlink(&secret, &config).expect("linked");
+    let group = world.manifest.group(0).expect("a group");
+    let mut buffer = Vec::new();
+    world.source.read_group(&group, &mut buffer).expect("reads");
+    assert!(matches!(staging.write_group(&group, &buffer), Err(StagingError::Disk { .. })));
+    drop(staging);
+    assert!(Staging::open(&world.to(), world.manifest.id()).is_err());
+    assert_eq!(fs::read(&secret).expect("read"), b"do not touch");
+}
+
+#[test]
+fn runs_are_the_longest_that_a_request_can_say() {
+    let mut world = World::new();
+    let mut staging = world.open();
+    staging.begin(&world.manifest).expect("begun");
+    world.receive(&mut staging, |index| index == 1);
+    assert_eq!(staging.held(), [(1, 2)]);
+    // More runs than fit, the last one long.
+    let runs = 2 * limits::HELD_RUNS_MAX;
+    staging.held = (0..runs).map(|at| at % 2 == 0).chain([true; 9]).collect();
+    let held = staging.held();
+    assert_eq!(held.len(), limits::HELD_RUNS_MAX);
+    assert!(manifest::runs_valid(&held, staging.held.len() as u64));
+    assert_eq!(held.last(), Some(&(runs as u64, runs as u64 + 9)));
+}
+
+#[test]
+fn a_full_disk_is_named() {
+    let full = disk("reserve space for", Path::new("/x/y"), io::Error::from(io::ErrorKind::StorageFull));
+    assert_eq!(
+        full.to_string(),
+        "cannot reserve space for `/x/y`: no storage space; free some space, or choose a directory on a larger disk"
+    );
+}

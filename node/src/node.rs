@@ -1,0 +1,215 @@
+//! The one loop: wait for an input, let Core decide, make it durable, carry it out.
+//!
+//! Nothing here decides anything. Nothing becomes visible to anybody before the commit that records it; if the ledger cannot
+//! be written, the node stops, and with it every transfer (no record, no release).
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    path::{Path, PathBuf},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use alliance_policy::CedarGate;
+use alliance_protocol::{
+    core::{
+        Core, Effects, Input, RequestId,
+        admin::{AdminCall, Failure, FailureKind, LocalModel, Reply},
+    },
+    ledger::Entry,
+    time::Timestamp,
+};
+use futures::FutureExt as _;
+use tokio::sync::{mpsc, oneshot};
+use tracing::{debug, error, info, warn};
+
+use crate::{
+    bulk::Bulk,
+    catalogue::Catalogue,
+    ledger::{LedgerError, LedgerFile},
+    mesh::Mesh,
+    models,
+};
+
+/// A call of the local API, and where its answer goes.
+pub type LocalCall = (AdminCall, oneshot::Sender<Reply>);
+
+/// A running node: Core and the five things that touch the world.
+pub struct Node {
+    pub(crate) core: Core,
+    pub(crate) gate: CedarGate,
+    pub(crate) ledger: LedgerFile,
+    pub(crate) catalogue: Catalogue,
+    pub(crate) mesh: Mesh,
+    pub(crate) bulk: Bulk,
+    pub(crate) calls: mpsc::Receiver<LocalCall>,
+    /// Where manifests of local models lie.
+    pub(crate) manifests: PathBuf,
+    pub(crate) waiting: BTreeMap<RequestId, oneshot::Sender<Reply>>,
+    pub(crate) requests: u64,
+    pub(crate) clock: Clock,
+}
+
+/// What stops a running node. A restart repairs it, once the cause is gone.
+#[derive(Debug, thiserror::Error)]
+pub enum Fatal {
+    #[error("the ledger cannot be written, so nothing may be released; free or repair the disk and start again")]
+    Ledger(#[from] LedgerError),
+}
+
+/// The wall clock, held back from running backwards while the daemon runs.
+#[derive(Debug, Default)]
+pub(crate) struct Clock {
+    /// What was told last, and when that was by a clock that nobody sets.
+    last: Option<(Timestamp, Instant)>,
+}
+
+/// Inputs that are ready together and share one commit.
+const INPUTS_PER_COMMIT_MAX: usize = 64;
+
+impl Node {
+    /// Runs until `shutdown` resolves or the ledger fails.
+    ///
+    /// # Errors
+    /// What makes going on impossible.
+    pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<(), Fatal> {
+        tokio::pin!(shutdown);
+        loop {
+            let wake = Duration::from_millis(self.core.next_wake().0.saturating_sub(self.clock.now().0));
+            let first = tokio::select! { biased;
+                () = &mut shutdown => break,
+                Some(call) = self.calls.recv() => self.local(call),
+                event = self.bulk.next() => Some(Input::Bulk(event)),
+                () = tokio::time::sleep(wake) => Some(Input::Tick),
+                event = self.mesh.next() => Some(Input::Mesh(event)),
+            };
+            let mut batch: Vec<_> = first.into_iter().map(|input| self.decide(input)).collect();
+            while batch.len() < INPUTS_PER_COMMIT_MAX
+                && let Some(input) = self.ready()
+            {
+                batch.push(self.decide(input));
+            }
+            self.commit(&batch)?;
+            for effects in batch {
+                self.apply(effects);
+            }
+        }
+        info!("stopping");
+        self.bulk.close().await;
+        if let Err(error) = self.catalogue.flush() {
+            warn!(%error, "the catalogue was not written");
+        }
+        Ok(())
+    }
+
+    /// Records and carries out what starting the node decided.
+    pub(crate) fn begin(&mut self, decided: (Timestamp, Effects)) -> Result<(), Fatal> {
+        self.commit(std::slice::from_ref(&decided))?;
+        self.apply(decided);
+        Ok(())
+    }
+
+    /// Another input, if one is ready now.
+    fn ready(&mut self) -> Option<Input> {
+        if let Ok(call) = self.calls.try_recv() {
+            return self.local(call);
+        }
+        if let Some(event) = self.bulk.next().now_or_never() {
+            return Some(Input::Bulk(event));
+        }
+        self.mesh.next().now_or_never().map(Input::Mesh)
+    }
+
+    fn decide(&mut self, input: Input) -> (Timestamp, Effects) {
+        let now = self.clock.now();
+        (now, self.core.handle(input, now, &self.gate))
+    }
+
+    /// Makes everything that was decided durable, in one commit. A crash before it leaves a node that has decided nothing;
+    /// a crash after it leaves one that has decided and sent nothing, and whose peers ask again.
+    fn commit(&mut self, batch: &[(Timestamp, Effects)]) -> Result<(), Fatal> {
+        let entries: Vec<_> = batch
+            .iter()
+            .flat_map(|(at, effects)| effects.persist.iter().map(|record| Entry { at: *at, record: record.clone() }))
+            .collect();
+        if entries.is_empty() {
+            return Ok(());
+        }
+        for entry in &entries {
+            info!(record = entry.record.kind(), "record");
+        }
+        self.ledger.commit(&entries).inspect_err(|error| error!(%error, "commit failed"))?;
+        Ok(())
+    }
+
+    /// Carries out what was decided and is now durable. Never waits.
+    fn apply(&mut self, (_, effects): (Timestamp, Effects)) {
+        let Effects { persist: _, catalogue, mesh, bulk, replies } = effects;
+        if !catalogue.is_empty()
+            && let Err(error) = self.catalogue.apply(&catalogue)
+        {
+            // Only a convenience is lost: the mesh gives it back after the next start.
+            warn!(%error, "the catalogue was not written");
+        }
+        for order in mesh {
+            self.mesh.apply(order);
+        }
+        for order in bulk {
+            debug!(?order, "bulk");
+            self.bulk.apply(order);
+        }
+        for (id, mut reply) in replies {
+            if let Reply::Status(status) = &mut reply {
+                let counters = self.bulk.counters();
+                status.artefact_bytes_sent = counters.artefact_bytes_sent;
+                status.bulk_socket_bytes_sent = counters.socket_bytes_sent;
+            }
+            if let Some(caller) = self.waiting.remove(&id)
+                && caller.send(reply).is_err()
+            {
+                debug!(?id, "the caller went away before its answer");
+            }
+        }
+    }
+
+    /// Turns a local call into an input. An import is checked against the manifest on disk first.
+    fn local(&mut self, (call, caller): LocalCall) -> Option<Input> {
+        if let AdminCall::Import(model) = &call
+            && let Err(message) = check_import(&self.manifests, model)
+        {
+            let failure = Failure { kind: FailureKind::Usage, message };
+            if caller.send(Reply::Failed(failure)).is_err() {
+                debug!("the caller went away before its answer");
+            }
+            return None;
+        }
+        self.requests += 1;
+        let id = RequestId(self.requests);
+        self.waiting.insert(id, caller);
+        Some(Input::Admin(id, call))
+    }
+}
+
+/// A model is registered as its manifest on disk says, or not at all.
+fn check_import(manifests: &Path, model: &LocalModel) -> Result<(), String> {
+    let manifest = models::load_manifest(manifests, model.manifest).map_err(|error| error.to_string())?;
+    let files = u32::try_from(manifest.files().len()).unwrap_or(u32::MAX);
+    let says = (manifest.artefact(), manifest.labels(), manifest.bytes(), files, manifest.tensors());
+    if says == (model.artefact, model.labels.clone(), model.bytes, model.files, model.tensors) {
+        Ok(())
+    } else {
+        Err(format!("the manifest of `{}` does not say what the import says; import it again", model.name))
+    }
+}
+
+impl Clock {
+    pub(crate) fn now(&mut self) -> Timestamp {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
+        // Where the wall clock is set back, time goes on from where it was, so that what is fresh still runs out.
+        let held = self.last.map(|(last, at)| last.plus_ms(u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX)));
+        let now = held.map_or(now, |held| held.max(now));
+        self.last = Some((now, Instant::now()));
+        now
+    }
+}

@@ -1,0 +1,231 @@
+//! Ends of a crossing that say whatever the test wants. They share no code with the bulk plane, so that they also fix what
+//! goes over the wire.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use alliance_protocol::{
+    crossing::{ClearanceGiven, CrossingRequest},
+    envelope::Signed,
+    id::{AllianceId, SessionBinding},
+    key::SecretKey,
+    limits,
+    time::Validity,
+    vocabulary::Label,
+};
+use libp2p::identity::Keypair;
+use quinn::{
+    ClientConfig, Connection, ConnectionError, Endpoint, ReadExactError, RecvStream, SendStream, ServerConfig,
+    TransportConfig, VarInt,
+    crypto::rustls::{QuicClientConfig, QuicServerConfig},
+};
+
+pub(crate) const REQUEST: u8 = 1;
+pub(crate) const CLEARANCE: u8 = 2;
+pub(crate) const REFUSAL: u8 = 3;
+pub(crate) const MANIFEST: u8 = 4;
+pub(crate) const RECEIPT: u8 = 5;
+
+/// Codes with which an end closes.
+pub(crate) const GAVE_UP: u64 = 1;
+pub(crate) const BAD_REQUEST: u64 = 16;
+pub(crate) const DAMAGED: u64 = 22;
+pub(crate) const ENDED: u64 = 25;
+
+const ALPN: &[u8] = b"alliance-bulk/1";
+
+fn keypair(key: &SecretKey) -> Keypair {
+    Keypair::ed25519_from_bytes(*key.to_seed()).expect("a key")
+}
+
+fn loopback() -> SocketAddr {
+    "127.0.0.1:0".parse().expect("an address")
+}
+
+/// One stream to the other end.
+pub(crate) struct Wire {
+    pub(crate) connection: Connection,
+    pub(crate) send: SendStream,
+    pub(crate) recv: RecvStream,
+    pub(crate) session: SessionBinding,
+}
+
+impl Wire {
+    fn new(connection: Connection, (send, recv): (SendStream, RecvStream)) -> Self {
+        let mut session = [0; 32];
+        connection.export_keying_material(&mut session, b"EXPORTER-alliance-crossing-v1", b"").expect("a session");
+        Self { connection, send, recv, session: SessionBinding(session) }
+    }
+
+    /// Sends a frame; what is announced may differ from what is sent with [`Wire::bytes`].
+    pub(crate) async fn frame(&mut self, kind: u8, payload: &[u8]) {
+        let length = u32::try_from(payload.len()).expect("short").to_be_bytes();
+        self.bytes(&[&[kind][..], &length, payload].concat()).await;
+    }
+
+    /// Sends bytes. The other end may have had enough already, so a failure is none.
+    pub(crate) async fn bytes(&mut self, bytes: &[u8]) {
+        // A write that flow control holds up does not always hear that the other end has stopped.
+        let stopped = self.send.stopped();
+        tokio::select! {
+            _enough = self.send.write_all(bytes) => {}
+            Ok(Some(_code)) = stopped => {}
+        }
+    }
+
+    /// The next frame, or the code with which the other end ended.
+    pub(crate) async fn read(&mut self) -> Result<(u8, Vec<u8>), u64> {
+        let mut header = [0; 5];
+        match self.recv.read_exact(&mut header).await {
+            Ok(()) => {}
+            Err(ReadExactError::FinishedEarly(_)) => return Err(0),
+            Err(ReadExactError::ReadError(quinn::ReadError::Reset(code))) => return Err(code.into_inner()),
+            Err(ReadExactError::ReadError(_)) => return Err(self.closed().await),
+        }
+        let [kind, length @ ..] = header;
+        let mut payload = vec![0; usize::try_from(u32::from_be_bytes(length)).expect("fits")];
+        match self.recv.read_exact(&mut payload).await {
+            Ok(()) => Ok((kind, payload)),
+            Err(ReadExactError::ReadError(quinn::ReadError::Reset(code))) => Err(code.into_inner()),
+            Err(_) => Err(self.closed().await),
+        }
+    }
+
+    /// The code with which the other end stops, resets or closes; this end closes then.
+    pub(crate) async fn told(&mut self) -> u64 {
+        let Self { connection, send, recv, .. } = self;
+        let stopped = async {
+            match send.stopped().await {
+                Ok(Some(code)) => code.into_inner(),
+                Ok(None) | Err(_) => std::future::pending().await,
+            }
+        };
+        let reset = async {
+            match recv.received_reset().await {
+                Ok(Some(code)) => code.into_inner(),
+                Ok(None) | Err(_) => std::future::pending().await,
+            }
+        };
+        let code = tokio::select! {
+            code = stopped => code,
+            code = reset => code,
+            error = connection.closed() => code_of(&error),
+        };
+        self.close(0);
+        code
+    }
+
+    pub(crate) fn close(&self, code: u32) {
+        self.connection.close(VarInt::from_u32(code), b"");
+    }
+
+    async fn closed(&self) -> u64 {
+        code_of(&self.connection.closed().await)
+    }
+}
+
+fn code_of(error: &ConnectionError) -> u64 {
+    match error {
+        ConnectionError::ApplicationClosed(close) => close.error_code.into_inner(),
+        other => panic!("the connection ended without a code: {other}"),
+    }
+}
+
+/// An endpoint with a node's real key that answers as the test wants.
+pub(crate) struct RawExporter {
+    pub(crate) key: SecretKey,
+    alliance: AllianceId,
+    endpoint: Endpoint,
+}
+
+/// An importer that has asked.
+pub(crate) struct Guest {
+    pub(crate) wire: Wire,
+    pub(crate) request: Signed<CrossingRequest>,
+    pub(crate) key: SecretKey,
+    pub(crate) alliance: AllianceId,
+}
+
+impl RawExporter {
+    pub(crate) fn open(key: &SecretKey, alliance: AllianceId) -> Self {
+        let mut tls = libp2p_tls::make_server_config(&keypair(key)).expect("settings");
+        tls.alpn_protocols = vec![ALPN.to_vec()];
+        let crypto = QuicServerConfig::try_from(tls).expect("settings");
+        let config = ServerConfig::with_crypto(Arc::new(crypto));
+        let endpoint = Endpoint::server(config, loopback()).expect("a free port");
+        Self { key: SecretKey::from_seed(&key.to_seed()), alliance, endpoint }
+    }
+
+    pub(crate) fn address(&self) -> String {
+        self.endpoint.local_addr().expect("bound").to_string()
+    }
+
+    /// The next importer that asks.
+    pub(crate) async fn accept(&self) -> Guest {
+        let connection = self.endpoint.accept().await.expect("open").await.expect("a handshake");
+        let streams = connection.accept_bi().await.expect("a stream");
+        let mut wire = Wire::new(connection, streams);
+        let (kind, request) = wire.read().await.expect("a request");
+        assert_eq!(kind, REQUEST);
+        let request = Signed::<CrossingRequest>::open(&request, self.alliance).expect("a request");
+        assert_eq!(request.body().session, wire.session, "bound to this session");
+        Guest { wire, request, key: SecretKey::from_seed(&self.key.to_seed()), alliance: self.alliance }
+    }
+}
+
+impl Guest {
+    /// What an honest exporter says.
+    pub(crate) fn clearance(&self) -> ClearanceGiven {
+        let asked = self.request.body();
+        ClearanceGiven {
+            crossing: asked.crossing,
+            request: self.request.id(),
+            exporter: asked.exporter,
+            importer: asked.importer,
+            manifest: asked.manifest,
+            labels: [Label::Public].into(),
+            purpose: asked.purpose,
+            epochs: Vec::new(),
+            session: asked.session,
+            validity: Validity::lasting_ms(asked.asked, limits::CLEARANCE_TTL_MS_MAX),
+        }
+    }
+
+    /// The bytes of a clearance with the exporter's signature.
+    pub(crate) fn signed(&self, clearance: &ClearanceGiven) -> Vec<u8> {
+        Signed::sign(clearance, self.alliance, &self.key).expect("small").bytes().to_vec()
+    }
+
+    /// Clears as an honest exporter does.
+    pub(crate) async fn clear(&mut self) {
+        let clearance = self.signed(&self.clearance());
+        self.wire.frame(CLEARANCE, &clearance).await;
+    }
+}
+
+/// An endpoint with some key that asks what the test wants.
+pub(crate) struct RawImporter {
+    pub(crate) key: SecretKey,
+    endpoint: Endpoint,
+}
+
+impl RawImporter {
+    pub(crate) fn open(key: &SecretKey) -> Self {
+        let endpoint = Endpoint::client(loopback()).expect("a free port");
+        Self { key: SecretKey::from_seed(&key.to_seed()), endpoint }
+    }
+
+    /// Connects, with room for `window` bytes from the other end.
+    pub(crate) async fn connect(&self, to: SocketAddr, window: u32) -> Wire {
+        let mut tls = libp2p_tls::make_client_config(&keypair(&self.key), None).expect("settings");
+        tls.alpn_protocols = vec![ALPN.to_vec()];
+        let crypto = QuicClientConfig::try_from(tls).expect("settings");
+        let mut config = ClientConfig::new(Arc::new(crypto));
+        let mut transport = TransportConfig::default();
+        transport.stream_receive_window(VarInt::from_u32(window));
+        config.transport_config(Arc::new(transport));
+        let connecting = self.endpoint.connect_with(config, to, "alliance").expect("settings");
+        let connection = connecting.await.expect("a handshake");
+        let streams = connection.open_bi().await.expect("a stream");
+        Wire::new(connection, streams)
+    }
+}
