@@ -1,0 +1,616 @@
+//! An alliance of real processes: for every member an authority and its nodes, all on loopback, each with a home of its own.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    path::{Path, PathBuf},
+    process::{ExitCode, Stdio},
+    time::{Duration, Instant},
+};
+
+use alliance_node::{
+    api::{ApiClient, ClientError},
+    authority::{AccreditRequest, AuthorityDir, AuthorityError, PublishRequest, SafeguardRequest},
+    config::Config,
+    daemon,
+    home::{Home, HomeError},
+};
+use alliance_protocol::{
+    authority::Organisation,
+    charter::{Charter, CharterError, Chartered},
+    core::admin::{AdminCall, NodeStatus, Reply},
+    id::StatementId,
+    key::PublicKey,
+    time::Timestamp,
+    vocabulary::{Country, Label, NodeRole, OrganisationRole, SafeguardKind},
+};
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+
+/// What a network is made of.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub members: Vec<Country>,
+    /// Where everything is kept; none throws it away at the end.
+    pub home: Option<PathBuf>,
+    /// The program that the nodes run; none is this one. It must be an `alliance-testnet`.
+    pub program: Option<PathBuf>,
+}
+
+/// Members, authorities, nodes. [`Network::stop`] ends every process; dropping kills them.
+pub struct Network {
+    root: PathBuf,
+    program: PathBuf,
+    chartered: Chartered,
+    members: Vec<Member>,
+    /// Removes everything at the end, unless the user keeps it.
+    _temporary: Option<TempDir>,
+}
+
+struct Member {
+    country: Country,
+    /// The authority's directory; opened only while it is used, so that its officers can work in it too.
+    authority: PathBuf,
+    nodes: Vec<TestNode>,
+}
+
+/// One node: its home, and its process while it runs.
+pub struct TestNode {
+    country: Country,
+    organisation: String,
+    key: PublicKey,
+    home: Home,
+    program: PathBuf,
+    process: Option<Child>,
+}
+
+/// Why a network cannot be made, started or used.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkError {
+    #[error("an alliance needs from 2 to 11 different members, and {0} are given")]
+    Members(usize),
+    #[error("no law pack of {0} is part of this program; choose from BR, RU, IN, CN, ZA")]
+    NoLaw(Country),
+    #[error("`{}` is not empty; give an empty or a new directory as --home", .0.display())]
+    NotEmpty(PathBuf),
+    #[error("cannot {what} `{}`", path.display())]
+    File {
+        what: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    #[error("the charter does not hold")]
+    Charter(#[from] CharterError),
+    #[error(transparent)]
+    Home(#[from] HomeError),
+    #[error("the daemon of {node} ended ({status}); its log says:\n{log}")]
+    Ended { node: String, status: String, log: String },
+    #[error("{what} did not come about within {} s", WAIT_MAX.as_secs())]
+    Waited { what: String },
+    #[error("{node} does not answer")]
+    Api {
+        node: String,
+        #[source]
+        source: ClientError,
+    },
+    #[error("{node} answered {reply} to {call}")]
+    Answer { node: String, call: &'static str, reply: String },
+}
+
+/// How long anything of the network may take to come about. It takes moments; this only ends a hang.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// How often a state that is waited for is looked at.
+const LOOK: Duration = Duration::from_millis(25);
+
+/// How long a daemon may take to end before it is killed.
+const STOPPING_MAX: Duration = Duration::from_secs(5);
+
+/// How long a status of a test authority counts: a working day at the screen.
+const STATUS_MS: u64 = 12 * 60 * 60 * 1000;
+
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// Fictional organisations of the members.
+const ORGANISATIONS: [(&str, &str, &str); 5] = [
+    ("BR", "ipe-lab", "Autoridade de Teste (BR)"),
+    ("RU", "onega-institute", "Test authority (RU)"),
+    ("IN", "sagar-labs", "Test authority (IN)"),
+    ("CN", "yunhai-lab", "Test authority (CN)"),
+    ("ZA", "karoo-ai", "Test authority (ZA)"),
+];
+
+impl Network {
+    /// Founds an alliance: authorities, a charter that all of them sign, and for each member a node with its accreditation;
+    /// the last member has a second one. No process is started yet.
+    ///
+    /// # Errors
+    /// The members make no alliance, or the disk does not permit it.
+    pub fn found(options: Options) -> Result<Self, NetworkError> {
+        let members: BTreeSet<_> = options.members.iter().copied().collect();
+        if members.len() != options.members.len() || !(2..=11).contains(&members.len()) {
+            return Err(NetworkError::Members(members.len()));
+        }
+        if let Some(country) = members.iter().find(|country| alliance_policy::founding_pack_text(**country).is_none()) {
+            return Err(NetworkError::NoLaw(*country));
+        }
+        let (root, temporary) = place(options.home)?;
+        let program =
+            options.program.map_or_else(std::env::current_exe, Ok).map_err(file("find the program for", &root))?;
+        let now = now();
+
+        let mut members = Vec::new();
+        let mut seats = BTreeMap::new();
+        for country in &options.members {
+            let (_, name) = organisation(*country);
+            let authority = root.join("authorities").join(country.as_str());
+            fs::create_dir_all(root.join("authorities")).map_err(file("make", &authority))?;
+            seats.insert(*country, AuthorityDir::create(&authority, *country, name, 3, 2)?.public().into());
+            members.push(Member { country: *country, authority, nodes: Vec::new() });
+        }
+        let charter = Charter {
+            name: "Test alliance".to_owned(),
+            version: 1,
+            issued: now,
+            threshold: u32::try_from(members.len()).unwrap_or(u32::MAX),
+            previous: None,
+            members: seats,
+        };
+        let mut bytes = Chartered::draft(&charter)?.to_bytes();
+        for member in &members {
+            bytes = AuthorityDir::open(&member.authority)?.sign_charter(&bytes)?.bytes().to_vec();
+        }
+        let chartered = Chartered::found(&bytes)?;
+        write(&root.join("charter.alliance"), &bytes)?;
+        fs::create_dir_all(root.join("nodes")).map_err(file("make", &root))?;
+
+        let last = members.len() - 1;
+        for (at, member) in members.iter_mut().enumerate() {
+            let (name, _) = organisation(member.country);
+            let maker = Maker { root: &root, program: &program, chartered: &chartered, now };
+            member.nodes.push(maker.node(member, name)?);
+            if at == last {
+                member.nodes.push(maker.node(member, &format!("{name}-archive"))?);
+            }
+        }
+        Ok(Self { root, program, chartered, members, _temporary: temporary })
+    }
+
+    /// Starts every node, publishes every member's law and status, and waits until all nodes know all of it.
+    ///
+    /// # Errors
+    /// A daemon does not start, or the mesh does not come about.
+    pub async fn start(&mut self) -> Result<(), NetworkError> {
+        let mut bootstrap = Vec::new();
+        for node in self.members.iter_mut().flat_map(|member| &mut member.nodes) {
+            node.bootstrap(&bootstrap)?;
+            node.launch()?;
+            if bootstrap.is_empty() {
+                bootstrap = node.until_up().await?.mesh_addresses;
+            }
+        }
+        for member in &self.members {
+            for node in &member.nodes {
+                node.until_up().await?;
+            }
+            self.publish(member).await?;
+        }
+        let all = self.nodes_all().count();
+        for node in self.nodes_all() {
+            let ready = |status: &NodeStatus| {
+                usize::try_from(status.peers_admitted).unwrap_or(0) + 1 == all
+                    && status.members.iter().all(|member| member.fresh)
+            };
+            node.until("a mesh of all nodes with all law in force", ready).await?;
+        }
+        Ok(())
+    }
+
+    /// Publishes the member's law pack and status through its first node.
+    async fn publish(&self, member: &Member) -> Result<(), NetworkError> {
+        let request = PublishRequest { status_ms: STATUS_MS, ..PublishRequest::default() };
+        let mut authority = AuthorityDir::open(&member.authority)?;
+        let published = authority.publish(&self.chartered, &request, now(), &alliance_policy::CedarGate::default())?;
+        let Some(node) = member.nodes.first() else { return Ok(()) };
+        let statements = [published.law_pack.bytes(), published.status.bytes()];
+        let statements = statements.into_iter().map(|bytes| bytes.to_vec().into()).collect();
+        match node.call(&AdminCall::Adopt(statements)).await? {
+            Reply::Adopted { .. } => Ok(()),
+            other => Err(node.answered("adopt", &other)),
+        }
+    }
+
+    /// The authority of a node revokes it, and publishes that through its other node.
+    ///
+    /// # Errors
+    /// The authority or its node fails, or a node does not hear of it.
+    pub async fn revoke(&self, node: &TestNode) -> Result<(), NetworkError> {
+        for member in self.members.iter().filter(|member| member.country == node.country) {
+            AuthorityDir::open(&member.authority)?.revoke(node.key)?;
+            self.publish(member).await?;
+        }
+        // The others stop talking to the revoked node as soon as they hear of it, so that it may not hear of it itself.
+        for other in self.nodes_all().filter(|other| other.key != node.key) {
+            let heard = |status: &NodeStatus| status.members.iter().any(|m| m.country == node.country && m.revoked > 0);
+            other.until("word of the revocation", heard).await?;
+        }
+        Ok(())
+    }
+
+    /// A safeguard that a member's authority issues.
+    ///
+    /// # Errors
+    /// There is no such member, or its authority cannot sign.
+    pub fn safeguard(
+        &self,
+        issuer: Country,
+        kind: SafeguardKind,
+        from: Country,
+        to: Country,
+        labels: &BTreeSet<Label>,
+        recipient: Option<PublicKey>,
+    ) -> Result<Vec<u8>, NetworkError> {
+        let member = self.members.iter().find(|member| member.country == issuer).ok_or(NetworkError::NoLaw(issuer))?;
+        let request = SafeguardRequest {
+            kind,
+            from,
+            to,
+            labels: labels.clone(),
+            recipient,
+            valid_ms: 30 * DAY_MS,
+            reference: format!("{issuer}/{kind}/2026/1"),
+        };
+        let authority = AuthorityDir::open(&member.authority)?;
+        Ok(authority.issue_safeguard(&self.chartered, &request, now())?.bytes().to_vec())
+    }
+
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The first node of each member, in the order in which the members were given.
+    pub fn nodes(&self) -> impl Iterator<Item = &TestNode> {
+        self.members.iter().filter_map(|member| member.nodes.first())
+    }
+
+    pub fn nodes_all(&self) -> impl Iterator<Item = &TestNode> {
+        self.members.iter().flat_map(|member| &member.nodes)
+    }
+
+    pub fn nodes_all_mut(&mut self) -> impl Iterator<Item = &mut TestNode> {
+        self.members.iter_mut().flat_map(|member| &mut member.nodes)
+    }
+
+    /// The first node of a member, by its code.
+    #[must_use]
+    pub fn node_of(&self, country: &str) -> Option<&TestNode> {
+        self.nodes().find(|node| node.country.as_str() == country)
+    }
+
+    /// The first node of the member that was given last.
+    #[must_use]
+    pub fn last_member(&self) -> Option<&TestNode> {
+        self.nodes().last()
+    }
+
+    /// The node that can be revoked without anything else depending on it: the second one of the last member.
+    #[must_use]
+    pub fn revocable(&self) -> Option<&TestNode> {
+        self.nodes_all().last()
+    }
+
+    /// Waits until a node's catalogue has an offer, or has it no longer.
+    ///
+    /// # Errors
+    /// It does not come about, or the node does not answer.
+    pub async fn until_known(&self, node: &TestNode, offer: StatementId, known: bool) -> Result<(), NetworkError> {
+        let until = Instant::now() + WAIT_MAX;
+        while Instant::now() < until {
+            match node.call(&AdminCall::Offers).await? {
+                Reply::Offers(offers) if offers.iter().any(|view| view.offer == offer) == known => return Ok(()),
+                Reply::Offers(_) => tokio::time::sleep(LOOK).await,
+                other => return Err(node.answered("offers", &other)),
+            }
+        }
+        let what = if known { "an offer in the catalogue" } else { "the end of an offer in the catalogue" };
+        Err(NetworkError::Waited { what: format!("{what} of {}", node.organisation) })
+    }
+
+    /// Links `alliance` and `allianced` to this program, and tells how to talk to each node.
+    ///
+    /// # Errors
+    /// The links cannot be made.
+    pub fn how_to_talk(&self) -> Result<String, NetworkError> {
+        let bin = self.root.join("bin");
+        fs::create_dir_all(&bin).map_err(file("make", &bin))?;
+        for name in ["alliance", "allianced"] {
+            let link = bin.join(name);
+            match fs::remove_file(&link) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(file("replace", &link)(error)),
+                Ok(()) | Err(_) => {}
+            }
+            std::os::unix::fs::symlink(&self.program, &link).map_err(file("make", &link))?;
+        }
+        let mut text = format!("\nTalk to the nodes, in another terminal:\n\n    export PATH={}:$PATH\n", bin.display());
+        for node in self.nodes_all() {
+            text.push_str(&format!("    alliance --home {} status    # {}\n", node.home.root().display(), node.country));
+        }
+        text.push_str("\nTry also: peers, offer list, crossing list, ledger verify, pull NAME.");
+        Ok(text)
+    }
+
+    /// Waits for ever, unless a daemon ends.
+    ///
+    /// # Errors
+    /// Which daemon ended, and what its log says.
+    pub async fn watch(&mut self) -> Result<(), NetworkError> {
+        loop {
+            for node in self.nodes_all_mut() {
+                node.check_alive()?;
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+
+    /// Ends every process: asks all first, then kills what does not end.
+    pub async fn stop(mut self) {
+        for node in self.nodes_all_mut() {
+            node.ask_to_end();
+        }
+        for node in self.nodes_all_mut() {
+            node.wait_for_end().await;
+        }
+    }
+}
+
+impl TestNode {
+    #[must_use]
+    pub fn country(&self) -> Country {
+        self.country
+    }
+
+    #[must_use]
+    pub fn organisation(&self) -> &str {
+        &self.organisation
+    }
+
+    #[must_use]
+    pub fn key(&self) -> PublicKey {
+        self.key
+    }
+
+    #[must_use]
+    pub fn home(&self) -> &Home {
+        &self.home
+    }
+
+    /// The id of the process, while it runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().and_then(Child::id)
+    }
+
+    fn bootstrap(&self, addresses: &[String]) -> Result<(), NetworkError> {
+        let mut config = on_loopback();
+        config.mesh.bootstrap = addresses.iter().filter_map(|address| address.parse().ok()).collect();
+        write(&self.home.config_path(), config.to_text().as_bytes())
+    }
+
+    /// Starts the daemon as a child process whose life depends on this one: it ends when its standard input does.
+    ///
+    /// # Errors
+    /// The process cannot be started.
+    pub fn launch(&mut self) -> Result<(), NetworkError> {
+        let log = self.log_path();
+        let output = fs::File::options().create(true).append(true).open(&log).map_err(file("open", &log))?;
+        let child = Command::new(&self.program)
+            .arg("daemon")
+            .arg("--home")
+            .arg(self.home.root())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(output)
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn();
+        self.process = Some(child.map_err(file("run", &self.program))?);
+        Ok(())
+    }
+
+    /// Ends the daemon without a chance to say anything, as SIGKILL does.
+    ///
+    /// # Errors
+    /// The process cannot be killed.
+    pub async fn kill(&mut self) -> Result<(), NetworkError> {
+        if let Some(mut process) = self.process.take() {
+            let path = self.home.root().to_owned();
+            process.kill().await.map_err(file("kill the daemon of", &path))?;
+        }
+        Ok(())
+    }
+
+    fn ask_to_end(&mut self) {
+        if let Some(process) = &mut self.process {
+            // The daemon ends when its standard input does.
+            drop(process.stdin.take());
+        }
+    }
+
+    async fn wait_for_end(&mut self) {
+        if let Some(mut process) = self.process.take()
+            && tokio::time::timeout(STOPPING_MAX, process.wait()).await.is_err()
+            && let Err(error) = process.kill().await
+        {
+            eprintln!("alliance-testnet: the daemon of {} cannot be killed: {error}", self.organisation);
+        }
+    }
+
+    fn check_alive(&mut self) -> Result<(), NetworkError> {
+        match self.process.as_mut().map(Child::try_wait) {
+            Some(Ok(Some(status))) => Err(self.ended(status.to_string())),
+            Some(Err(error)) => Err(self.ended(error.to_string())),
+            Some(Ok(None)) | None => Ok(()),
+        }
+    }
+
+    fn ended(&self, status: String) -> NetworkError {
+        let log = fs::read_to_string(self.log_path()).unwrap_or_default();
+        let tail: Vec<_> = log.lines().rev().take(12).collect();
+        let log = tail.into_iter().rev().collect::<Vec<_>>().join("\n");
+        NetworkError::Ended { node: self.organisation.clone(), status, log }
+    }
+
+    #[must_use]
+    pub fn log_path(&self) -> PathBuf {
+        self.home.root().join("allianced.log")
+    }
+
+    /// Asks the node over its local API. A refusal of the node is an answer.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn call(&self, call: &AdminCall) -> Result<Reply, NetworkError> {
+        let client = ApiClient::connect(&self.home).await;
+        let api = |source| NetworkError::Api { node: self.organisation.clone(), source };
+        match client.map_err(api)?.call(call).await {
+            Err(ClientError::Refused(failure)) => Ok(Reply::Failed(failure)),
+            answer => answer.map_err(api),
+        }
+    }
+
+    /// The node's status.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn status(&self) -> Result<NodeStatus, NetworkError> {
+        match self.call(&AdminCall::Status).await? {
+            Reply::Status(status) => Ok(*status),
+            other => Err(self.answered("status", &other)),
+        }
+    }
+
+    fn answered(&self, call: &'static str, reply: &Reply) -> NetworkError {
+        NetworkError::Answer { node: self.organisation.clone(), call, reply: format!("{reply:?}") }
+    }
+
+    /// Waits until the daemon answers.
+    ///
+    /// # Errors
+    /// It ended, or does not answer in time.
+    pub async fn until_up(&self) -> Result<NodeStatus, NetworkError> {
+        self.until("an answer of the daemon", |_| true).await
+    }
+
+    /// Waits until the node's status is as wanted.
+    ///
+    /// # Errors
+    /// It does not come about; with the end of the node's log.
+    pub async fn until(&self, what: &str, good: impl Fn(&NodeStatus) -> bool) -> Result<NodeStatus, NetworkError> {
+        let until = Instant::now() + WAIT_MAX;
+        while Instant::now() < until {
+            match self.status().await {
+                Ok(status) if good(&status) => return Ok(status),
+                Ok(_) | Err(NetworkError::Api { .. }) => {}
+                Err(error) => return Err(error),
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Err(self.ended(format!("{what} did not come about within {} s", WAIT_MAX.as_secs())))
+    }
+}
+
+/// What all nodes of a network are made from.
+struct Maker<'a> {
+    root: &'a Path,
+    program: &'a Path,
+    chartered: &'a Chartered,
+    now: Timestamp,
+}
+
+impl Maker<'_> {
+    fn node(&self, member: &Member, organisation: &str) -> Result<TestNode, NetworkError> {
+        let home = Home::at(&self.root.join("nodes").join(organisation))?;
+        let key = home.create(&on_loopback())?.node;
+        let request = AccreditRequest {
+            node: key,
+            organisation: Organisation {
+                name: organisation.to_owned(),
+                roles: BTreeSet::from([OrganisationRole::Controller, OrganisationRole::University]),
+                controlled_by: None,
+                state_controlled: false,
+            },
+            zone: None,
+            roles: BTreeSet::from([NodeRole::Exporter, NodeRole::Importer]),
+            valid_ms: 365 * DAY_MS,
+        };
+        let accreditation = AuthorityDir::open(&member.authority)?.accredit(self.chartered, &request, self.now)?;
+        home.install(Some(self.chartered.statement().bytes()), Some(accreditation.bytes()), self.now)?;
+        let (country, organisation) = (member.country, organisation.to_owned());
+        Ok(TestNode { country, organisation, key, home, program: self.program.to_owned(), process: None })
+    }
+}
+
+/// What a child process does: runs the daemon until its standard input ends, a signal comes or it fails.
+#[must_use]
+pub fn be_a_node(home: &Path) -> ExitCode {
+    let parent_gone = async {
+        let mut input = tokio::io::stdin();
+        let mut nothing = [0; 64];
+        // Bytes mean nothing; the end, or an error, means that the parent has gone.
+        while matches!(tokio::io::AsyncReadExt::read(&mut input, &mut nothing).await, Ok(1..)) {}
+    };
+    let outcome = Home::at(home).map_err(daemon::DaemonError::Home).and_then(|home| daemon::main_until(&home, parent_gone));
+    let code = daemon::report(outcome);
+    // A blocked read of standard input would keep the runtime's thread, and with it the process, alive.
+    std::process::exit(i32::from(code.number()))
+}
+
+fn place(home: Option<PathBuf>) -> Result<(PathBuf, Option<TempDir>), NetworkError> {
+    let fail = |path: &Path| file("use", path);
+    match home {
+        Some(path) => {
+            fs::create_dir_all(&path).map_err(fail(&path))?;
+            let path = fs::canonicalize(&path).map_err(fail(&path))?;
+            match fs::read_dir(&path).map_err(fail(&path))?.next() {
+                None => Ok((path, None)),
+                Some(_) => Err(NetworkError::NotEmpty(path)),
+            }
+        }
+        None => {
+            let directory = tempfile::Builder::new().prefix("alliance-").tempdir().map_err(fail(&std::env::temp_dir()))?;
+            Ok((directory.path().to_owned(), Some(directory)))
+        }
+    }
+}
+
+/// Any free ports of this machine's own interface.
+fn on_loopback() -> Config {
+    let mut config = Config::default();
+    config.mesh.listen = "/ip4/127.0.0.1/udp/0/quic-v1".parse().into_iter().collect();
+    config.bulk.listen = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    config
+}
+
+fn organisation(country: Country) -> (&'static str, &'static str) {
+    let known = ORGANISATIONS.iter().find(|(code, ..)| *code == country.as_str());
+    known.map_or(("lab", "Test authority"), |(_, name, authority)| (*name, *authority))
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), NetworkError> {
+    fs::write(path, bytes).map_err(file("write", path))
+}
+
+/// Says which file it was that an operation failed on.
+fn file(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> NetworkError + use<> {
+    let path = path.to_owned();
+    move |source| NetworkError::File { what, path, source }
+}
+
+fn now() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,26 @@
+//! The whole system with real daemons, as people use it: the network of the testnet, the command line with its exit codes,
+//! crashes, full disks and homes that are not as they should be.
+//!
+//! Every network has its own directory and takes whatever ports are free. What must come about is waited for, with limits
+//! that only end a hang. Each process is ended by whoever started it.
+
+#[cfg(test)]
+mod bad_input;
+#[cfg(test)]
+mod crash;
+#[cfg(test)]
+mod denial;
+#[cfg(test)]
+mod full_disk;
+#[cfg(test)]
+mod harness;
+#[cfg(test)]
+mod homes;
+#[cfg(test)]
+mod ledger;
+#[cfg(test)]
+mod memory;
+#[cfg(test)]
+mod steps;
+#[cfg(test)]
+mod up;
