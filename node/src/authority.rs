@@ -11,8 +11,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use alliance_policy::CedarGate;
 use alliance_protocol::{
-    authority::{Accreditation, LawPack, Organisation, Safeguard, Status},
+    authority::{Accreditation, Ban, LawPack, Organisation, Safeguard, Status},
     charter::{Authority, Charter, CharterError, Chartered},
     envelope::{Draft, OpenError, Signed, Statement},
     gate::{Gate, Pack, PackError, PackOwner},
@@ -21,7 +22,7 @@ use alliance_protocol::{
     limits,
     time::{Timestamp, Validity},
     trust::{Distrust, Trust},
-    vocabulary::{Country, Label, NodeRole, SafeguardKind},
+    vocabulary::{Country, Label, NodeRole, SafeguardKind, Zone},
 };
 use serde::{Deserialize, Serialize};
 
@@ -55,6 +56,8 @@ struct Book {
     law_pack: Option<StatementId>,
     officers: Vec<PublicKey>,
     revoked: BTreeSet<PublicKey>,
+    #[serde(default)]
+    bans: BTreeSet<Ban>,
 }
 
 /// `authority.json`: what the authority hands to those who draw up the charter.
@@ -72,7 +75,7 @@ pub struct PublicAuthority {
 pub struct AccreditRequest {
     pub node: PublicKey,
     pub organisation: Organisation,
-    pub zone: Option<String>,
+    pub zone: Option<Zone>,
     pub roles: BTreeSet<NodeRole>,
     /// For how long, in milliseconds from now.
     pub valid_ms: u64,
@@ -87,6 +90,10 @@ pub struct SafeguardRequest {
     pub labels: BTreeSet<Label>,
     /// The importing node it is limited to, or any.
     pub recipient: Option<PublicKey>,
+    /// The rules that it may satisfy; none means every rule of the law in force, and of the baseline, that names the kind.
+    pub rules: BTreeSet<String>,
+    /// When what it confirms was filed.
+    pub filed: Option<Timestamp>,
     /// For how long, in milliseconds from now.
     pub valid_ms: u64,
     /// Where it is filed.
@@ -124,6 +131,18 @@ pub enum AuthorityError {
     Missing(PathBuf),
     #[error("`{}` is an authority's directory already", .0.display())]
     Exists(PathBuf),
+    #[error("a waiting period is worked out from a filing: issue `regulator_notification` with its filing date")]
+    WorkedOut,
+    #[error("say when the notification was filed: waiting periods are counted from then")]
+    NotFiled,
+    #[error("rule `{rule}` does not name `{kind}`; those that do: {naming}")]
+    OtherRule { rule: String, kind: SafeguardKind, naming: String },
+    #[error("no rule of {member} in force, nor of the baseline, names `{kind}`: the safeguard would satisfy nothing")]
+    NoRule { member: Country, kind: SafeguardKind },
+    #[error("a status lists at most {} bans", limits::BANS_MAX)]
+    TooManyBans,
+    #[error(transparent)]
+    Pack(#[from] PackError),
     #[error("another command is working in `{}`", .0.display())]
     Locked(PathBuf),
     #[error("`{}` cannot be read: {reason}", path.display())]
@@ -150,8 +169,6 @@ pub enum AuthorityError {
     Reference,
     #[error("there is no founding pack for {0}; the text of its law must be given")]
     NoFoundingPack(Country),
-    #[error(transparent)]
-    Pack(#[from] PackError),
     #[error("what was signed would not be believed")]
     NotBelieved(#[from] Distrust),
     #[error("the statement cannot be made")]
@@ -210,6 +227,7 @@ impl AuthorityDir {
             law_pack: None,
             officers: secrets.iter().map(SecretKey::public).collect(),
             revoked: BTreeSet::new(),
+            bans: BTreeSet::new(),
         };
         let made = Self { path: path.to_owned(), book, officers: secrets, lock };
         made.save()?;
@@ -296,7 +314,7 @@ impl AuthorityDir {
             member: self.book.member,
             node: request.node,
             organisation: request.organisation.clone(),
-            zone: request.zone.clone(),
+            zone: request.zone,
             roles: request.roles.clone(),
             validity: span(now, request.valid_ms, PAPER_MS_MAX)?,
         };
@@ -333,6 +351,13 @@ impl AuthorityDir {
         if request.reference.is_empty() || request.reference.len() > limits::TEXT_BYTES_MAX {
             return Err(AuthorityError::Reference);
         }
+        if request.kind == SafeguardKind::WaitingPeriodElapsed {
+            return Err(AuthorityError::WorkedOut);
+        }
+        if request.kind == SafeguardKind::RegulatorNotification && request.filed.is_none() {
+            return Err(AuthorityError::NotFiled);
+        }
+        let rules = self.rules_for(charter, request)?;
         let body = Safeguard {
             issuer: self.book.member,
             kind: request.kind,
@@ -341,9 +366,54 @@ impl AuthorityDir {
             to: request.to,
             labels: request.labels.clone(),
             recipient: request.recipient,
+            rules,
+            filed: request.filed,
             validity: span(now, request.valid_ms, PAPER_MS_MAX)?,
         };
         self.sign(charter, &body)
+    }
+
+    /// The rules that a safeguard is issued for: those asked for, which must name its kind, or all that do.
+    fn rules_for(&self, charter: &Chartered, request: &SafeguardRequest) -> Result<BTreeSet<String>, AuthorityError> {
+        let member = self.book.member;
+        let law = match self.current_pack(charter)? {
+            Some(pack) => Some((pack.body().epoch, pack.body().law.clone(), pack.body().directives.clone())),
+            None => alliance_policy::founding_pack_text(member).map(|(law, more)| (1, law.to_owned(), more.to_owned())),
+        };
+        let (epoch, law, directives) = law.ok_or(AuthorityError::NoFoundingPack(member))?;
+        let gate = CedarGate::new();
+        let own = Pack::new(PackOwner::Member(member), epoch, &law, &directives);
+        let mut naming = gate.rules_that_name(&own, request.kind)?;
+        naming.extend(gate.rules_that_name(&alliance_policy::baseline(), request.kind)?);
+        if let Some(other) = request.rules.difference(&naming).next() {
+            return Err(AuthorityError::OtherRule { rule: other.clone(), kind: request.kind, naming: listed(&naming) });
+        }
+        let rules = if request.rules.is_empty() { naming } else { request.rules.clone() };
+        if rules.is_empty() {
+            return Err(AuthorityError::NoRule { member, kind: request.kind });
+        }
+        Ok(rules)
+    }
+
+    /// Bans a destination or a recipient, or lifts a ban; it takes effect with the next status. Returns whether that changed
+    /// anything.
+    ///
+    /// # Errors
+    /// Too many are banned, or the disk does not permit it.
+    pub fn set_ban(&mut self, ban: Ban, banned: bool) -> Result<bool, AuthorityError> {
+        if self.book.bans.contains(&ban) == banned {
+            return Ok(false);
+        }
+        if banned && self.book.bans.len() >= limits::BANS_MAX {
+            return Err(AuthorityError::TooManyBans);
+        }
+        if banned {
+            self.book.bans.insert(ban);
+        } else {
+            self.book.bans.remove(&ban);
+        }
+        self.save()?;
+        Ok(true)
     }
 
     /// Signs a charter, or a draft of one, with the officers' keys that lie here.
@@ -387,6 +457,7 @@ impl AuthorityDir {
             law_pack: law_pack.id(),
             epoch: book.epoch,
             revoked: book.revoked.clone(),
+            bans: book.bans.clone(),
         };
         let status = self.sign(charter, &status)?;
         // A crash after the pack and before the book leaves a file that the next publication overwrites; a crash after the
@@ -396,6 +467,18 @@ impl AuthorityDir {
         self.save()?;
         durable::write(&self.status_path(), status.bytes(), Readers::All, Existing::Replace)?;
         Ok(Published { law_pack, status, new_law })
+    }
+
+    /// The text that was published last, as a pack.
+    ///
+    /// # Errors
+    /// The file of the pack is not what was published.
+    pub fn in_force(&self, charter: &Chartered) -> Result<Option<Pack>, AuthorityError> {
+        let current = self.current_pack(charter)?;
+        Ok(current.map(|pack| {
+            let body = pack.body();
+            Pack::new(PackOwner::Member(body.member), body.epoch, &body.law, &body.directives)
+        }))
     }
 
     fn current_pack(&self, charter: &Chartered) -> Result<Option<Signed<LawPack>>, AuthorityError> {
@@ -462,6 +545,10 @@ impl AuthorityDir {
         let text = toml::to_string(&self.book).map_err(|error| malformed(&path, &error.to_string()))?;
         Ok(durable::write(&path, text.as_bytes(), Readers::Owner, Existing::Replace)?)
     }
+}
+
+fn listed(rules: &BTreeSet<String>) -> String {
+    if rules.is_empty() { "none".to_owned() } else { rules.iter().cloned().collect::<Vec<_>>().join(", ") }
 }
 
 impl PublicAuthority {

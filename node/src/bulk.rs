@@ -41,7 +41,7 @@ use std::{
 use alliance_protocol::{
     core::{AskId, BulkEvent, BulkFailure, BulkOrder},
     crossing::RefusalCode,
-    id::CrossingId,
+    id::{CrossingId, ManifestId},
     key::SecretKey,
 };
 use tokio::{
@@ -59,6 +59,8 @@ use self::{
     socket::SocketCounters,
     task::{ArtefactCounters, Handle, Plane, Report},
 };
+use crate::models::delete::delete;
+
 pub use self::{endpoint::MTU_ETHERNET, tls::TlsError};
 
 /// Reports that wait for Core. Tasks wait when it is full; progress is not reported then.
@@ -261,12 +263,28 @@ impl Bulk {
             BulkOrder::Ask { crossing, request } => self.order_pull(crossing, PullOrder::Ask { request }),
             BulkOrder::Receive { crossing, inbound } => self.order_pull(crossing, PullOrder::Receive { inbound }),
             BulkOrder::Deliver { crossing, receipt } => self.order_pull(crossing, PullOrder::Deliver { receipt }),
+            BulkOrder::Delete { crossing, manifest, path } => self.delete(crossing, manifest, path),
             BulkOrder::AbortPull { crossing, code } => {
                 if let Some(handle) = self.pulling.get(&crossing) {
                     handle.cut.send_replace(Some(code));
                 }
             }
         }
+    }
+
+    /// Deletes what a crossing delivered; says how it went.
+    fn delete(&mut self, crossing: CrossingId, manifest: ManifestId, path: PathBuf) {
+        let (manifests, reports) = (self.plane.manifests.clone(), self.plane.reports.clone());
+        self.tasks.spawn(async move {
+            let deleting = tokio::task::spawn_blocking(move || delete(&manifests, manifest, &path));
+            let problem = match deleting.await {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(error.to_string()),
+                Err(error) => Some(error.to_string()),
+            };
+            // Nobody listens any more when the daemon stops; it is ordered again when it starts.
+            let _ = reports.send(Report::Event(BulkEvent::Deleted { crossing, problem })).await;
+        });
     }
 
     /// Where the endpoint listens.

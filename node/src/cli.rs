@@ -10,6 +10,7 @@ use clap::{CommandFactory as _, Parser, Subcommand, error::ErrorKind};
 
 use crate::{api::ApiClient, exit::Exit, home::Home};
 
+mod approval;
 mod authority;
 mod charter;
 mod crossing;
@@ -69,6 +70,9 @@ enum Noun {
     /// Ask what the law says, and check the text of law packs; needs no daemon
     #[command(subcommand)]
     Policy(policy::Policy),
+    /// Approve crossings, where the rules demand the approval of officers
+    #[command(subcommand)]
+    Approval(approval::Approval),
     /// List and show crossings, with the reasons of each decision
     #[command(subcommand)]
     Crossing(crossing::Crossing),
@@ -129,7 +133,8 @@ async fn run(context: &Context, noun: Noun) -> Result<Exit, Problem> {
         Noun::Model(command) => command.run(context).await,
         Noun::Offer(command) => command.run(context).await,
         Noun::Pull(command) => command.run(context).await,
-        Noun::Policy(command) => command.run(context),
+        Noun::Policy(command) => command.run(context).await,
+        Noun::Approval(command) => command.run(context).await,
         Noun::Crossing(command) => command.run(context).await,
         Noun::Ledger(command) => command.run(context),
         Noun::Authority(command) => command.run(context).await,

@@ -10,7 +10,7 @@ use std::{
     str::FromStr,
 };
 
-use alliance_protocol::limits;
+use alliance_protocol::{key::PublicKey, limits};
 use serde::Deserialize;
 
 use crate::durable::{self, FileError};
@@ -35,6 +35,7 @@ const ADDRESS_BYTES_MAX: usize = 512;
 pub struct Config {
     pub mesh: MeshConfig,
     pub bulk: BulkConfig,
+    pub house: HouseConfig,
 }
 
 /// The control plane: offers, law packs, statuses.
@@ -54,6 +55,13 @@ pub struct BulkConfig {
     pub listen: SocketAddr,
     /// What others are told instead of `listen`; empty where that can be told as it is.
     pub announce: Vec<SocketAddr>,
+}
+
+/// What goes with the rules of the house (`house.cedar`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HouseConfig {
+    /// The officers whose approval counts where a rule of the house demands `approval(N)`.
+    pub approvers: Vec<PublicKey>,
 }
 
 /// A multiaddr of the mesh: `/ip4/192.0.2.7/udp/4340/quic-v1`, at a bootstrap peer with `/p2p/<peer id>` if it is known.
@@ -83,6 +91,15 @@ struct ConfigText {
     mesh: MeshText,
     #[serde(default)]
     bulk: BulkText,
+    #[serde(default)]
+    house: HouseText,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct HouseText {
+    #[serde(default)]
+    approvers: Vec<PublicKey>,
 }
 
 #[derive(Deserialize, Default)]
@@ -126,7 +143,7 @@ impl Config {
         let mesh = MeshConfig { listen: mesh_listen, announce: text.mesh.announce, bootstrap: text.mesh.bootstrap };
         let bulk =
             BulkConfig { listen: text.bulk.listen.unwrap_or_else(default_bulk_listen), announce: text.bulk.announce };
-        let config = Self { mesh, bulk };
+        let config = Self { mesh, bulk, house: HouseConfig { approvers: text.house.approvers } };
         match config.contradiction() {
             Some(reason) => Err(ConfigError::Meaning { path: path.to_owned(), reason }),
             None => Ok(config),
@@ -139,6 +156,9 @@ impl Config {
         if mesh.listen.is_empty() || mesh.listen.len() > max || mesh.announce.len() > max || self.bulk.announce.len() > max
         {
             return Some(format!("`mesh.listen` has from 1 to {max} addresses, `announce` up to {max}"));
+        }
+        if self.house.approvers.len() > limits::OFFICERS_MAX {
+            return Some(format!("`house.approvers` has more than {} keys", limits::OFFICERS_MAX));
         }
         if mesh.bootstrap.len() > BOOTSTRAP_MAX {
             return Some(format!("`mesh.bootstrap` has more than {BOOTSTRAP_MAX} addresses"));
@@ -182,7 +202,12 @@ impl Config {
              [bulk]\n\
              # Where artefacts come and go. For real use 0.0.0.0:{BULK_PORT}, with `announce`.\n\
              listen = \"{bulk_listen}\"\n\
-             announce = {bulk_announce}\n",
+             announce = {bulk_announce}\n\
+             \n\
+             [house]\n\
+             # Public keys of the officers whose approval counts where house.cedar demands approval(N).\n\
+             approvers = {approvers}\n",
+            approvers = list(self.house.approvers.iter().map(ToString::to_string).collect()),
             listen = mesh(&self.mesh.listen),
             announce = mesh(&self.mesh.announce),
             bootstrap = mesh(&self.mesh.bootstrap),
@@ -198,6 +223,7 @@ impl Default for Config {
         Self {
             mesh: MeshConfig { listen: default_mesh_listen(), announce: Vec::new(), bootstrap: Vec::new() },
             bulk: BulkConfig { listen: default_bulk_listen(), announce: Vec::new() },
+            house: HouseConfig::default(),
         }
     }
 }
@@ -289,6 +315,7 @@ mod tests {
         config.mesh.announce = vec!["/dns4/node.example.org/udp/4340/quic-v1".parse().expect("an address")];
         config.mesh.bootstrap = vec!["/ip4/192.0.2.7/udp/4340/quic-v1/p2p/12D3KooWabc".parse().expect("an address")];
         config.bulk.listen = "[::]:0".parse().expect("an address");
+        config.house.approvers = vec![PublicKey([7; 32])];
         config.bulk.announce = vec!["192.0.2.7:4341".parse().expect("an address")];
         assert_eq!(parse(&config.to_text()).expect("reads"), config);
     }
@@ -298,9 +325,10 @@ mod tests {
         let table = [
             ("[mesh]\nlisten = [\"/ip4/1.2.3/udp/1/quic-v1\"]\n", "line 2", "not a mesh address"),
             ("[mesh]\n\nbotstrap = []\n", "line 3", "expected one of `listen`, `announce`, `bootstrap`"),
-            ("[blk]\n", "line 1", "expected `mesh` or `bulk`"),
+            ("[blk]\n", "line 1", "expected one of `mesh`, `bulk`, `house`"),
             ("[bulk]\nlisten = \"here\"\n", "line 2", "socket address"),
             ("[bulk]\nlisten = 4341\n", "line 2", "expected"),
+            ("[house]\napprovers = [\"x\"]\n", "line 2", ""),
             ("[mesh\n", "line 1", ""),
             ("[mesh]\nlisten = []\n", "config.toml", "from 1 to 8 addresses"),
             ("[mesh]\nlisten = [\"/ip4/0.0.0.0/udp/1/quic-v1\"]\n", "config.toml", "`mesh.announce`"),

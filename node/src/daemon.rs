@@ -104,6 +104,7 @@ async fn start(home: &Home) -> Result<(Node, ApiServer, OpenHome), DaemonError> 
         bulk_addresses,
         baseline: alliance_policy::baseline(),
         house: opened.house.as_deref().map(|text| Pack::new(PackOwner::House, 0, text, "")),
+        approvers: config.house.approvers.iter().copied().collect(),
         seed,
     };
     let origin = Origin {

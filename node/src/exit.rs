@@ -134,7 +134,9 @@ impl From<FailureKind> for Exit {
 impl From<RefusalCode> for Exit {
     fn from(code: RefusalCode) -> Self {
         match code {
-            RefusalCode::DeniedByLaw | RefusalCode::DeniedByTerms | RefusalCode::Ended => Self::Denied,
+            RefusalCode::DeniedByLaw | RefusalCode::DeniedByTerms | RefusalCode::ObligationUnmet | RefusalCode::Ended => {
+                Self::Denied
+            }
             RefusalCode::NotAccredited | RefusalCode::Stale => Self::Untrusted,
             RefusalCode::NoOffer => Self::NotFound,
             RefusalCode::Damaged => Self::Damaged,

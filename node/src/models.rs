@@ -10,6 +10,7 @@
 //! - [`source`]: the exporter's side, groups out of files
 //! - [`staging`]: the importer's side, groups into files, then one rename
 
+pub mod delete;
 mod digest;
 mod durable;
 pub mod import;

@@ -8,10 +8,10 @@ use alliance_protocol::{
 };
 
 /// The number of this text of the baseline. Raised whenever a rule changes, so that records say which one decided.
-const BASELINE_EPOCH: u64 = 1;
+const BASELINE_EPOCH: u64 = 2;
 
-/// The members for which a founding pack exists, by country code.
-pub const FOUNDING_MEMBERS: [&str; 5] = ["BR", "RU", "IN", "CN", "ZA"];
+/// The countries for which a pack comes with the program, by country code.
+pub const FOUNDING_MEMBERS: [&str; 11] = ["BR", "RU", "IN", "CN", "ZA", "EG", "ET", "IR", "AE", "ID", "SA"];
 
 /// The choices of the project that bind every member.
 #[must_use]
@@ -28,6 +28,12 @@ pub fn founding_pack_text(country: Country) -> Option<(&'static str, &'static st
         "IN" => Some((include_str!("../packs/in.cedar"), include_str!("../packs/directives/in.cedar"))),
         "CN" => Some((include_str!("../packs/cn.cedar"), "")),
         "ZA" => Some((include_str!("../packs/za.cedar"), include_str!("../packs/directives/za.cedar"))),
+        "EG" => Some((include_str!("../packs/eg.cedar"), "")),
+        "ET" => Some((include_str!("../packs/et.cedar"), "")),
+        "IR" => Some((include_str!("../packs/ir.cedar"), "")),
+        "AE" => Some((include_str!("../packs/ae.cedar"), "")),
+        "ID" => Some((include_str!("../packs/id.cedar"), "")),
+        "SA" => Some((include_str!("../packs/sa.cedar"), "")),
         _ => None,
     }
 }

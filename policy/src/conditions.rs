@@ -34,6 +34,8 @@ pub(crate) enum ConditionError {
     Safeguard(#[from] UnknownWord),
     #[error("the condition is nested too deep or has too many alternatives")]
     TooMuch,
+    #[error("`context.mutual_safeguards` holds what other members issued too, which cannot satisfy a member's law")]
+    Mutual,
 }
 
 type Alternatives = BTreeSet<BTreeSet<SafeguardKind>>;
@@ -56,6 +58,47 @@ pub(crate) fn check(rule: &Rule, policy: &Value) -> Result<(), ConditionError> {
         }
     }
     if rule.forbids { check_satisfaction(rule, policy) } else { Ok(()) }
+}
+
+/// A member's law looks only at what its own authority issued.
+pub(crate) fn looks_only_at_its_own(policy: &Value) -> Result<(), ConditionError> {
+    match policy {
+        Value::Object(_) if context_attribute(policy) == Some("mutual_safeguards") => Err(ConditionError::Mutual),
+        Value::Object(entries) => entries.values().try_for_each(looks_only_at_its_own),
+        Value::Array(values) => values.iter().try_for_each(looks_only_at_its_own),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(()),
+    }
+}
+
+/// Every word that a policy names, with its type.
+pub(crate) fn words(policy: &Value, into: &mut BTreeSet<(String, String)>) {
+    match policy {
+        Value::Object(entries) => {
+            let text = |entity: &Value, part: &str| entity.get(part).and_then(Value::as_str).map(str::to_owned);
+            for place in ["__entity", "entity"] {
+                if let Some(entity) = entries.get(place)
+                    && let (Some(kind), Some(id)) = (text(entity, "type"), text(entity, "id"))
+                {
+                    into.insert((kind, id));
+                }
+            }
+            entries.values().for_each(|value| words(value, into));
+        }
+        Value::Array(values) => values.iter().for_each(|value| words(value, into)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// Whether a policy looks at safeguards at all.
+pub(crate) fn looks_at_safeguards(policy: &Value) -> bool {
+    match policy {
+        Value::Object(_) if matches!(context_attribute(policy), Some("safeguards" | "mutual_safeguards")) => true,
+        Value::Object(entries) => entries.values().any(looks_at_safeguards),
+        Value::Array(values) => values.iter().any(looks_at_safeguards),
+        // The whole context may be compared with something.
+        Value::String(text) => text == "safeguards" || text == "mutual_safeguards",
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
 }
 
 /// What people are told would satisfy a rule must be what does.

@@ -2,15 +2,18 @@
 //!
 //! It explains a decision that was made. It makes none.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Borrow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use alliance_protocol::{
-    gate::{PackOwner, RuleRole, Verdict},
+    gate::{Action, Pack, PackOwner, RuleCited, RuleRole, Verdict},
     vocabulary::SafeguardKind,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{conditions::smallest, decide::Judgement, pack::Compiled, rule::Rule};
+use crate::{conditions::smallest, pack::Law};
 
 /// Alternatives that are worked out for one pack. Beyond it the shortest are kept.
 const REMEDIES_MAX: usize = 64;
@@ -29,9 +32,9 @@ pub struct Remedy {
 /// `None` where nothing would: a rule that nothing satisfies, a pack that nothing permits, or one that could not be asked.
 /// An empty list where nothing is denied. A remedy of the alliance's baseline has to come from both ends of the crossing.
 #[must_use]
-pub fn remedies(verdicts: &[Verdict]) -> Option<Vec<Remedy>> {
+pub fn remedies<V: Borrow<Verdict>>(verdicts: &[V]) -> Option<Vec<Remedy>> {
     let mut needed: BTreeMap<PackOwner, BTreeSet<BTreeSet<SafeguardKind>>> = BTreeMap::new();
-    for verdict in verdicts.iter().filter(|verdict| !verdict.allowed) {
+    for verdict in verdicts.iter().map(Borrow::borrow).filter(|verdict| !verdict.allowed) {
         let denying = || verdict.rules.iter().filter(|rule| rule.role == RuleRole::Denies);
         if verdict.error.is_some() || denying().next().is_none() {
             return None;
@@ -60,24 +63,32 @@ fn both(ways: &BTreeSet<BTreeSet<SafeguardKind>>, more: &[BTreeSet<SafeguardKind
     joined.into_iter().take(REMEDIES_MAX).collect()
 }
 
-/// A denial by the rules that forbid. None of them: nothing permits.
-pub(crate) fn denial(compiled: &Compiled, forbids: &BTreeSet<String>) -> Judgement {
-    let rules = known(compiled, forbids).map(|rule| rule.cited(RuleRole::Denies)).collect();
-    Judgement { allowed: false, rules, obligations: BTreeSet::new() }
-}
-
-/// A permission: the rules that safeguards satisfied and those that permit, or, where there is none of them, the residual.
-pub(crate) fn permission(compiled: &Compiled, permits: &BTreeSet<String>, satisfied: &BTreeSet<String>) -> Judgement {
-    let satisfied: Vec<&Rule> = known(compiled, satisfied).collect();
-    let (residual, permits): (Vec<&Rule>, Vec<&Rule>) = known(compiled, permits).partition(|rule| rule.residual);
+/// What a pack says: the rules that deny; or those that safeguards satisfied and those that permit, or, where there is none
+/// of them, the residual.
+pub(crate) fn verdict(pack: &Pack, action: Action, denying: &[&Law], satisfied: &[&Law], permitting: &[&Law]) -> Verdict {
+    let said = |allowed, rules, obligations| Verdict {
+        pack: pack.owner,
+        epoch: pack.epoch,
+        action,
+        allowed,
+        rules,
+        obligations,
+        error: None,
+    };
+    if !denying.is_empty() || permitting.is_empty() {
+        return said(false, cited(denying, RuleRole::Denies), BTreeSet::new());
+    }
+    let (residual, permits): (Vec<&Law>, Vec<&Law>) = permitting.iter().partition(|law| law.rule.residual);
     let permits = if satisfied.is_empty() && permits.is_empty() { residual } else { permits };
-    let all = || satisfied.iter().chain(&permits);
-    let obligations = all().flat_map(|rule| rule.obligations.iter().cloned()).collect();
-    let satisfied = satisfied.iter().map(|rule| rule.cited(RuleRole::Satisfied));
-    let permits = permits.iter().map(|rule| rule.cited(RuleRole::Permits));
-    Judgement { allowed: true, rules: satisfied.chain(permits).collect(), obligations }
+    let obligations = satisfied.iter().chain(&permits).flat_map(|law| law.rule.obligations.iter().cloned()).collect();
+    let mut rules = cited(satisfied, RuleRole::Satisfied);
+    rules.extend(cited(&permits, RuleRole::Permits));
+    said(true, rules, obligations)
 }
 
-fn known<'a>(compiled: &'a Compiled, ids: &'a BTreeSet<String>) -> impl Iterator<Item = &'a Rule> {
-    ids.iter().filter_map(|id| compiled.rules.get(id))
+/// The rules as they are shown and recorded, in the order of their ids.
+fn cited(laws: &[&Law], role: RuleRole) -> Vec<RuleCited> {
+    let mut rules: Vec<RuleCited> = laws.iter().map(|law| law.rule.cited(role)).collect();
+    rules.sort_by(|one, other| one.id.cmp(&other.id));
+    rules
 }

@@ -4,21 +4,30 @@
 //! whether a crossing is allowed is what Cedar says of the pack, and whatever goes wrong on the way denies.
 
 mod baseline;
+mod calendar;
 mod conditions;
+mod coverage;
 mod decide;
+pub mod diff;
 mod explain;
 mod language;
 mod pack;
 mod rule;
 mod shelf;
+mod sight;
+mod slice;
+
+use std::{collections::BTreeSet, sync::Arc};
 
 use alliance_protocol::{
     gate::{Action, Facts, Gate, Pack, PackError, PackSummary, Verdict},
     time::Timestamp,
+    vocabulary::SafeguardKind,
 };
 
 pub use crate::{
     baseline::{FOUNDING_MEMBERS, baseline, founding_pack_text},
+    coverage::{Covered, Disposition, Standing, coverage},
     explain::{Remedy, remedies},
     language::SCHEMA,
 };
@@ -38,28 +47,52 @@ impl CedarGate {
 }
 
 impl Gate for CedarGate {
-    fn judge(&self, pack: &Pack, action: Action, facts: &Facts, at: Timestamp) -> Verdict {
-        let verdict = match &*self.shelf.compiled(pack) {
-            Ok(compiled) => decide::judge(compiled, action, facts, at).map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
-        };
-        match verdict {
-            Ok(decision) => Verdict {
-                pack: pack.owner,
-                epoch: pack.epoch,
-                action,
-                allowed: decision.allowed,
-                rules: decision.rules,
-                obligations: decision.obligations,
-                error: None,
-            },
-            Err(error) => Verdict::failed(pack.owner, pack.epoch, action, error),
+    fn judge(&self, pack: &Pack, action: Action, facts: &Facts, at: Timestamp) -> Arc<Verdict> {
+        match &*self.shelf.compiled(pack) {
+            Ok(compiled) => decide::judge(pack, compiled, action, facts, at),
+            Err(error) => Verdict::failed(pack.owner, pack.epoch, action, error.to_string()).into(),
         }
     }
 
     fn check(&self, pack: &Pack) -> Result<PackSummary, PackError> {
         match &*self.shelf.compiled(pack) {
             Ok(compiled) => Ok(PackSummary { owner: pack.owner, rules: compiled.summary() }),
+            Err(error) => Err(error.clone()),
+        }
+    }
+}
+
+impl CedarGate {
+    /// As [`Gate::judge`], without looking at remembered answers and without remembering this one: for measuring.
+    #[must_use]
+    pub fn judge_anew(&self, pack: &Pack, action: Action, facts: &Facts, at: Timestamp) -> Verdict {
+        match &*self.shelf.compiled(pack) {
+            Ok(compiled) => decide::evaluate(pack, compiled, action, facts, at, &mut sight::Span::ALWAYS.clone()),
+            Err(error) => Verdict::failed(pack.owner, pack.epoch, action, error.to_string()),
+        }
+    }
+
+    /// Every word that a pack names, with its type: `("Label", "health")`.
+    ///
+    /// # Errors
+    /// The pack cannot be used.
+    pub fn words(&self, pack: &Pack) -> Result<BTreeSet<(String, String)>, PackError> {
+        match &*self.shelf.compiled(pack) {
+            Ok(compiled) => Ok(compiled.laws().iter().flat_map(|law| law.words.iter().cloned()).collect()),
+            Err(error) => Err(error.clone()),
+        }
+    }
+
+    /// The ids of the rules of a pack that look at a kind of safeguard: those that a token of it can be issued for.
+    ///
+    /// # Errors
+    /// The pack cannot be used.
+    pub fn rules_that_name(&self, pack: &Pack, kind: SafeguardKind) -> Result<BTreeSet<String>, PackError> {
+        match &*self.shelf.compiled(pack) {
+            Ok(compiled) => {
+                let naming = compiled.laws().iter().filter(|law| law.names(kind));
+                Ok(naming.map(|law| law.rule.id.clone()).collect())
+            }
             Err(error) => Err(error.clone()),
         }
     }

@@ -2,21 +2,28 @@
 //!
 //! Anything that is not understood refuses the whole pack. It never loads a part of one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use alliance_protocol::{
     gate::{Action, Pack, PackError, PackOwner, RuleCited, RuleRole},
     limits::LAW_PACK_BYTES_MAX,
+    time::Timestamp,
+    vocabulary::SafeguardKind,
 };
 use cedar_policy::{
-    ActionConstraint, Effect, Policy, PolicyId, PolicySet, PolicySetError, ValidationMode, ValidationWarning, Validator,
-    ffi::DetailedError,
+    ActionConstraint, Effect, EntityUid, Policy, PolicyId, PolicySet, PolicySetError, ValidationMode, ValidationWarning,
+    Validator, ffi::DetailedError,
 };
+
+use cedar_policy_core::ast;
 
 use crate::{
     conditions::{self, ConditionError},
+    decide::Answers,
     language::{self, Language, LanguageError},
     rule::{Rule, RuleError, Section},
+    sight::Span,
+    slice::{self, Known, Look, Parts},
 };
 
 /// Rules of one pack. A decision costs time linear in them; the longest founding pack has 16.
@@ -36,18 +43,41 @@ const MESSAGE_CHARS_MAX: usize = 600;
 #[derive(Debug)]
 pub(crate) struct Compiled {
     pub(crate) owner: PackOwner,
-    pub(crate) rules: BTreeMap<String, Rule>,
-    export: Chapter,
-    import: Chapter,
-    concern: Chapter,
+    /// In the order of their ids.
+    laws: Vec<Law>,
+    /// The instants at which a rule begins or ends; `None` where one looks at the time in another way.
+    turning_points: Option<BTreeSet<Timestamp>>,
+    pub(crate) answers: Answers,
 }
 
-/// The rules that can speak to one action.
-#[derive(Debug, Default)]
-pub(crate) struct Chapter {
-    pub(crate) all: PolicySet,
-    /// Those that safeguards can satisfy.
-    pub(crate) satisfiable: PolicySet,
+/// One rule, as its annotations describe it and as Cedar evaluates it.
+#[derive(Debug)]
+pub(crate) struct Law {
+    pub(crate) rule: Rule,
+    /// The rule without what `known` is certain of.
+    pub(crate) policy: ast::Policy,
+    /// The actions that its scope admits.
+    actions: Vec<Action>,
+    /// What is certain about its condition without Cedar.
+    known: Known,
+    /// The attributes of the context that `policy` looks at, a bit each in the order of `language::ATTRIBUTES`.
+    pub(crate) attributes: u32,
+    pub(crate) looks_at_safeguards: bool,
+    /// Every word that it names, with its type.
+    pub(crate) words: BTreeSet<(String, String)>,
+}
+
+impl Law {
+    /// Whether it looks at a kind of safeguard. The waiting period is worked out from a notification, so a rule that asks for
+    /// the one looks at the other.
+    pub(crate) fn names(&self, kind: SafeguardKind) -> bool {
+        self.words.iter().any(|(of, word)| of == "Safeguard" && word == kind.as_str())
+    }
+
+    /// Whether Cedar has to be asked about it.
+    pub(crate) fn can_speak(&self, look: &Look<'_>) -> bool {
+        self.known.holds(look) != Some(false)
+    }
 }
 
 /// Why a text is not a pack, in the words of the officer who has to mend it.
@@ -123,25 +153,31 @@ fn read(pack: &Pack) -> Result<Compiled, CompileError> {
         draft.add_section(pack.owner, section, text)?;
     }
     draft.validate(language, pack)?;
-    let chapter = |action| draft.chapter(language, action);
-    let (export, import, concern) = (chapter(Action::Export)?, chapter(Action::Import)?, chapter(Action::Concern)?);
-    Ok(Compiled { owner: pack.owner, rules: draft.rules, export, import, concern })
+    draft.compiled(language, pack.owner)
 }
 
 impl Compiled {
-    /// The rules that can speak to an action.
-    pub(crate) fn chapter(&self, action: Action) -> &Chapter {
-        match action {
-            Action::Export => &self.export,
-            Action::Import => &self.import,
-            Action::Concern => &self.concern,
-        }
+    /// The rules that can speak to an action. The others cannot hold, so Cedar need not be shown them.
+    pub(crate) fn chapter(&self, action: Action) -> impl Iterator<Item = &Law> {
+        self.laws.iter().filter(move |law| law.actions.contains(&action))
     }
 
     /// Every rule, for people.
     pub(crate) fn summary(&self) -> Vec<RuleCited> {
         let role = |rule: &Rule| if rule.forbids { RuleRole::Denies } else { RuleRole::Permits };
-        self.rules.values().map(|rule| rule.cited(role(rule))).collect()
+        self.laws.iter().map(|law| law.rule.cited(role(&law.rule))).collect()
+    }
+
+    pub(crate) fn laws(&self) -> &[Law] {
+        &self.laws
+    }
+
+    /// The span of time around an instant in which no rule begins or ends.
+    pub(crate) fn span(&self, at: Timestamp) -> Span {
+        let Some(points) = &self.turning_points else { return Span { from: at, until: at.plus_ms(1) } };
+        let mut span = Span::ALWAYS;
+        points.iter().for_each(|point| span.turn(*point, at));
+        span
     }
 }
 
@@ -185,6 +221,10 @@ impl Draft {
             id: id.clone(),
             error,
         })?;
+        if let PackOwner::Member(_) = owner {
+            let own = conditions::looks_only_at_its_own(&json);
+            own.map_err(|error| CompileError::Condition { section, line, id: id.clone(), error })?;
+        }
         if self.rules.len() >= RULES_MAX {
             return Err(CompileError::TooManyRules);
         }
@@ -217,26 +257,44 @@ impl Draft {
         Err(CompileError::Invalid { section, line: line.or(place.map(|place| place.line)), id, message })
     }
 
-    /// Only the rules whose scope admits the action; the others cannot hold, so Cedar need not be shown them.
-    fn chapter(&self, language: &Language, action: Action) -> Result<Chapter, CompileError> {
-        let uid = language.action(action);
-        let mut chapter = Chapter::default();
-        for policy in self.policies.policies() {
-            let speaks = match policy.action_constraint() {
+    fn compiled(self, language: &Language, owner: PackOwner) -> Result<Compiled, CompileError> {
+        let uids = [Action::Export, Action::Import, Action::Concern].map(|action| (action, language.action(action)));
+        let mut turning_points = Some(BTreeSet::new());
+        let mut laws = Vec::new();
+        for (id, rule) in self.rules {
+            let Some(policy) = self.policies.policy(&PolicyId::new(&id)) else { continue };
+            let json =
+                policy.to_json().map_err(|error| CompileError::ReadBack { id: id.clone(), message: error.to_string() })?;
+            let speaks = |uid: &EntityUid| match policy.action_constraint() {
                 ActionConstraint::Any => true,
-                ActionConstraint::Eq(one) => one == uid,
-                ActionConstraint::In(several) => several.contains(&uid),
+                ActionConstraint::Eq(one) => one == *uid,
+                ActionConstraint::In(several) => several.contains(uid),
             };
-            if !speaks {
-                continue;
-            }
-            let satisfiable = self.rules.get(&policy.id().to_string()).is_some_and(|rule| !rule.satisfied_by.is_empty());
-            if satisfiable {
-                chapter.satisfiable.add(policy.clone())?;
-            }
-            chapter.all.add(policy.clone())?;
+            turning_points = turning_points.and_then(|mut points| {
+                slice::turning_points(json.get("conditions").unwrap_or(&json), &mut points)?;
+                Some(points)
+            });
+            let actions = uids.iter().filter(|(_, uid)| speaks(uid)).map(|(action, _)| *action).collect();
+            let Parts { known, rest } = slice::parts(&json);
+            let attributes = slice::attributes(&rest, &language::ATTRIBUTES);
+            let rest = Policy::from_json(Some(policy.id().clone()), rest)
+                .map_err(|error| CompileError::ReadBack { id, message: error.to_string() })?;
+            let policy: &ast::Policy = rest.as_ref();
+            laws.push(Law {
+                actions,
+                known,
+                attributes,
+                looks_at_safeguards: conditions::looks_at_safeguards(&json),
+                words: {
+                    let mut words = BTreeSet::new();
+                    conditions::words(&json, &mut words);
+                    words
+                },
+                policy: policy.clone(),
+                rule,
+            });
         }
-        Ok(chapter)
+        Ok(Compiled { owner, laws, turning_points, answers: Answers::default() })
     }
 }
 

@@ -10,12 +10,21 @@ use std::{
 use alliance_protocol::{
     gate::{PackOwner, RuleCited, RuleNature, RuleRole},
     limits::TEXT_BYTES_MAX,
+    obligation::{NotADuty, Obligation},
     vocabulary::{SafeguardKind, UnknownWord},
 };
 use jiff::civil::Date;
 
+use crate::calendar::DaysOff;
+
 /// Obligations of one rule. The longest list of a founding pack has four.
 const OBLIGATIONS_MAX: usize = 16;
+
+/// Working days of one waiting period: a year has about 250.
+const WORKING_DAYS_MAX: u32 = 250;
+
+/// Years for which a safeguard may count.
+const YEARS_MAX: u32 = 100;
 
 /// Alternatives in one `@satisfied_by`. The longest list of grounds in a founding pack has ten.
 pub(crate) const ALTERNATIVES_MAX: usize = 32;
@@ -52,12 +61,23 @@ pub(crate) struct Rule {
     pub(crate) from: Option<Date>,
     pub(crate) until: Option<Date>,
     confidence: String,
-    pub(crate) obligations: Vec<String>,
+    pub(crate) obligations: Vec<Obligation>,
     /// Sets of safeguards, any one of which satisfies a rule that forbids.
     pub(crate) satisfied_by: BTreeSet<BTreeSet<SafeguardKind>>,
+    /// How long after the filing of a notification it counts a waiting period as elapsed.
+    pub(crate) waits: Option<Waits>,
+    /// Calendar years after its issue for which a kind of safeguard counts before this rule.
+    pub(crate) valid_for: BTreeMap<SafeguardKind, u32>,
     /// It only says that what no other rule forbids may cross.
     pub(crate) residual: bool,
     pub(crate) forbids: bool,
+}
+
+/// A waiting period.
+#[derive(Debug)]
+pub(crate) struct Waits {
+    pub(crate) working_days: u32,
+    pub(crate) days_off: DaysOff,
 }
 
 /// What is wrong with the annotations of a rule.
@@ -92,8 +112,14 @@ pub(crate) enum RuleError {
     EmptyAlternative,
     #[error("`@{0}` lists too much")]
     TooMany(&'static str),
-    #[error("`@obligation` has an empty entry; write `a, b`")]
-    EmptyObligation,
+    #[error("`@obligation`: {0}")]
+    Obligation(#[from] NotADuty),
+    #[error("`@waits` is written `10 working days`, and goes with `waiting_period_elapsed` in `@satisfied_by`")]
+    Waits,
+    #[error("`@days_off` is written `01-01..01-08, 02-23`, and goes with `@waits`")]
+    DaysOff,
+    #[error("`@valid_for` is written `kind 3 years, kind 1 years`, of kinds that `@satisfied_by` names")]
+    ValidFor,
     #[error("a rule with the status residual must permit")]
     ResidualForbids,
 }
@@ -115,6 +141,9 @@ const KNOWN: &[&str] = &[
     "caveat",
     "obligation",
     "satisfied_by",
+    "waits",
+    "days_off",
+    "valid_for",
 ];
 
 /// The annotations of one rule by their known names.
@@ -143,7 +172,9 @@ impl Rule {
             annotations.required("source")?;
         }
         if !forbids {
-            annotations.absent("satisfied_by", "a rule that permits")?;
+            for name in ["satisfied_by", "waits", "days_off", "valid_for"] {
+                annotations.absent(name, "a rule that permits")?;
+            }
         }
         let residual = status == Status::Residual;
         if residual && forbids {
@@ -155,6 +186,7 @@ impl Rule {
         {
             return Err(RuleError::Backwards);
         }
+        let satisfied_by = annotations.satisfied_by()?;
         Ok(Self {
             id,
             title: annotations.required("title")?.to_owned(),
@@ -165,7 +197,9 @@ impl Rule {
             until,
             confidence: annotations.confidence(status)?,
             obligations: annotations.obligations()?,
-            satisfied_by: annotations.satisfied_by()?,
+            waits: annotations.waits(&satisfied_by)?,
+            valid_for: annotations.valid_for(&satisfied_by)?,
+            satisfied_by,
             residual,
             forbids,
         })
@@ -243,13 +277,43 @@ impl<'a> Annotations<'a> {
         Ok(parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; "))
     }
 
-    fn obligations(&self) -> Result<Vec<String>, RuleError> {
+    fn obligations(&self) -> Result<Vec<Obligation>, RuleError> {
         let Some(text) = self.0.get("obligation") else { return Ok(Vec::new()) };
-        let obligations: Vec<String> = text.split(',').map(|duty| duty.trim().to_owned()).collect();
-        if obligations.len() > OBLIGATIONS_MAX {
+        if text.split(',').count() > OBLIGATIONS_MAX {
             return Err(RuleError::TooMany("obligation"));
         }
-        if obligations.iter().any(String::is_empty) { Err(RuleError::EmptyObligation) } else { Ok(obligations) }
+        text.split(',').map(|duty| Ok(duty.trim().parse()?)).collect()
+    }
+
+    fn waits(&self, satisfied_by: &BTreeSet<BTreeSet<SafeguardKind>>) -> Result<Option<Waits>, RuleError> {
+        let needed = satisfied_by.iter().any(|set| set.contains(&SafeguardKind::WaitingPeriodElapsed));
+        let Some(text) = self.0.get("waits") else {
+            self.absent("days_off", "a rule without `@waits`")?;
+            return if needed { Err(RuleError::Waits) } else { Ok(None) };
+        };
+        let digits = text.strip_suffix(" working days").filter(|_| needed).ok_or(RuleError::Waits)?;
+        let working_days = digits.parse().ok().filter(|days| (1..=WORKING_DAYS_MAX).contains(days));
+        let working_days: u32 = working_days.filter(|days| days.to_string() == digits).ok_or(RuleError::Waits)?;
+        let days_off = match self.0.get("days_off") {
+            Some(text) => DaysOff::read(text).ok_or(RuleError::DaysOff)?,
+            None => DaysOff::default(),
+        };
+        Ok(Some(Waits { working_days, days_off }))
+    }
+
+    fn valid_for(
+        &self,
+        satisfied_by: &BTreeSet<BTreeSet<SafeguardKind>>,
+    ) -> Result<BTreeMap<SafeguardKind, u32>, RuleError> {
+        let Some(text) = self.0.get("valid_for") else { return Ok(BTreeMap::new()) };
+        let one = |entry: &str| {
+            let (kind, years) = entry.trim().strip_suffix(" years")?.split_once(' ')?;
+            let kind: SafeguardKind = kind.parse().ok()?;
+            let number: u32 = years.parse().ok().filter(|number| (1..=YEARS_MAX).contains(number))?;
+            let named = satisfied_by.iter().any(|set| set.contains(&kind));
+            (named && number.to_string() == years).then_some((kind, number))
+        };
+        text.split(',').map(|entry| one(entry).ok_or(RuleError::ValidFor)).collect()
     }
 
     fn satisfied_by(&self) -> Result<BTreeSet<BTreeSet<SafeguardKind>>, RuleError> {

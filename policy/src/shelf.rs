@@ -61,6 +61,11 @@ impl Places {
                 self.outcomes.remove(&oldest);
             }
         }
+        // A new epoch of a pack: nothing that was said under another one is of use any more.
+        if let Ok(new) = &*outcome {
+            let others = self.outcomes.values().filter_map(|(_, other)| other.as_ref().as_ref().ok());
+            others.filter(|other| other.owner == new.owner).for_each(|other| other.answers.forget());
+        }
         self.outcomes.insert(digest, (self.turn, outcome));
     }
 }

@@ -6,11 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     envelope::Statement,
-    id::StatementId,
+    gate::PackOwner,
+    id::{ManifestId, StatementId},
     key::PublicKey,
     limits,
     time::{Timestamp, Validity},
-    vocabulary::{Country, Label, NodeRole, OrganisationRole, SafeguardKind},
+    vocabulary::{Country, Label, NodeRole, OrganisationRole, Purpose, SafeguardKind, Zone},
 };
 
 /// "This key is this organisation's node, in this country, with these roles, until then."
@@ -20,8 +21,8 @@ pub struct Accreditation {
     pub member: Country,
     pub node: PublicKey,
     pub organisation: Organisation,
-    /// A zone with its own law inside the member, for example `AE-DIFC`.
-    pub zone: Option<String>,
+    /// A zone with its own law inside the member.
+    pub zone: Option<Zone>,
     pub roles: BTreeSet<NodeRole>,
     pub validity: Validity,
 }
@@ -52,6 +53,18 @@ pub struct Status {
     pub epoch: u64,
     /// Nodes whose accreditation has been withdrawn.
     pub revoked: BTreeSet<PublicKey>,
+    /// What the regulator has banned or limited. Being in the status, it is never older than the status.
+    pub bans: BTreeSet<Ban>,
+}
+
+/// A regulator's ban: what the member's law says of banned crossings holds for everything to there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+pub enum Ban {
+    /// Every recipient in a country.
+    Destination(Country),
+    /// One recipient.
+    Recipient(PublicKey),
 }
 
 /// A member's rules as Cedar text, numbered by epoch.
@@ -83,6 +96,23 @@ pub struct Safeguard {
     pub labels: BTreeSet<Label>,
     /// The importing node it is limited to, or any.
     pub recipient: Option<PublicKey>,
+    /// The ids of the rules that it may satisfy; one at least. Before every other rule it is not there.
+    pub rules: BTreeSet<String>,
+    /// When what it confirms was filed, where a law counts a waiting period from then.
+    pub filed: Option<Timestamp>,
+    pub validity: Validity,
+}
+
+/// Officers approve one kind of crossing, where a pack demands the approval of some of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Approval {
+    /// For whom its signers speak: a member's authority, or the house of the node that it is given to.
+    pub on_behalf: PackOwner,
+    pub manifest: ManifestId,
+    pub exporter: PublicKey,
+    pub importer: PublicKey,
+    pub purpose: Purpose,
     pub validity: Validity,
 }
 
@@ -104,5 +134,10 @@ impl Statement for LawPack {
 
 impl Statement for Safeguard {
     const KIND: &'static str = "safeguard";
+    const SIGNATURES_MAX: usize = limits::OFFICERS_MAX;
+}
+
+impl Statement for Approval {
+    const KIND: &'static str = "approval";
     const SIGNATURES_MAX: usize = limits::OFFICERS_MAX;
 }

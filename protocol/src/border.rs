@@ -1,29 +1,32 @@
 //! The one door. Only this module makes an [`Outbound`] or an [`Inbound`]; the functions that put artefact bytes on a wire
 //! or hand received bytes to anyone take one by value.
-
 //!
 //! A decision asks, separately: the standing of both ends, the law of the exporter's and of the importer's country, the law of
 //! every member whose people the data is about, the alliance's baseline, the rules of this house and the terms of the offer.
 //! All must allow, at both ends of the interval in which the true time lies. What cannot be asked denies.
 //! Specified in `specs/03-crossing.md`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    authority::{Accreditation, Safeguard},
+    authority::{Accreditation, Approval, Safeguard},
     crossing::{ClearanceGiven, CrossingRequest, RefusalCode},
     envelope::{OpenError, Signed, encode, recorded_body},
-    gate::{Action, Facts, Gate, Pack, PackOwner, Party, Verdict},
+    gate::{Action, Facts, Gate, Grant, Pack, PackOwner, Party, Verdict, Volume},
     id::{CrossingId, ManifestId, SessionBinding, StatementId},
     key::{PublicKey, SecretKey},
     limits,
     manifest::{Manifest, ManifestError},
+    obligation::Duty,
     offer::{ModelOffer, Offer, Offered},
     time::{Timestamp, Validity},
     trust::{NoStanding, Scope, Trust},
-    vocabulary::{Artefact, Country, Label, NodeRole, Purpose, Use},
+    vocabulary::{Artefact, Circumstance, Country, Label, NodeRole, Purpose, SafeguardKind, Use},
 };
 
 /// What a border decision is made from. Everything in it is verified or this node's own.
@@ -32,6 +35,12 @@ pub(crate) struct Border<'a> {
     pub(crate) gate: &'a dyn Gate,
     pub(crate) baseline: &'a Pack,
     pub(crate) house: Option<&'a Pack>,
+    /// The country that this node is in.
+    pub(crate) home: Country,
+    /// Approvals that were given to this node.
+    pub(crate) approvals: &'a BTreeMap<StatementId, Signed<Approval>>,
+    /// Whose approval counts where a rule of this house demands one.
+    pub(crate) approvers: &'a BTreeSet<PublicKey>,
     pub(crate) now: Timestamp,
 }
 
@@ -42,6 +51,10 @@ pub(crate) struct Attempt<'a> {
     pub(crate) offer: &'a Signed<Offer>,
     pub(crate) purpose: Purpose,
     pub(crate) use_: Use,
+    /// What the importer declares of the movement.
+    pub(crate) circumstances: &'a BTreeSet<Circumstance>,
+    /// What the exporter has counted this year, as far as this side knows.
+    pub(crate) volume: Volume,
     pub(crate) safeguards: &'a [serde_bytes::ByteBuf],
 }
 
@@ -51,7 +64,7 @@ pub(crate) struct Attempt<'a> {
 pub struct Decision {
     /// What the packs were asked; none where it did not come to that.
     pub facts: Option<Facts>,
-    pub verdicts: Vec<Verdict>,
+    pub verdicts: Vec<Arc<Verdict>>,
     /// Safeguards that were presented and did not count, and why.
     pub ignored: Vec<String>,
     /// Why it is denied; none where it is allowed.
@@ -231,6 +244,7 @@ impl Decision {
             return;
         }
         for verdict in &mut self.verdicts {
+            let verdict = Arc::make_mut(verdict);
             verdict.obligations.clear();
             for rule in &mut verdict.rules {
                 (rule.native, rule.citation) = (String::new(), "too long to record; see the pack".to_owned());
@@ -239,7 +253,7 @@ impl Decision {
         }
         if too_large(self) {
             let share = limits::VERDICTS_BYTES_MAX / self.verdicts.len().max(1) / RULE_BYTES;
-            self.verdicts.iter_mut().for_each(|verdict| verdict.rules.truncate(share));
+            self.verdicts.iter_mut().for_each(|verdict| Arc::make_mut(verdict).rules.truncate(share));
         }
     }
 
@@ -346,7 +360,68 @@ impl Border<'_> {
         if !terms.to.is_empty() && !terms.to.contains(&importer.member) {
             return Err(deny(RefusalCode::DeniedByTerms, format!("the offer does not admit {}", importer.member)));
         }
-        Ok(())
+        match self.unmet(attempt, model, &decision.verdicts) {
+            Some(problem) => Err(deny(RefusalCode::ObligationUnmet, problem)),
+            None => Ok(()),
+        }
+    }
+
+    /// The first duty that a node enforces before a crossing and that is not met.
+    fn unmet(&self, attempt: &Attempt<'_>, model: &ModelOffer, verdicts: &[Arc<Verdict>]) -> Option<String> {
+        let duties =
+            verdicts.iter().flat_map(|verdict| verdict.obligations.iter().map(|duty| (verdict.pack, duty, duty.duty())));
+        for (pack, words, duty) in duties {
+            match duty {
+                Duty::Require(evidence) if !model.provenance.evidence.contains(&evidence) => {
+                    return Some(format!(
+                        "the rules of {pack} demand `{words}`, and the exporter declares no `{evidence}` for the artefact"
+                    ));
+                }
+                Duty::Approval { officers } if self.approves_here(pack, attempt) => {
+                    let approved = self.approved(pack, attempt, model);
+                    if approved < usize::from(officers) {
+                        let whose = match pack {
+                            PackOwner::Member(member) => format!("the authority of {member}"),
+                            PackOwner::House | PackOwner::Alliance => "this house".to_owned(),
+                        };
+                        return Some(format!(
+                            "the rules of {pack} demand `{words}`: {approved} of {officers} officers of {whose} have approved"
+                        ));
+                    }
+                }
+                Duty::Require(_)
+                | Duty::Approval { .. }
+                | Duty::DeleteWithin { .. }
+                | Duty::RetainAtMost { .. }
+                | Duty::Told => {}
+            }
+        }
+        None
+    }
+
+    /// Whether this side is the one that holds the approvals which a pack demands: each end for its own country and house,
+    /// and both for anyone else.
+    fn approves_here(&self, pack: PackOwner, attempt: &Attempt<'_>) -> bool {
+        let ends = [attempt.exporter.body().member, attempt.importer.body().member];
+        match pack {
+            PackOwner::House | PackOwner::Alliance => true,
+            PackOwner::Member(member) => member == self.home || !ends.contains(&member),
+        }
+    }
+
+    /// How many officers have approved this crossing, each counted once.
+    fn approved(&self, pack: PackOwner, attempt: &Attempt<'_>, model: &ModelOffer) -> usize {
+        let wanted = (model.manifest, attempt.exporter.body().node, attempt.importer.body().node, attempt.purpose);
+        let counts = |signer: &&PublicKey| match pack {
+            PackOwner::Member(member) => self.trust.officers(member).contains(signer),
+            PackOwner::House | PackOwner::Alliance => self.approvers.contains(*signer),
+        };
+        let matching = self.approvals.values().filter(|approval| {
+            let body = approval.body();
+            let given = (body.manifest, body.exporter, body.importer, body.purpose);
+            given == wanted && body.on_behalf == pack && body.validity.check(self.now).is_ok()
+        });
+        matching.flat_map(|approval| approval.signers()).filter(counts).collect::<BTreeSet<_>>().len()
     }
 
     /// Which packs are asked, and in which capacity.
@@ -372,7 +447,7 @@ impl Border<'_> {
     }
 
     /// Asks one pack at both ends of the interval in which the true time lies; a denial at either end is the answer.
-    fn judge(&self, pack: &Pack, action: Action, facts: &Facts) -> Verdict {
+    fn judge(&self, pack: &Pack, action: Action, facts: &Facts) -> Arc<Verdict> {
         let early = self.gate.judge(pack, action, facts, self.now.minus_ms(limits::CLOCK_SKEW_MS_MAX));
         if !early.permits() {
             return early;
@@ -383,11 +458,16 @@ impl Border<'_> {
     fn facts(&self, attempt: &Attempt<'_>, model: &ModelOffer, ignored: &mut Vec<String>) -> Facts {
         let (exporter, importer) = (attempt.exporter.body(), attempt.importer.body());
         let scope = Scope { from: exporter.member, to: importer.member, recipient: importer.node, labels: &model.labels };
-        let mut safeguards = BTreeMap::<Country, BTreeSet<_>>::new();
+        let mut safeguards = BTreeMap::<Country, BTreeMap<SafeguardKind, Grant>>::new();
         for bytes in attempt.safeguards.iter().take(limits::SAFEGUARDS_PER_REQUEST_MAX) {
             match self.trust.safeguard(bytes, &scope, self.now) {
                 Ok(safeguard) => {
-                    safeguards.entry(safeguard.body().issuer).or_default().insert(safeguard.body().kind);
+                    let body = safeguard.body();
+                    let grant = Grant { rules: body.rules.clone(), since: body.validity.from, filed: body.filed };
+                    match safeguards.entry(body.issuer).or_default().entry(body.kind) {
+                        Entry::Vacant(place) => drop(place.insert(grant)),
+                        Entry::Occupied(mut place) => place.get_mut().join(grant),
+                    }
                 }
                 Err(why) => ignored.push(
                     match Signed::<Safeguard>::open(bytes, self.trust.alliance()) {
@@ -400,7 +480,11 @@ impl Border<'_> {
                 ),
             }
         }
+        let concerned = [exporter.member, importer.member].into_iter().chain(model.subjects.iter().copied());
         Facts {
+            circumstances: attempt.circumstances | &model.provenance.circumstances,
+            volume: attempt.volume,
+            bans: self.trust.bans(concerned, importer.member, importer.node),
             from: party(exporter),
             to: party(importer),
             artefact: model.artefact,
@@ -441,6 +525,8 @@ impl Border<'_> {
             labels: model.labels.clone(),
             purpose: body.purpose,
             epochs: decision.epochs(),
+            people: model.provenance.people,
+            volume: attempt.volume,
             session,
             validity: Validity::lasting_ms(self.now, limits::CLEARANCE_TTL_MS_MAX),
         };
@@ -476,6 +562,7 @@ impl Border<'_> {
             ("importer", given.importer == asked.importer),
             ("manifest", given.manifest == asked.manifest),
             ("labels", given.labels == model.labels),
+            ("people", given.people == model.provenance.people),
             ("purpose", given.purpose == asked.purpose),
             ("session", given.session == asked.session),
         ];
@@ -486,7 +573,12 @@ impl Border<'_> {
         if given.validity.until > given.validity.from.plus_ms(limits::CLEARANCE_TTL_MS_MAX) {
             return Err(NotCleared::Mismatch("validity"));
         }
-        if let Some(denial) = self.decide(attempt).denial {
+        // Only the exporter can know what it counted this year; its law is asked again with that.
+        let attempt = Attempt { volume: given.volume, ..*attempt };
+        if given.volume.larger(Volume::of(&model.labels, model.provenance.people)) != given.volume {
+            return Err(NotCleared::Mismatch("volume"));
+        }
+        if let Some(denial) = self.decide(&attempt).denial {
             return Err(denial.into());
         }
         let inbound = Inbound {
@@ -508,7 +600,7 @@ fn party(accreditation: &Accreditation) -> Party {
     let organisation = &accreditation.organisation;
     Party {
         country: accreditation.member,
-        zone: accreditation.zone.clone(),
+        zone: accreditation.zone,
         organisation: organisation.name.clone(),
         roles: organisation.roles.clone(),
         controlled_by: organisation.controlled_by.unwrap_or(accreditation.member),

@@ -6,7 +6,7 @@
 //! - `local`: what the operator asks          - `exchange`: what the mesh brings
 //! - `exporting`, `importing`: the two ends of a crossing    - `history`: crossings as recorded
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub mod admin;
 mod effects;
@@ -17,6 +17,8 @@ mod importing;
 mod local;
 mod offers;
 mod peers;
+mod retention;
+mod volumes;
 mod window;
 
 pub use effects::*;
@@ -25,17 +27,20 @@ use history::History;
 use importing::Pull;
 use offers::Offers;
 use peers::Peers;
+use retention::Retention;
+use volumes::Volumes;
 use window::Window;
 
 use self::admin::LocalModel;
 use crate::{
-    authority::Accreditation,
+    authority::{Accreditation, Approval},
     border::{Border, Denial},
     charter::{CharterError, Chartered},
-    crossing::RefusalCode,
+    crossing::{ClearanceGiven, RefusalCode},
+    envelope::recorded_body,
     envelope::{OpenError, Signed},
-    gate::{Gate, Pack, PackError},
-    id::CrossingId,
+    gate::{Facts, Gate, Pack, PackError, Volume},
+    id::{CrossingId, StatementId},
     key::{PublicKey, SecretKey},
     ledger::{Entry, Record},
     limits,
@@ -64,6 +69,10 @@ pub struct Core {
     pulls: BTreeMap<CrossingId, Pull>,
     /// Ids of requests that this node has answered, until they are too old to be asked again (I4).
     answered: BTreeMap<CrossingId, Timestamp>,
+    /// Approvals of officers, until they run out, by the hash of their bytes.
+    approvals: BTreeMap<StatementId, Signed<Approval>>,
+    volumes: Volumes,
+    retention: Retention,
     /// Crossings of each peer that came to nothing.
     fruitless: Window<PublicKey>,
     /// Statements of each authority that were new.
@@ -83,6 +92,8 @@ pub struct Config {
     pub bulk_addresses: Vec<String>,
     pub baseline: Pack,
     pub house: Option<Pack>,
+    /// Whose approval counts where a rule of the house demands one.
+    pub approvers: BTreeSet<PublicKey>,
     /// 32 unpredictable bytes, fresh for each start; crossing ids are drawn from them.
     pub seed: [u8; 32],
 }
@@ -154,6 +165,9 @@ impl Core {
             exports: BTreeMap::new(),
             pulls: BTreeMap::new(),
             answered: BTreeMap::new(),
+            approvals: BTreeMap::new(),
+            volumes: Volumes::default(),
+            retention: Retention::default(),
             fruitless: Window::new(limits::FRUITLESS_PER_WINDOW_MAX, limits::WINDOW_MS),
             heard: Window::new(limits::AUTHORITY_STATEMENTS_PER_WINDOW_MAX, limits::WINDOW_MS),
             ledger_size: 0,
@@ -230,6 +244,7 @@ impl Core {
             BulkEvent::Delivered { crossing } => self.delivered(crossing, now, effects),
             BulkEvent::Settled { crossing, receipt } => self.settled(crossing, &receipt, now, effects),
             BulkEvent::PullFailed { crossing, failure } => self.pull_failed(crossing, &failure, now, effects),
+            BulkEvent::Deleted { crossing, problem } => self.deleted(crossing, problem, now, effects),
         }
     }
 
@@ -241,6 +256,8 @@ impl Core {
         self.heard.expire(now);
         effects.catalogue.extend(self.offers.expire(now).into_iter().map(|id| CatalogueChange::Remove { id }));
         self.drop_expired(now, effects);
+        self.approvals.retain(|_, approval| approval.body().validity.until > now);
+        self.delete_due(now, effects);
         if self.own_record.body().validity.until < now.plus_ms(RECORD_MS / 2)
             && let Ok(record) = own_record(&self.key, &self.accreditation, &self.config, self.trust.alliance(), now)
         {
@@ -249,21 +266,61 @@ impl Core {
         }
         self.decide_running_again(now, gate, effects);
         self.keep_up_with_mesh(now, effects);
-        let ends = [self.trust.next_expiry(now), self.offers.next_expiry(), self.next_deadline()];
+        let ends = [self.trust.next_expiry(now), self.offers.next_expiry(), self.next_deadline(), self.retention.next()];
         // A status or an offer that ends sooner than the next regular round is looked at when it ends.
         self.next_round = ends.into_iter().flatten().fold(now.plus_ms(ROUND_MS), Timestamp::min).max(now.plus_ms(1));
     }
 
     /// Makes something last: into the effects, to be made durable before anything else happens, and into the state.
     fn record(&mut self, record: Record, now: Timestamp, effects: &mut Effects) {
-        self.history.apply(&record, now);
+        self.apply(&record, now);
         self.ledger_size += 1;
         effects.persist.push(record);
     }
 
+    /// What a record changes, live and after a restart alike.
+    fn apply(&mut self, record: &Record, at: Timestamp) {
+        self.history.apply(record, at);
+        match record {
+            Record::Cleared { clearance, decision, .. } => {
+                let abroad = |facts: &Facts| facts.from.country != facts.to.country;
+                if let (Some(given), true) =
+                    (recorded_body::<ClearanceGiven>(clearance), decision.facts.as_ref().is_some_and(abroad))
+                {
+                    let own = Volume::of(&given.labels, given.people);
+                    self.volumes.count(given.manifest, given.people, own, at);
+                }
+            }
+            Record::ModelImported { model } => {
+                if let Some(crossing) = model.crossing
+                    && let Some(due) = self.history.get(crossing).and_then(|view| retention::due(view, at))
+                {
+                    self.retention.keep(crossing, model.manifest, model.path.clone(), due);
+                    self.history.delete_by(crossing, due);
+                }
+            }
+            Record::Deleted { crossing } => self.retention.gone(*crossing),
+            Record::Founded { .. }
+            | Record::Accredited { .. }
+            | Record::StatusAccepted { .. }
+            | Record::PackAccepted { .. }
+            | Record::ApprovalAccepted { .. }
+            | Record::OfferPublished { .. }
+            | Record::OfferWithdrawn { .. }
+            | Record::Requested { .. }
+            | Record::RequestDenied { .. }
+            | Record::Refused { .. }
+            | Record::ClearanceAccepted { .. }
+            | Record::RefusalAccepted { .. }
+            | Record::Received { .. }
+            | Record::Settled { .. }
+            | Record::CrossingFailed { .. } => {}
+        }
+    }
+
     /// Applies a record of an earlier run.
     fn replay(&mut self, record: &Record, at: Timestamp, gate: &dyn Gate) -> Result<(), StartError> {
-        self.history.apply(record, at);
+        self.apply(record, at);
         let alliance = self.trust.alliance();
         match record {
             Record::StatusAccepted { status } => {
@@ -287,6 +344,13 @@ impl Core {
             Record::Cleared { crossing, .. } | Record::Refused { crossing, .. } => {
                 self.answered.insert(*crossing, at);
             }
+            Record::ApprovalAccepted { approval } => {
+                let key = local::approval_key(approval);
+                let approval =
+                    Signed::<Approval>::open(approval, alliance).map_err(|error| StartError::Record("approval", error))?;
+                self.approvals.insert(key, approval);
+            }
+            Record::Deleted { crossing } => self.models.retain(|_, model| model.crossing != Some(*crossing)),
             Record::Founded { .. }
             | Record::Accredited { .. }
             | Record::Requested { .. }
@@ -315,7 +379,16 @@ impl Core {
     }
 
     fn border<'a>(&'a self, gate: &'a dyn Gate, now: Timestamp) -> Border<'a> {
-        Border { trust: &self.trust, gate, baseline: &self.config.baseline, house: self.config.house.as_ref(), now }
+        Border {
+            trust: &self.trust,
+            gate,
+            baseline: &self.config.baseline,
+            house: self.config.house.as_ref(),
+            home: self.accreditation.body().member,
+            approvals: &self.approvals,
+            approvers: &self.config.approvers,
+            now,
+        }
     }
 
     fn running(&self) -> usize {

@@ -6,11 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     envelope::Statement,
+    gate::Volume,
     id::{CrossingId, ManifestId, SessionBinding, StatementId},
     key::PublicKey,
     limits,
     time::{Timestamp, Validity},
-    vocabulary::{Country, Label, Purpose, Use},
+    vocabulary::{Circumstance, Country, Label, Purpose, Use},
 };
 
 /// The importer asks; by signing it says that its own law allows.
@@ -25,6 +26,8 @@ pub struct CrossingRequest {
     pub purpose: Purpose,
     #[serde(rename = "use")]
     pub use_: Use,
+    /// What the importer declares of the movement.
+    pub circumstances: BTreeSet<Circumstance>,
     /// The bytes of signed [`crate::authority::Safeguard`]s.
     pub safeguards: Vec<serde_bytes::ByteBuf>,
     /// The bytes of the importer's signed accreditation.
@@ -53,6 +56,10 @@ pub struct ClearanceGiven {
     pub purpose: Purpose,
     /// The epochs of the law that was asked.
     pub epochs: Vec<(Country, u64)>,
+    /// How many people the artefact is about, as the exporter declared.
+    pub people: Option<u64>,
+    /// What the exporter counted of this year, this crossing included; only it can know.
+    pub volume: Volume,
     pub session: SessionBinding,
     pub validity: Validity,
 }
@@ -109,6 +116,8 @@ pub enum RefusalCode {
     CannotRecord,
     /// What was allowed when it began is not allowed any more.
     Ended,
+    /// The law allows under a duty that is not met: an approval or a piece of evidence is missing.
+    ObligationUnmet,
 }
 
 impl RefusalCode {
@@ -126,6 +135,7 @@ impl RefusalCode {
             Self::Busy => "busy",
             Self::CannotRecord => "cannot_record",
             Self::Ended => "ended",
+            Self::ObligationUnmet => "obligation_unmet",
         }
     }
 }

@@ -9,14 +9,15 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    obligation::Obligation,
     time::Timestamp,
-    vocabulary::{Artefact, Country, Label, OrganisationRole, Purpose, SafeguardKind, Use},
+    vocabulary::{Artefact, Circumstance, Country, Label, OrganisationRole, Purpose, SafeguardKind, Use, Zone},
 };
 
 /// Asks one law pack about one crossing. A pure function of its arguments; an implementation may remember compiled packs.
 pub trait Gate: Send + Sync {
     /// What the pack says at an instant. Never fails: whatever goes wrong inside is a verdict that denies, with `error` set.
-    fn judge(&self, pack: &Pack, action: Action, facts: &Facts, at: Timestamp) -> Verdict;
+    fn judge(&self, pack: &Pack, action: Action, facts: &Facts, at: Timestamp) -> Arc<Verdict>;
 
     /// Reads and strictly validates the text of a pack.
     ///
@@ -26,13 +27,14 @@ pub trait Gate: Send + Sync {
 }
 
 /// A crossing as the packs see it: only facts that were verified or declared by someone accountable.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Facts {
     pub from: Party,
     pub to: Party,
     pub artefact: Artefact,
     /// Never empty: an artefact without a label is denied before a pack is asked.
+    #[serde(deserialize_with = "some_labels")]
     pub labels: BTreeSet<Label>,
     /// Where the artefact was made.
     pub origin: Country,
@@ -41,16 +43,60 @@ pub struct Facts {
     pub purpose: Purpose,
     #[serde(rename = "use")]
     pub use_: Use,
+    pub circumstances: BTreeSet<Circumstance>,
+    /// How many people's data the exporter has sent abroad this year, this crossing included.
+    pub volume: Volume,
+    /// The members whose authorities have banned this destination or this recipient.
+    pub bans: BTreeSet<Country>,
     /// Verified safeguards that cover this crossing, by the member that issued them. Each counts before that member's law only.
-    pub safeguards: BTreeMap<Country, BTreeSet<SafeguardKind>>,
+    pub safeguards: BTreeMap<Country, BTreeMap<SafeguardKind, Grant>>,
+}
+
+/// People whose data an exporter has sent abroad in a calendar year (UTC). Each artefact counts once, however often it goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Volume {
+    /// Those whose data has no label of a special category.
+    pub people: People,
+    /// Those whose data has one.
+    pub sensitive_people: People,
+}
+
+/// A number of people; [`People::UNKNOWN`], which is more than any other, where it is not known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct People(u64);
+
+/// A verified token, as far as the rules look at it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Grant {
+    /// The ids of the rules that it may satisfy; before every other rule it is not there.
+    pub rules: BTreeSet<String>,
+    /// When its validity began.
+    pub since: Timestamp,
+    /// When what it confirms was filed, for waiting periods.
+    #[serde(deserialize_with = "stated")]
+    pub filed: Option<Timestamp>,
+}
+
+/// A value that may be null, but not left out: what is missing is not the same as what is not there.
+fn stated<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    Option::deserialize(deserializer)
+}
+
+fn some_labels<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<BTreeSet<Label>, D::Error> {
+    let labels = BTreeSet::deserialize(deserializer)?;
+    if labels.is_empty() { Err(serde::de::Error::custom("an artefact has at least one label")) } else { Ok(labels) }
 }
 
 /// One end of a crossing, as its authority accredited it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Party {
     pub country: Country,
-    pub zone: Option<String>,
+    #[serde(deserialize_with = "stated")]
+    pub zone: Option<Zone>,
     pub organisation: String,
     pub roles: BTreeSet<OrganisationRole>,
     pub controlled_by: Country,
@@ -60,12 +106,12 @@ pub struct Party {
 impl Facts {
     /// Which members' packs are asked, and in which capacity. The baseline and the house are asked besides.
     ///
-    /// Where no border is crossed no export or import rule applies; rules about people apply wherever they are. The people of
-    /// a country that is no member have no pack here to speak for them.
+    /// Where no border is crossed no export or import rule applies; a zone with law of its own has a border, and a recipient
+    /// that another country's law can compel is taken for one abroad. Rules about people apply wherever they are. The people of a country that is no member have no pack here to speak for them.
     pub fn questions(&self, is_member: impl Fn(Country) -> bool) -> Vec<(Country, Action)> {
         let (from, to) = (self.from.country, self.to.country);
         let mut questions = Vec::new();
-        if from != to {
+        if (from, self.from.zone) != (to, self.to.zone) || self.to.controlled_by != from {
             questions.extend([(from, Action::Export), (to, Action::Import)]);
         }
         let subjects = self.subjects.iter().copied().filter(|country| is_member(*country));
@@ -74,8 +120,80 @@ impl Facts {
     }
 }
 
+impl People {
+    /// More than any number.
+    pub const UNKNOWN: Self = Self(i64::MAX.unsigned_abs());
+
+    /// So many people; a number that no count can reach is taken for unknown.
+    #[must_use]
+    pub const fn new(people: u64) -> Self {
+        if people > Self::UNKNOWN.0 { Self::UNKNOWN } else { Self(people) }
+    }
+
+    /// The number, at most `i64::MAX`.
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// Both together; unknown where one of them is.
+    #[must_use]
+    pub const fn and(self, more: Self) -> Self {
+        Self::new(self.0.saturating_add(more.0))
+    }
+}
+
+impl Grant {
+    /// Takes in a second token of the same kind and issuer. Where they differ, the one that helps less counts.
+    pub(crate) fn join(&mut self, other: Self) {
+        self.rules.extend(other.rules);
+        self.since = self.since.min(other.since);
+        self.filed = match (self.filed, other.filed) {
+            (Some(one), Some(two)) => Some(one.max(two)),
+            (one, two) => one.or(two),
+        };
+    }
+}
+
+impl<'de> Deserialize<'de> for People {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let people = u64::deserialize(deserializer)?;
+        if people > Self::UNKNOWN.0 {
+            return Err(serde::de::Error::custom("more people than can be counted"));
+        }
+        Ok(Self(people))
+    }
+}
+
+impl Volume {
+    /// The volume of one artefact alone: none where nothing in it is personal, unknown where nobody counted.
+    #[must_use]
+    pub fn of(labels: &BTreeSet<Label>, people: Option<u64>) -> Self {
+        let people = people.map_or(People::UNKNOWN, People::new);
+        if labels.iter().any(|label| label.is_special()) {
+            Self { sensitive_people: people, ..Self::default() }
+        } else if labels.iter().any(|label| label.is_personal()) {
+            Self { people, ..Self::default() }
+        } else {
+            Self::default()
+        }
+    }
+
+    /// Both together.
+    #[must_use]
+    pub const fn and(self, more: Self) -> Self {
+        Self { people: self.people.and(more.people), sensitive_people: self.sensitive_people.and(more.sensitive_people) }
+    }
+
+    /// The larger of each, for an instant that may lie in either of two years.
+    #[must_use]
+    pub fn larger(self, other: Self) -> Self {
+        Self { people: self.people.max(other.people), sensitive_people: self.sensitive_people.max(other.sensitive_people) }
+    }
+}
+
 /// In which capacity a pack is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
     /// The artefact leaves the pack's country.
@@ -118,8 +236,8 @@ pub struct Verdict {
     pub allowed: bool,
     /// The rules that decided: those that deny, or, where allowed, those that were satisfied or permit.
     pub rules: Vec<RuleCited>,
-    /// Duties that come with the crossing, in the words of the pack.
-    pub obligations: BTreeSet<String>,
+    /// Duties that come with the crossing.
+    pub obligations: BTreeSet<Obligation>,
     /// Set where the pack could not be asked, or an evaluation failed. Always a denial.
     pub error: Option<String>,
 }

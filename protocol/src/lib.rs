@@ -7,6 +7,7 @@
 //! - [`charter`], [`authority`], [`offer`], [`crossing`]: the bodies of the statements
 //! - [`trust`]: who has standing now, from charter, accreditation and status
 //! - [`gate`]: the question put to a law pack, and its verdict
+//! - [`obligation`]: duties that come with a crossing
 //! - [`border`]: the one door; the only maker of clearances
 //! - [`manifest`]: files, tensors and their verified groups
 //! - [`ledger`]: the append-only Merkle log
@@ -24,6 +25,7 @@ pub mod key;
 pub mod ledger;
 pub mod limits;
 pub mod manifest;
+pub mod obligation;
 pub mod offer;
 pub mod time;
 pub mod trust;

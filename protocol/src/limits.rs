@@ -63,6 +63,15 @@ pub const OFFICERS_MAX: usize = 16;
 /// Revoked keys listed in one status.
 pub const REVOCATIONS_MAX: usize = 256;
 
+/// Bans listed in one status: with [`REVOCATIONS_MAX`] revocations and [`OFFICERS_MAX`] signatures it still fits a statement.
+pub const BANS_MAX: usize = 64;
+
+/// Rules that one safeguard may satisfy. The kind that most rules of a founding pack name is named by eight.
+pub const RULES_PER_SAFEGUARD_MAX: usize = 32;
+
+/// Approvals that a node keeps at a time. One crossing needs at most a few dozen.
+pub const APPROVALS_MAX: usize = 256;
+
 /// Network addresses in one node record, mesh and bulk each.
 pub const ADDRESSES_MAX: usize = 8;
 

@@ -6,11 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     envelope::Statement,
+    gate::Volume,
     id::{ManifestId, StatementId},
     key::PublicKey,
     limits,
     time::{Timestamp, Validity},
-    vocabulary::{Artefact, Country, Label, Purpose},
+    vocabulary::{Artefact, Circumstance, Country, Evidence, Label, Purpose},
 };
 
 /// How to reach a node, with the accreditation that says who it is.
@@ -62,6 +63,15 @@ pub enum OutOfBounds {
 }
 
 impl Offered {
+    /// How many people's data one crossing of it moves.
+    #[must_use]
+    pub fn volume(&self) -> Volume {
+        match self {
+            Self::Model(model) => Volume::of(&model.labels, model.provenance.people),
+            Self::Compute(_) => Volume::default(),
+        }
+    }
+
     /// Checks the bounds that every node checks. A node that publishes beyond them is taken for one that breaks the rules.
     ///
     /// # Errors
@@ -91,8 +101,20 @@ pub struct ModelOffer {
     pub origin: Country,
     /// The countries whose people the data behind it is about.
     pub subjects: BTreeSet<Country>,
+    pub provenance: Provenance,
     /// The SPDX expression of its licence, or `other`.
     pub licence: String,
+}
+
+/// What the exporter declares of where an artefact comes from, besides its labels.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Provenance {
+    /// How many people its personal data is about; none where nobody counted, which the law takes for more than any number.
+    pub people: Option<u64>,
+    pub circumstances: BTreeSet<Circumstance>,
+    /// Technical evidence that is at hand for it.
+    pub evidence: BTreeSet<Evidence>,
 }
 
 /// Compute that the node has to give.

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    authority::{Accreditation, LawPack, Safeguard, Status},
+    authority::{Accreditation, Approval, Ban, LawPack, Safeguard, Status},
     charter::Chartered,
     crossing::RefusalCode,
     envelope::{OpenError, Signed},
@@ -15,7 +15,7 @@ use crate::{
     key::PublicKey,
     limits,
     time::{NotValid, Timestamp},
-    vocabulary::{Country, Label, NodeRole},
+    vocabulary::{Country, Label, NodeRole, SafeguardKind},
 };
 
 /// What a node believes of the alliance. The only owner of this state; `Core` holds one.
@@ -142,8 +142,8 @@ impl Trust {
         if crate::offer::split_name(&format!("{name}/x")).is_err() {
             return Err(Distrust::Malformed("the organisation's name has characters that a name may not have"));
         }
-        if body.zone.as_ref().is_some_and(|zone| zone.len() > limits::NAME_BYTES_MAX) {
-            return Err(Distrust::Malformed("the zone is longer than a name may be"));
+        if body.zone.is_some_and(|zone| zone.country() != body.member) {
+            return Err(Distrust::Malformed("the zone lies in another country"));
         }
         Ok(statement)
     }
@@ -197,6 +197,23 @@ impl Trust {
         Some(&self.members.get(&member)?.status.as_ref()?.body().revoked)
     }
 
+    /// The members, of those that a crossing concerns, whose authorities have banned its destination or its recipient.
+    pub fn bans(
+        &self,
+        concerned: impl IntoIterator<Item = Country>,
+        to: Country,
+        recipient: PublicKey,
+    ) -> BTreeSet<Country> {
+        let banned = |member: &Country| {
+            let status = self.members.get(member).and_then(|known| known.status.as_ref());
+            status.is_some_and(|status| {
+                let bans = &status.body().bans;
+                bans.contains(&Ban::Destination(to)) || bans.contains(&Ban::Recipient(recipient))
+            })
+        };
+        concerned.into_iter().filter(banned).collect()
+    }
+
     /// The member's status, if it counts now.
     fn fresh(&self, member: Country, now: Timestamp) -> Result<&Signed<Status>, Stale> {
         let known = self.members.get(&member).ok_or(Stale::NotAMember(member))?;
@@ -229,6 +246,9 @@ impl Trust {
         self.spoken(member, statement.signers())?;
         if body.revoked.len() > limits::REVOCATIONS_MAX {
             return Err(Distrust::Malformed("it revokes more keys than one status may"));
+        }
+        if body.bans.len() > limits::BANS_MAX {
+            return Err(Distrust::Malformed("it lists more bans than one status may"));
         }
         let known = self.members.get_mut(&member).ok_or(Distrust::NotAMember(member))?;
         if let Some(last) = &known.status {
@@ -303,6 +323,13 @@ impl Trust {
         let statement = Signed::<Safeguard>::open(bytes, self.alliance()).map_err(Distrust::from)?;
         let body = statement.body();
         self.spoken(body.issuer, statement.signers())?;
+        if body.kind == SafeguardKind::WaitingPeriodElapsed {
+            return Err(SafeguardIgnored::WorkedOut);
+        }
+        let name = |rule: &String| rule.is_empty() || rule.len() > limits::NAME_BYTES_MAX;
+        if body.rules.is_empty() || body.rules.len() > limits::RULES_PER_SAFEGUARD_MAX || body.rules.iter().any(name) {
+            return Err(SafeguardIgnored::NoRules);
+        }
         body.validity.check(now).map_err(Distrust::from)?;
         if (body.from, body.to) != (scope.from, scope.to) {
             return Err(SafeguardIgnored::OtherRoute { from: body.from, to: body.to });
@@ -315,6 +342,22 @@ impl Trust {
             Some(label) => Err(SafeguardIgnored::Label(*label)),
             None => Ok(statement),
         }
+    }
+
+    /// Opens an approval. Who of its signers counts for what is for [`Trust::officers`] and the house to say.
+    ///
+    /// # Errors
+    /// It is not an approval of this alliance, or does not count now.
+    pub fn approval(&self, bytes: &[u8], now: Timestamp) -> Result<Signed<Approval>, Distrust> {
+        let statement = Signed::<Approval>::open(bytes, self.alliance())?;
+        statement.body().validity.check(now)?;
+        Ok(statement)
+    }
+
+    /// The officers who speak for a member.
+    #[must_use]
+    pub fn officers(&self, member: Country) -> &[PublicKey] {
+        self.chartered.authority(member).map_or(&[], |authority| &authority.officers)
     }
 
     /// The statements of authorities that other nodes should have: newest statuses and packs.
@@ -367,6 +410,10 @@ pub enum SafeguardIgnored {
     OtherRecipient,
     #[error("it does not cover the label `{0}`")]
     Label(Label),
+    #[error("a waiting period is worked out from the filing that a `regulator_notification` names; no token stands for it")]
+    WorkedOut,
+    #[error("it names no rule, or too many, that it may satisfy")]
+    NoRules,
 }
 
 /// Law packs kept for one member.

@@ -211,6 +211,39 @@ vocabulary! {
         SimilarLaw = "similar_law",
         StatutoryException = "statutory_exception",
         SubjectBenefit = "subject_benefit",
+        HrManagement = "hr_management",
+        FtzOffNegativeList = "ftz_off_negative_list",
+        MoneyTransfer = "money_transfer",
+    }
+
+    /// What is true of the movement, or of where the artefact comes from, as declared by the end that knows it. More of them
+    /// never loosen anything.
+    Circumstance ("circumstance") {
+        Collection = "collection",
+        RuUnifiedBiometric = "ru_unified_biometric",
+        RuStateDeidentified = "ru_state_deidentified",
+        InSdfSpecified = "in_sdf_specified",
+        OutboundInvestment = "outbound_investment",
+        NationalSecuritySensitive = "national_security_sensitive",
+        PublicAudience = "public_audience",
+    }
+
+    /// Technical evidence that someone accountable declares to be at hand for an artefact.
+    Evidence ("kind of evidence") {
+        AnonymisationEvidence = "anonymisation_evidence",
+        DpBudget = "dp_budget",
+        SecureAggregation = "secure_aggregation",
+        LeakageTestReport = "leakage_test_report",
+        EncryptionInTransitRest = "encryption_in_transit_rest",
+        TeeAttestation = "tee_attestation",
+        ProvenanceManifest = "provenance_manifest",
+        AiLabel = "ai_label",
+    }
+
+    /// A zone with data law of its own inside a country.
+    Zone ("zone") {
+        AeDifc = "AE-DIFC",
+        AeAdgm = "AE-ADGM",
     }
 
     /// What an accredited organisation is in the eyes of the laws.
@@ -247,6 +280,37 @@ impl Label {
     #[must_use]
     pub const fn is_open(self) -> bool {
         matches!(self, Self::Public | Self::NonPersonal | Self::Aggregated | Self::Dp | Self::Synthetic | Self::Anonymised)
+    }
+
+    /// Whether the label can only be about a person.
+    #[must_use]
+    pub const fn is_personal(self) -> bool {
+        matches!(self, Self::Personal | Self::Pseudonymised | Self::UniqueId | Self::Comms) || self.is_special()
+    }
+
+    /// Whether the label is of a special category of personal data.
+    #[must_use]
+    pub const fn is_special(self) -> bool {
+        matches!(
+            self,
+            Self::Sensitive
+                | Self::Health
+                | Self::Biometric
+                | Self::AadhaarBiometric
+                | Self::Genetic
+                | Self::Criminal
+                | Self::Child
+        )
+    }
+}
+
+impl Zone {
+    /// The country that the zone lies in.
+    #[must_use]
+    pub const fn country(self) -> Country {
+        match self {
+            Self::AeDifc | Self::AeAdgm => Country(*b"AE"),
+        }
     }
 }
 

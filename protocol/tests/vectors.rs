@@ -7,7 +7,7 @@
 use std::{collections::BTreeSet, fs, path::Path};
 
 use alliance_protocol::{
-    authority::{Accreditation, LawPack, Safeguard, Status},
+    authority::{Accreditation, Approval, LawPack, Safeguard, Status},
     charter::{Charter, Chartered},
     crossing::{ClearanceGiven, CrossingRequest, Receipt, Refusal},
     envelope::{OpenError, Signed, Statement},
@@ -59,6 +59,7 @@ fn open(kind: &str, statement: &[u8], alliance: AllianceId) -> Opened {
         Withdrawal::KIND => opened::<Withdrawal>(statement, alliance),
         CrossingRequest::KIND => opened::<CrossingRequest>(statement, alliance),
         ClearanceGiven::KIND => opened::<ClearanceGiven>(statement, alliance),
+        Approval::KIND => opened::<Approval>(statement, alliance),
         Refusal::KIND => opened::<Refusal>(statement, alliance),
         Receipt::KIND => opened::<Receipt>(statement, alliance),
         other => panic!("`{other}` is not a kind of statement"),
@@ -80,7 +81,7 @@ fn statements_open_as_specified() {
         assert_eq!(signers, expected, "{reason}");
         kinds.insert(text(case, "kind"));
     }
-    assert_eq!(kinds.len(), 12, "there is a vector for each kind");
+    assert_eq!(kinds.len(), 13, "there is a vector for each kind");
 }
 
 #[test]

@@ -260,6 +260,9 @@ impl Network {
             to,
             labels: labels.clone(),
             recipient,
+            rules: BTreeSet::new(),
+            // Long enough ago for every waiting period.
+            filed: (kind == SafeguardKind::RegulatorNotification).then(|| now().minus_ms(60 * DAY_MS)),
             valid_ms: 30 * DAY_MS,
             reference: format!("{issuer}/{kind}/2026/1"),
         };

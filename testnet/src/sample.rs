@@ -412,6 +412,7 @@ mod tests {
             labels: [Label::NonPersonal].into(),
             origin: "BR".parse().expect("a country"),
             subjects: BTreeSet::new(),
+            provenance: alliance_protocol::offer::Provenance::default(),
             licence: "Apache-2.0".into(),
             crossing: None,
         };

@@ -8,10 +8,12 @@ use std::{
 };
 
 use alliance_node::models::{self, ImportRequest};
+use alliance_policy::CedarGate;
 use alliance_protocol::{
     core::admin::{AdminCall, CrossingState, CrossingView, FailureKind, OfferDraft, PullCall, Reply},
+    gate::{Pack, PackOwner},
     id::StatementId,
-    offer::{ComputeOffer, Terms},
+    offer::{ComputeOffer, Provenance, Terms},
     vocabulary::{Artefact, Country, Label, Purpose, SafeguardKind, Use},
 };
 use sha2::{Digest as _, Sha256};
@@ -214,7 +216,9 @@ impl<'a> Tour<'a> {
         for rule in denied.rules.iter().filter(|rule| !rule.satisfied_by.is_empty()) {
             let (Ok(issuer), Some(kinds)) = (rule.pack.parse::<Country>(), rule.satisfied_by.first()) else { continue };
             for kind in kinds.iter().filter_map(|kind| kind.parse::<SafeguardKind>().ok()) {
-                if safeguards.iter().any(|(known, by, _)| (*known, *by) == (kind, issuer)) {
+                let known = safeguards.iter().any(|(known, by, _)| (*known, *by) == (kind, issuer));
+                // A waiting period is worked out from the filing of the notification.
+                if known || kind == SafeguardKind::WaitingPeriodElapsed {
                     continue;
                 }
                 let token = self.network.safeguard(issuer, kind, from.country(), to.country(), &labels, Some(to.key()))?;
@@ -276,9 +280,7 @@ impl<'a> Tour<'a> {
         let name = format!("{}/enrolment-sample", exporter.organisation());
         let offer = self.offer(exporter, &name, &path, Artefact::DatasetSample, labels.clone(), DAY_MS).await?;
         let mut safeguards = Vec::new();
-        for kind in
-            [SafeguardKind::RegulatorApproval, SafeguardKind::ExplicitConsentTransfer, SafeguardKind::SecurityAssessment]
-        {
+        for kind in named_kinds(exporter.country()).into_iter().take(3) {
             let (from, to) = (exporter.country(), importer.country());
             safeguards.push((kind, from, self.network.safeguard(from, kind, from, to, &labels, None)?));
         }
@@ -381,6 +383,7 @@ impl<'a> Tour<'a> {
             labels: labels.clone(),
             origin: node.country(),
             subjects: if personal { BTreeSet::from([node.country()]) } else { BTreeSet::new() },
+            provenance: Provenance { people: personal.then_some(ADAPTER_PEOPLE), ..Provenance::default() },
             licence: "Apache-2.0".to_owned(),
             crossing: None,
         };
@@ -406,6 +409,7 @@ impl<'a> Tour<'a> {
             offer: step.offer.id.to_string(),
             purpose: step.purpose,
             use_: Use::Inference,
+            circumstances: BTreeSet::new(),
             safeguards: step.safeguards.iter().map(|(_, _, token)| token.clone().into()).collect(),
             to: to.clone(),
         };
@@ -622,7 +626,19 @@ fn open_terms() -> Terms {
 /// The seed of everything that the tour generates.
 const SAMPLE_SEED: u64 = 2026;
 
+/// How many people the adapter of the tour is about.
+const ADAPTER_PEOPLE: u64 = 1200;
+
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// How long the offer that expires stands.
 const BRIEF_MS: u64 = 700;
+
+/// The kinds of safeguard that the founding pack of a country knows and that can be issued.
+fn named_kinds(country: Country) -> Vec<SafeguardKind> {
+    let Some((law, directives)) = alliance_policy::founding_pack_text(country) else { return Vec::new() };
+    let pack = Pack::new(PackOwner::Member(country), 1, law, directives);
+    let words = CedarGate::new().words(&pack).unwrap_or_default();
+    let kinds = words.iter().filter(|(of, _)| of == "Safeguard").filter_map(|(_, word)| word.parse().ok());
+    kinds.filter(|kind| *kind != SafeguardKind::WaitingPeriodElapsed).collect()
+}

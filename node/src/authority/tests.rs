@@ -13,8 +13,8 @@ const NOW: Timestamp = Timestamp(1_800_000_000_000);
 struct FakeGate;
 
 impl Gate for FakeGate {
-    fn judge(&self, pack: &Pack, action: Action, _facts: &Facts, _at: Timestamp) -> Verdict {
-        Verdict::failed(pack.owner, pack.epoch, action, "not asked here".into())
+    fn judge(&self, pack: &Pack, action: Action, _facts: &Facts, _at: Timestamp) -> std::sync::Arc<Verdict> {
+        Verdict::failed(pack.owner, pack.epoch, action, "not asked here".into()).into()
     }
 
     fn check(&self, pack: &Pack) -> Result<PackSummary, PackError> {
@@ -182,15 +182,29 @@ fn a_safeguard_counts_for_its_route() {
     let (_dir, br, _, charter) = alliance();
     let recipient = SecretKey::from_seed(&[9; 32]).public();
     let request = SafeguardRequest {
-        kind: SafeguardKind::Tia,
+        kind: SafeguardKind::SccBr,
         from: country("BR"),
         to: country("IN"),
         labels: [Label::Personal].into(),
         recipient: Some(recipient),
+        rules: BTreeSet::new(),
+        filed: None,
         valid_ms: DAY_MS,
         reference: "ANPD 1/2026".into(),
     };
     let signed = br.issue_safeguard(&charter, &request, NOW).expect("issued");
+    assert_eq!(signed.body().rules, ["BR-01", "BR-03", "BR-04"].map(str::to_owned).into());
+    let one = SafeguardRequest { rules: ["BR-01".to_owned()].into(), ..request.clone() };
+    assert_eq!(br.issue_safeguard(&charter, &one, NOW).expect("issued").body().rules, one.rules);
+    let refused = |change: fn(&mut SafeguardRequest)| {
+        let mut request = request.clone();
+        change(&mut request);
+        br.issue_safeguard(&charter, &request, NOW).expect_err("refused")
+    };
+    assert!(matches!(refused(|r| r.rules = ["BR-06".to_owned()].into()), AuthorityError::OtherRule { .. }));
+    assert!(matches!(refused(|r| r.kind = SafeguardKind::ElrProgramme), AuthorityError::NoRule { .. }));
+    assert!(matches!(refused(|r| r.kind = SafeguardKind::WaitingPeriodElapsed), AuthorityError::WorkedOut));
+    assert!(matches!(refused(|r| r.kind = SafeguardKind::RegulatorNotification), AuthorityError::NotFiled));
     let labels = [Label::Personal].into();
     let scope = alliance_protocol::trust::Scope { from: country("BR"), to: country("IN"), recipient, labels: &labels };
     Trust::new(charter).safeguard(signed.bytes(), &scope, NOW).expect("counts");
@@ -200,4 +214,19 @@ fn a_safeguard_counts_for_its_route() {
 fn the_public_file_reads_back() {
     let (_dir, br, ..) = alliance();
     assert_eq!(PublicAuthority::read(&br.public_path()).expect("reads"), br.public());
+}
+
+#[test]
+fn a_ban_lasts_until_it_is_lifted_and_stands_in_the_status() {
+    let (_dir, mut br, _, charter) = alliance();
+    let ban = Ban::Destination(country("IN"));
+    assert!(br.set_ban(ban, true).expect("kept") && !br.set_ban(ban, true).expect("known"));
+    let published = br.publish(&charter, &text("law"), NOW, &FakeGate).expect("published");
+    assert_eq!(published.status.body().bans, [ban].into());
+    let path = br.public_path().parent().expect("a directory").to_owned();
+    drop(br);
+    let mut br = AuthorityDir::open(&path).expect("opens");
+    assert!(br.set_ban(ban, false).expect("lifted"));
+    let published = br.publish(&charter, &text("law"), NOW, &FakeGate).expect("published");
+    assert!(published.status.body().bans.is_empty());
 }

@@ -32,6 +32,7 @@ impl Ending {
             Self::Refused(RefusalCode::Busy) => 23,
             Self::Refused(RefusalCode::CannotRecord) => 24,
             Self::Refused(RefusalCode::Ended) => 25,
+            Self::Refused(RefusalCode::ObligationUnmet) => 26,
         }
     }
 
@@ -50,6 +51,7 @@ impl Ending {
             23 => Some(Self::Refused(RefusalCode::Busy)),
             24 => Some(Self::Refused(RefusalCode::CannotRecord)),
             25 => Some(Self::Refused(RefusalCode::Ended)),
+            26 => Some(Self::Refused(RefusalCode::ObligationUnmet)),
             _ => None,
         }
     }
@@ -126,7 +128,7 @@ pub(super) fn write_failed(error: &WriteError) -> BulkFailure {
 mod tests {
     use super::*;
 
-    const CODES: [RefusalCode; 10] = [
+    const CODES: [RefusalCode; 11] = [
         RefusalCode::BadRequest,
         RefusalCode::NotAccredited,
         RefusalCode::Stale,
@@ -137,6 +139,7 @@ mod tests {
         RefusalCode::Busy,
         RefusalCode::CannotRecord,
         RefusalCode::Ended,
+        RefusalCode::ObligationUnmet,
     ];
 
     #[test]

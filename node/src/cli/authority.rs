@@ -1,18 +1,23 @@
 //! `alliance authority`: what the officers of a member's supervisory body do.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use alliance_policy::CedarGate;
+use alliance_proofs::{Outcome, Proofs};
 use alliance_protocol::{
-    authority::{Accreditation, LawPack, Organisation, Safeguard, Status},
+    authority::{self, Accreditation, LawPack, Organisation, Safeguard, Status},
     charter::Chartered,
     core::admin::{AdminCall, Reply},
     envelope::{Signed, Statement},
+    gate::{Gate as _, Pack},
     id::StatementId,
     key::PublicKey,
     limits,
     time::Timestamp,
-    vocabulary::{Country, Label, NodeRole, OrganisationRole, SafeguardKind},
+    vocabulary::{Country, Label, NodeRole, OrganisationRole, SafeguardKind, Zone},
 };
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -20,6 +25,7 @@ use serde_bytes::ByteBuf;
 
 use super::{
     Context, Problem, figures,
+    policy::prove::{newly_allowed, setup},
     problem::unexpected,
     screen::{Fields, Table},
 };
@@ -70,7 +76,31 @@ pub(super) enum Authority {
         node: PublicKey,
     },
     IssueSafeguard(IssueSafeguard),
+    Ban(Ban),
     Publish(Publish),
+}
+
+/// Ban a destination or a recipient, or lift the ban; it takes effect when the next status is published
+///
+/// What a ban does is what the law says of banned crossings (RU-05, ET-05), and by the baseline of the alliance nothing that
+/// an authority concerned has banned crosses. Crossings that run are cut.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  alliance authority ban --dir ru --to ZA\n  alliance authority ban --dir ru --node 4f0c... --lift"
+)]
+pub(super) struct Ban {
+    /// The authority's directory
+    #[arg(long)]
+    dir: PathBuf,
+    /// The country to which nothing may go
+    #[arg(long, value_name = "CC", conflicts_with = "node", required_unless_present = "node")]
+    to: Option<Country>,
+    /// The node to which nothing may go
+    #[arg(long, value_name = "KEY")]
+    node: Option<PublicKey>,
+    /// Lift the ban
+    #[arg(long)]
+    lift: bool,
 }
 
 /// Sign that a node's key is an organisation's, in this country, with these roles
@@ -100,7 +130,7 @@ pub(super) struct Accredit {
     organisation_roles: Vec<OrganisationRole>,
     /// A zone with its own law inside the member, such as AE-DIFC
     #[arg(long)]
-    zone: Option<String>,
+    zone: Option<Zone>,
     /// The country whose state can compel the operator, if not the member
     #[arg(long, value_name = "CC")]
     controlled_by: Option<Country>,
@@ -145,6 +175,12 @@ pub(super) struct IssueSafeguard {
     /// The importing node it is limited to [default: any]
     #[arg(long, value_name = "KEY")]
     recipient: Option<PublicKey>,
+    /// The rules it may satisfy, with commas [default: every rule in force that names the kind]
+    #[arg(long, value_delimiter = ',', value_name = "IDS")]
+    rules: Vec<String>,
+    /// When what it confirms was filed; waiting periods are counted from that day
+    #[arg(long, value_name = "DATE")]
+    filed: Option<Timestamp>,
     /// For how many days
     #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u64).range(1..=1098))]
     days: u64,
@@ -179,6 +215,9 @@ pub(super) struct Publish {
     /// The Cedar text of the authority's directives
     #[arg(long, value_name = "FILE")]
     directives: Option<PathBuf>,
+    /// Publish a new text only if it is proven to allow nothing that the one in force denies; needs cvc5
+    #[arg(long)]
+    nothing_newly_allowed: bool,
     /// For how many hours the status counts
     #[arg(long, default_value_t = 1, value_name = "HOURS", value_parser = clap::value_parser!(u64).range(1..=744))]
     status_hours: u64,
@@ -189,6 +228,9 @@ pub(super) struct Publish {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
+
+/// Time for the proof of a new text.
+const PROOF_MAX: Duration = Duration::from_secs(60);
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 const HOUR_MS: u64 = 60 * 60 * 1000;
@@ -207,11 +249,20 @@ struct Revoked {
 }
 
 #[derive(Debug, Serialize)]
+struct Banned {
+    ban: authority::Ban,
+    banned: bool,
+    changed: bool,
+}
+
+#[derive(Debug, Serialize)]
 struct PublishedView {
     member: Country,
     epoch: u64,
     serial: u64,
     new_law: bool,
+    /// Of a new text: whether it allows anything that the old one denies, with a crossing that shows it.
+    newly_allowed: Option<Outcome>,
     status_until: Timestamp,
     law_pack: PathBuf,
     status: PathBuf,
@@ -250,6 +301,7 @@ impl Authority {
                 }))
             }
             Self::IssueSafeguard(command) => command.run(context),
+            Self::Ban(command) => command.run(context),
             Self::Publish(command) => command.run(context).await,
         }
     }
@@ -284,6 +336,8 @@ impl IssueSafeguard {
             to: self.to,
             labels: self.labels.into_iter().collect(),
             recipient: self.recipient,
+            rules: self.rules.into_iter().collect(),
+            filed: self.filed,
             valid_ms: self.days.saturating_mul(DAY_MS),
             reference: self.reference,
         };
@@ -291,10 +345,39 @@ impl IssueSafeguard {
         written(context, &self.out, &signed, |body| {
             let until = figures::instant(body.validity.until, context.now);
             format!(
-                "issued {} before the law of {}, from {} to {}, until {until}",
-                body.kind, body.issuer, body.from, body.to
+                "issued {} before the law of {}, from {} to {}, until {until}\nit may satisfy {}",
+                body.kind,
+                body.issuer,
+                body.from,
+                body.to,
+                figures::words(&body.rules, "nothing"),
             )
         })
+    }
+}
+
+impl Ban {
+    fn run(self, context: &Context) -> Result<Exit, Problem> {
+        let ban = match (self.to, self.node) {
+            (Some(country), _) => authority::Ban::Destination(country),
+            (None, Some(node)) => authority::Ban::Recipient(node),
+            (None, None) => return Err(Problem::new(Exit::Usage, "say what is banned: --to CC or --node KEY")),
+        };
+        let banned = !self.lift;
+        let changed = AuthorityDir::open(&self.dir)?.set_ban(ban, banned)?;
+        Ok(context.screen.one(&Banned { ban, banned, changed }, || {
+            let what = match ban {
+                authority::Ban::Destination(country) => country.to_string(),
+                authority::Ban::Recipient(node) => node.to_string(),
+            };
+            let how = match (banned, changed) {
+                (true, true) => "banned",
+                (true, false) => "was banned before",
+                (false, true) => "no longer banned",
+                (false, false) => "was not banned",
+            };
+            format!("{what} {how}\nIt takes effect with the next status: alliance authority publish")
+        }))
     }
 }
 
@@ -311,6 +394,7 @@ impl Publish {
             std::fs::create_dir_all(out).map_err(durable::at("make the directory", out))?;
         }
         let mut authority = AuthorityDir::open(&self.dir)?;
+        let newly_allowed = self.newly_allowed(&authority, &charter, &request).await?;
         let published = authority.publish(&charter, &request, context.now, &CedarGate::new())?;
         let (mut pack_path, mut status_path) = (authority.law_pack_path(), authority.status_path());
         if let Some(out) = &self.out {
@@ -340,6 +424,7 @@ impl Publish {
             epoch: pack.epoch,
             serial: body.serial,
             new_law,
+            newly_allowed,
             status_until: body.validity.until,
             law_pack: pack_path,
             status: status_path,
@@ -347,6 +432,33 @@ impl Publish {
         };
         context.screen.one(&view, || text_of(context, &view));
         Ok(exit)
+    }
+}
+
+impl Publish {
+    /// What a new text would newly allow, told before anything is signed. Where that was forbidden, it has to be proven.
+    async fn newly_allowed(
+        &self,
+        authority: &AuthorityDir,
+        charter: &Chartered,
+        request: &PublishRequest,
+    ) -> Result<Option<Outcome>, Problem> {
+        let (Some(old), true) = (authority.in_force(charter)?, request.law.is_some() || request.directives.is_some())
+        else {
+            return Ok(None);
+        };
+        let text = |new: &Option<String>, old: &str| new.clone().unwrap_or_else(|| old.to_owned());
+        let (law, directives) = (text(&request.law, &old.law), text(&request.directives, &old.directives));
+        let new = Pack::new(old.owner, old.epoch.saturating_add(1), &law, &directives);
+        // What a node refuses is refused first, with its line.
+        CedarGate::new().check(&new)?;
+        let mut proofs = Proofs::new(PROOF_MAX).map_err(setup)?;
+        let outcome = newly_allowed(&mut proofs, &old, &new).await?.outcome;
+        if self.nothing_newly_allowed && !outcome.is_proven() {
+            let message = format!("not published: that the new text allows nothing new is {outcome}");
+            return Err(Problem::new(Exit::Denied, message).hint("alliance policy diff shows all that changes"));
+        }
+        Ok(Some(outcome))
     }
 }
 
@@ -365,6 +477,12 @@ fn text_of(context: &Context, view: &PublishedView) -> String {
     let mut fields = Fields::default();
     fields.add("member", view.member);
     fields.add("law", format!("epoch {}, {}", view.epoch, if view.new_law { "new" } else { "unchanged" }));
+    match &view.newly_allowed {
+        Some(Outcome::Proven) => fields.add("newly allowed", "nothing, proven"),
+        Some(Outcome::Refuted { counterexample }) => fields.add("newly allowed", format!("for example {counterexample}")),
+        Some(Outcome::NotProven { reason }) => fields.add("newly allowed", format!("not known, not proven: {reason}")),
+        None => {}
+    }
     fields.add("status", format!("serial {}, until {}", view.serial, figures::instant(view.status_until, context.now)));
     fields.add("law pack", view.law_pack.display());
     fields.add("status file", view.status.display());
@@ -395,6 +513,6 @@ fn written<T: Statement>(
 }
 
 /// Reads a charter that enough members signed.
-fn charter(path: &Path) -> Result<Chartered, Problem> {
+pub(super) fn charter(path: &Path) -> Result<Chartered, Problem> {
     Ok(Chartered::found(&durable::read(path, limits::CHARTER_BYTES_MAX)?)?)
 }

@@ -135,6 +135,11 @@ fn text(context: &Context, view: &CrossingView) -> String {
     if let Some(to) = &view.to {
         fields.add("at", to.display());
     }
+    if let Some(deleted) = view.deleted {
+        fields.add("deleted", format!("{deleted}, in fulfilment of a duty"));
+    } else if let Some(due) = view.delete_by {
+        fields.add("to be deleted", due);
+    }
     if let Some(code) = view.refusal {
         fields.add("refusal", code);
     }
@@ -146,7 +151,7 @@ fn text(context: &Context, view: &CrossingView) -> String {
         fields.add("labels", figures::words(&facts.labels, "none"));
         fields.add("subjects", figures::words(&facts.subjects, "none"));
         let safeguards =
-            facts.safeguards.iter().flat_map(|(issuer, kinds)| kinds.iter().map(move |kind| format!("{kind}@{issuer}")));
+            facts.safeguards.iter().flat_map(|(issuer, kinds)| kinds.keys().map(move |kind| format!("{kind}@{issuer}")));
         fields.add("safeguards", figures::words(safeguards, "none"));
     }
     for ignored in &view.safeguards_ignored {

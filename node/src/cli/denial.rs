@@ -1,11 +1,13 @@
 //! What a person reads when law packs were asked: per pack the verdict, the rules with their citations, and what would
 //! satisfy those that deny. Pure: verdicts in, text out.
 
-use std::fmt::Write as _;
+use std::{borrow::Borrow, fmt::Write as _};
 
+use alliance_policy::Remedy;
 use alliance_protocol::{
     core::admin::CrossingView,
     gate::{Facts, PackOwner, RuleCited, RuleNature, RuleRole, Verdict},
+    obligation::{Duty, Obligation},
 };
 
 use super::{figures, screen::plain};
@@ -33,10 +35,39 @@ pub(super) fn route(facts: &Facts) -> String {
 }
 
 /// What the packs said.
-pub(super) fn verdicts(verdicts: &[Verdict], detail: Detail) -> String {
+pub(super) fn verdicts<V: Borrow<Verdict>>(verdicts: &[V], detail: Detail) -> String {
     let mut out = String::new();
-    for verdict in verdicts.iter().filter(|verdict| detail == Detail::All || !verdict.allowed) {
+    for verdict in verdicts.iter().map(Borrow::borrow).filter(|verdict| detail == Detail::All || !verdict.allowed) {
         one_pack(&mut out, verdict, detail);
+    }
+    out
+}
+
+/// What would turn a denial into permission: from each pack one of its smallest sets of safeguards.
+pub(super) fn ways_out(remedies: Option<&[Remedy]>) -> String {
+    let mut out = String::new();
+    let Some(remedies) = remedies else {
+        line(
+            &mut out,
+            0,
+            "nothing would make it allowed: a rule that denies admits no safeguard, or a pack could not be asked",
+        );
+        return out;
+    };
+    line(&mut out, 0, "what would make it allowed:");
+    for remedy in remedies {
+        let issuer = match remedy.pack {
+            PackOwner::Member(country) => format!("issued by the authority of {country}"),
+            PackOwner::Alliance => "issued by the authorities of both ends".to_owned(),
+            PackOwner::House => "for the rules of the house, issued by any authority".to_owned(),
+        };
+        match remedy.any_of.as_slice() {
+            [only] => line(&mut out, 2, &format!("{}, {issuer}", figures::words(only, "nothing"))),
+            several => {
+                line(&mut out, 2, &format!("any one of these, {issuer}:"));
+                several.iter().for_each(|set| line(&mut out, 4, &figures::words(set, "nothing")));
+            }
+        }
     }
     out
 }
@@ -86,9 +117,22 @@ fn one_pack(out: &mut String, verdict: &Verdict, detail: Detail) {
     if detail == Detail::All && !verdict.obligations.is_empty() {
         line(out, 2, "duties that come with it:");
         for duty in &verdict.obligations {
-            line(out, 4, duty);
+            line(out, 4, &duty_text(duty));
         }
     }
+}
+
+/// A duty, with what the node does about it.
+pub(super) fn duty_text(duty: &Obligation) -> String {
+    let enforced = match duty.duty() {
+        Duty::Approval { officers } => format!(" (enforced: nothing is cleared before {officers} officers have approved)"),
+        Duty::DeleteWithin { .. } | Duty::RetainAtMost { .. } => {
+            " (enforced: the importer's node deletes it then)".to_owned()
+        }
+        Duty::Require(evidence) => format!(" (enforced: nothing is cleared unless `{evidence}` is declared)"),
+        Duty::Told => String::new(),
+    };
+    format!("{duty}{enforced}")
 }
 
 fn one_rule(out: &mut String, pack: PackOwner, rule: &RuleCited, detail: Detail) {

@@ -4,7 +4,8 @@ use std::{collections::BTreeSet, path::PathBuf};
 
 use alliance_protocol::{
     core::admin::{AdminCall, LocalModel, Reply},
-    vocabulary::{Artefact, Country, Label},
+    offer::Provenance,
+    vocabulary::{Artefact, Circumstance, Country, Evidence, Label},
 };
 use clap::Subcommand;
 use serde::Serialize;
@@ -52,6 +53,15 @@ pub(super) enum Model {
         /// The countries whose people the data behind it is about, with commas
         #[arg(long, value_delimiter = ',', value_name = "CC")]
         subjects: Vec<Country>,
+        /// How many people its personal data is about; the law takes unknown for more than any number
+        #[arg(long, value_name = "N")]
+        people: Option<u64>,
+        /// What is true of where it comes from, with commas: collection, outbound_investment, ...
+        #[arg(long, value_delimiter = ',', value_name = "WORDS")]
+        circumstances: Vec<Circumstance>,
+        /// Technical evidence that is at hand, with commas: anonymisation_evidence, ai_label, ...
+        #[arg(long, value_delimiter = ',', value_name = "KINDS")]
+        evidence: Vec<Evidence>,
         /// The SPDX expression of its licence
         #[arg(long, default_value = "other", value_name = "SPDX")]
         licence: String,
@@ -80,13 +90,20 @@ impl Model {
     pub(super) async fn run(self, context: &Context) -> Result<Exit, Problem> {
         let daemon = context.daemon().await?;
         match self {
-            Self::Import { dir, name, labels, artefact, origin, subjects, licence } => {
+            Self::Import { dir, name, labels, artefact, origin, subjects, people, circumstances, evidence, licence } => {
                 let origin = match origin {
                     Some(origin) => origin,
                     None => status::ask(&daemon).await?.country,
                 };
                 let (labels, subjects) = (labels.into_iter().collect(), subjects.into_iter().collect());
-                let request = ImportRequest { name: name.0, artefact, labels, origin, subjects, licence, crossing: None };
+                let provenance = Provenance {
+                    people,
+                    circumstances: circumstances.into_iter().collect(),
+                    evidence: evidence.into_iter().collect(),
+                };
+                let name = name.0;
+                let request =
+                    ImportRequest { name, artefact, labels, origin, subjects, provenance, licence, crossing: None };
                 import_dir(context, &daemon, dir, request).await
             }
             Self::List => {

@@ -3,14 +3,16 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use alliance_policy::CedarGate;
+use alliance_policy::{CedarGate, Covered, Remedy};
 use alliance_protocol::{
-    gate::{Action, Facts, Gate as _, Pack, PackOwner, PackSummary, Party, RuleNature, RuleRole, Verdict},
+    gate::{Action, Facts, Gate as _, Grant, Pack, PackOwner, PackSummary, Party, RuleNature, RuleRole, Verdict, Volume},
     limits,
+    obligation::Obligation,
     time::Timestamp,
-    vocabulary::{Artefact, Country, Label, OrganisationRole, Purpose, SafeguardKind, Use},
+    vocabulary::{Artefact, Circumstance, Country, Label, OrganisationRole, Purpose, SafeguardKind, Use, Zone},
 };
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -24,6 +26,9 @@ use super::{
 };
 use crate::{durable, exit::Exit};
 
+mod diff;
+pub(super) mod prove;
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Policy {
     /// Ask whether something may cross: the baseline, the law of both countries, and that of the people concerned
@@ -35,6 +40,15 @@ pub(super) enum Policy {
     /// As check, with every rule that decided, and the duties that come with the crossing
     #[command(after_help = CHECK_EXAMPLES)]
     Explain(Question),
+    /// Show what became of each rule of the researched law: encoded, a duty, not encodable and why, not in force
+    #[command(after_help = "Example:\n  alliance policy coverage --country CN")]
+    Coverage {
+        /// One country only; BX for what concerns all of them
+        #[arg(long, value_name = "CC")]
+        country: Option<String>,
+    },
+    Diff(diff::Diff),
+    Prove(prove::Prove),
     /// Check the text of a law pack: syntax, types, annotations
     #[command(
         after_help = "Example:\n  alliance policy lint za.cedar --member ZA\n\nExits with 1 if a node would refuse the pack."
@@ -99,6 +113,24 @@ pub(super) struct Question {
     /// The recipient is owned or controlled by a state
     #[arg(long)]
     state_controlled: bool,
+    /// What is true of the movement, with commas: collection, public_audience, outbound_investment, ...
+    #[arg(long, value_delimiter = ',', value_name = "WORDS")]
+    circumstances: Vec<Circumstance>,
+    /// How many people's data the exporter has sent abroad this year, this crossing included [default: unknown]
+    #[arg(long, value_name = "N")]
+    people: Option<u64>,
+    /// The zone of the exporter with data law of its own
+    #[arg(long, value_name = "ZONE")]
+    exporter_zone: Option<Zone>,
+    /// The zone of the recipient with data law of its own
+    #[arg(long, value_name = "ZONE")]
+    recipient_zone: Option<Zone>,
+    /// Countries whose authorities have banned the destination or the recipient, with commas
+    #[arg(long, value_delimiter = ',', value_name = "CC")]
+    banned_by: Vec<Country>,
+    /// When the notifications at hand were filed [default: they were not]
+    #[arg(long, value_name = "DATE")]
+    filed: Option<Timestamp>,
     /// The day or instant of the crossing [default: now]
     #[arg(long, value_name = "DATE")]
     at: Option<Timestamp>,
@@ -112,14 +144,19 @@ struct Answer {
     allowed: bool,
     at: Timestamp,
     facts: Facts,
-    verdicts: Vec<Verdict>,
+    verdicts: Vec<Arc<Verdict>>,
+    /// What would make it allowed: from each pack one of its sets. None: nothing would. Empty: it is allowed.
+    remedies: Option<Vec<Remedy>>,
 }
 
 impl Policy {
-    pub(super) fn run(self, context: &Context) -> Result<Exit, Problem> {
+    pub(super) async fn run(self, context: &Context) -> Result<Exit, Problem> {
         match self {
             Self::Check(question) => question.run(context, Detail::Denials),
             Self::Explain(question) => question.run(context, Detail::All),
+            Self::Coverage { country } => coverage(context, country.as_deref()),
+            Self::Diff(diff) => diff.run(context).await,
+            Self::Prove(prove) => prove.run(context).await,
             Self::Lint { law, member, directives } => lint(context, &law, member, directives.as_deref()),
         }
     }
@@ -129,41 +166,57 @@ impl Question {
     fn run(self, context: &Context, detail: Detail) -> Result<Exit, Problem> {
         let at = self.at.unwrap_or(context.now);
         let packs = self.packs()?;
-        let facts = self.facts();
-        let verdicts = ask(&packs, &facts, at);
-        let allowed = verdicts.iter().all(|verdict| verdict.allowed);
-        let answer = Answer { allowed, at, facts, verdicts };
+        let gate = CedarGate::new();
+        let facts = self.facts(&gate, &packs, at)?;
+        let verdicts = ask(&gate, &packs, &facts, at);
+        let allowed = verdicts.iter().all(|verdict| verdict.permits());
+        let remedies = alliance_policy::remedies(&verdicts);
+        let answer = Answer { allowed, at, facts, verdicts, remedies };
         context.screen.one(&answer, || text(context, &answer, detail));
         Ok(if allowed { Exit::Done } else { Exit::Denied })
     }
 
-    fn facts(&self) -> Facts {
-        let party = |country: Country, roles: &[OrganisationRole]| Party {
+    fn facts(&self, gate: &CedarGate, packs: &BTreeMap<Country, Pack>, at: Timestamp) -> Result<Facts, Problem> {
+        for (zone, country) in [(self.exporter_zone, self.from), (self.recipient_zone, self.to)] {
+            if let Some(zone) = zone.filter(|zone| zone.country() != country) {
+                return Err(Problem::new(Exit::Usage, format!("the zone {zone} does not lie in {country}")));
+            }
+        }
+        let party = |country: Country, zone, roles: &[OrganisationRole]| Party {
             country,
-            zone: None,
+            zone,
             organisation: String::new(),
             roles: roles.iter().copied().collect(),
             controlled_by: country,
             state_controlled: false,
         };
-        let mut to = party(self.to, &self.recipient_roles);
+        let mut to = party(self.to, self.recipient_zone, &self.recipient_roles);
         to.controlled_by = self.recipient_controlled_by.unwrap_or(self.to);
         to.state_controlled = self.state_controlled;
-        let mut safeguards: BTreeMap<Country, BTreeSet<SafeguardKind>> = BTreeMap::new();
-        for presented in &self.safeguards {
-            safeguards.entry(presented.issuer).or_default().insert(presented.kind);
+        let mut safeguards: BTreeMap<Country, BTreeMap<SafeguardKind, Grant>> = BTreeMap::new();
+        for Presented { kind, issuer } in &self.safeguards {
+            let mut rules = gate.rules_that_name(&alliance_policy::baseline(), *kind)?;
+            if let Some(pack) = packs.get(issuer) {
+                rules.extend(gate.rules_that_name(pack, *kind)?);
+            }
+            let grant = Grant { rules, since: at, filed: self.filed };
+            safeguards.entry(*issuer).or_default().insert(*kind, grant);
         }
-        Facts {
-            from: party(self.from, &self.exporter_roles),
+        let labels: BTreeSet<Label> = self.labels.iter().copied().collect();
+        Ok(Facts {
+            circumstances: self.circumstances.iter().copied().collect(),
+            volume: Volume::of(&labels, self.people),
+            bans: self.banned_by.iter().copied().collect(),
+            from: party(self.from, self.exporter_zone, &self.exporter_roles),
             to,
             artefact: self.artefact,
-            labels: self.labels.iter().copied().collect(),
+            labels,
             origin: self.origin.unwrap_or(self.from),
             subjects: self.subjects.iter().copied().collect(),
             purpose: self.purpose,
             use_: self.use_,
             safeguards,
-        }
+        })
     }
 
     /// The packs given as files, and the founding packs of the other countries that are concerned.
@@ -186,12 +239,13 @@ impl Question {
 
 /// Asks the packs that a node would ask, in the same capacities. Countries without a pack are taken for no members: their
 /// people are not spoken for, and nothing goes to or from them.
-fn ask(packs: &BTreeMap<Country, Pack>, facts: &Facts, at: Timestamp) -> Vec<Verdict> {
-    let gate = CedarGate::new();
+fn ask(gate: &CedarGate, packs: &BTreeMap<Country, Pack>, facts: &Facts, at: Timestamp) -> Vec<Arc<Verdict>> {
     let baseline = alliance_policy::baseline();
     let law = |country: Country, action: Action| match packs.get(&country) {
         Some(pack) => gate.judge(pack, action, facts, at),
-        None => Verdict::failed(PackOwner::Member(country), 0, action, format!("there is no law pack for {country}")),
+        None => {
+            Verdict::failed(PackOwner::Member(country), 0, action, format!("there is no law pack for {country}")).into()
+        }
     };
     let mut verdicts =
         vec![gate.judge(&baseline, Action::Export, facts, at), gate.judge(&baseline, Action::Import, facts, at)];
@@ -215,12 +269,15 @@ fn text(context: &Context, answer: &Answer, detail: Detail) -> String {
         figures::words(asked, "none"),
         denial::verdicts(&answer.verdicts, detail),
     );
-    let duties: BTreeSet<&String> = answer.verdicts.iter().flat_map(|verdict| &verdict.obligations).collect();
+    let duties: BTreeSet<&Obligation> = answer.verdicts.iter().flat_map(|verdict| &verdict.obligations).collect();
     if answer.allowed && detail == Detail::Denials && !duties.is_empty() {
         text.push_str("duties that come with it:\n");
         for duty in duties {
-            text.push_str(&format!("  {}\n", super::screen::plain(duty)));
+            text.push_str(&format!("  {}\n", denial::duty_text(duty)));
         }
+    }
+    if !answer.allowed {
+        text.push_str(&denial::ways_out(answer.remedies.as_deref()));
     }
     if !text.ends_with("\n\n") {
         text.push('\n');
@@ -233,15 +290,66 @@ fn text(context: &Context, answer: &Answer, detail: Detail) -> String {
 
 fn lint(context: &Context, law: &Path, member: Country, directives: Option<&Path>) -> Result<Exit, Problem> {
     let text = durable::read_text(law, limits::LAW_PACK_BYTES_MAX)?;
-    let directives = match directives {
+    let directives_text = match directives {
         Some(path) => durable::read_text(path, limits::LAW_PACK_BYTES_MAX)?,
         None => String::new(),
     };
-    let pack = Pack::new(PackOwner::Member(member), 1, &text, &directives);
+    let pack = Pack::new(PackOwner::Member(member), 1, &text, &directives_text);
     let summary = CedarGate::new().check(&pack).map_err(|error| {
-        Problem::of(Exit::Failed, &error).hint("mend the text; a node refuses the whole pack until then")
+        let files = match directives {
+            Some(directives) => format!("law is `{}`, directives is `{}`", law.display(), directives.display()),
+            None => format!("law is `{}`", law.display()),
+        };
+        Problem::of(Exit::Failed, &error).hint(format!("mend the text; a node refuses the whole pack until then ({files})"))
     })?;
     Ok(context.screen.one(&summary, || summary_text(&summary)))
+}
+
+#[derive(Debug, Serialize)]
+struct Coverage<'a> {
+    rules: Vec<&'a Covered>,
+    counts: BTreeMap<&'static str, usize>,
+}
+
+fn coverage(context: &Context, country: Option<&str>) -> Result<Exit, Problem> {
+    let table = alliance_policy::coverage().map_err(|error| Problem::new(Exit::Failed, error))?;
+    let rules: Vec<&Covered> = table.iter().filter(|entry| country.is_none_or(|only| entry.country == only)).collect();
+    if rules.is_empty() {
+        let known: BTreeSet<&str> = table.iter().map(|entry| entry.country.as_str()).collect();
+        let message = format!(
+            "no rule of `{}` was researched; known are {}",
+            country.unwrap_or_default(),
+            figures::words(known, "none")
+        );
+        return Err(Problem::new(Exit::NotFound, message));
+    }
+    let mut counts = BTreeMap::new();
+    rules.iter().for_each(|entry| *counts.entry(entry.disposition.as_str()).or_default() += 1);
+    let view = Coverage { rules, counts };
+    Ok(context.screen.one(&view, || coverage_text(&view)))
+}
+
+fn coverage_text(view: &Coverage<'_>) -> String {
+    let mut text = String::new();
+    let mut countries: Vec<&str> = view.rules.iter().map(|entry| entry.country.as_str()).collect();
+    countries.dedup();
+    for country in countries {
+        let mut table = Table::new(["rule", "stands", "here", "carried by", "title, and why it is not simply encoded"]);
+        for entry in view.rules.iter().filter(|entry| entry.country == country) {
+            let why = if entry.reason.is_empty() { String::new() } else { format!(": {}", entry.reason) };
+            table.row([
+                entry.id.clone(),
+                entry.status.as_str().to_owned(),
+                entry.disposition.as_str().to_owned(),
+                figures::words(&entry.rules, "-"),
+                format!("{}{why}", entry.title),
+            ]);
+        }
+        text.push_str(&format!("{country}\n{table}\n"));
+    }
+    let counts = view.counts.iter().map(|(what, count)| format!("{count} {what}"));
+    text.push_str(&format!("{} rules: {}", view.rules.len(), figures::words(counts, "none")));
+    text
 }
 
 fn summary_text(summary: &PackSummary) -> String {

@@ -70,6 +70,18 @@ fn disk(source: &io::Error) -> Exit {
     }
 }
 
+impl From<alliance_protocol::gate::PackError> for Problem {
+    fn from(error: alliance_protocol::gate::PackError) -> Self {
+        Self::of(Exit::Failed, &error).hint("mend the text; `alliance policy lint` says where it is wrong")
+    }
+}
+
+impl From<alliance_protocol::envelope::OpenError> for Problem {
+    fn from(error: alliance_protocol::envelope::OpenError) -> Self {
+        Self::of(Exit::Untrusted, &error)
+    }
+}
+
 impl From<FileError> for Problem {
     fn from(error: FileError) -> Self {
         Self::of(disk(&error.source), &error)
@@ -171,6 +183,10 @@ impl From<AuthorityError> for Problem {
             }
             AuthorityError::Revoked(_) | AuthorityError::TooManyRevoked => (Exit::Conflict, ""),
             AuthorityError::NoFoundingPack(_) => (Exit::NotFound, "give the text of the law: --law FILE"),
+            AuthorityError::WorkedOut | AuthorityError::OtherRule { .. } => (Exit::Usage, ""),
+            AuthorityError::NotFiled => (Exit::Usage, "add --filed DATE"),
+            AuthorityError::NoRule { .. } => (Exit::Usage, "alliance policy explain says which kinds satisfy a rule"),
+            AuthorityError::TooManyBans => (Exit::Conflict, "lift one first: --lift"),
             AuthorityError::Pack(_) => (Exit::Usage, "mend the text; alliance policy lint shows what is wrong"),
         };
         Self::of(exit, &error).hint(hint)

@@ -10,7 +10,7 @@ use alliance_protocol::{
     id::{CrossingId, StatementId},
     limits,
     offer::split_name,
-    vocabulary::{Purpose, Use},
+    vocabulary::{Circumstance, Purpose, Use},
 };
 use clap::Args;
 use indicatif::ProgressBar;
@@ -43,6 +43,9 @@ pub(super) struct Pull {
     /// What will be done with it: inference, fine_tuning, training, ...
     #[arg(long = "use", default_value_t = Use::Inference, value_name = "USE")]
     use_: Use,
+    /// What is true of it, with commas: public_audience where it will reach the public here, ...
+    #[arg(long, value_delimiter = ',', value_name = "WORDS")]
+    circumstances: Vec<Circumstance>,
     /// A safeguard that an authority issued; may be repeated
     #[arg(long, value_name = "FILE")]
     safeguard: Vec<PathBuf>,
@@ -72,7 +75,8 @@ impl Pull {
         }
         let read = |path: &PathBuf| durable::read(path, limits::STATEMENT_BYTES_MAX).map(ByteBuf::from);
         let safeguards = self.safeguard.iter().map(read).collect::<Result<Vec<_>, _>>()?;
-        let call = PullCall { offer: self.offer, purpose: self.purpose, use_: self.use_, safeguards, to };
+        let circumstances = self.circumstances.into_iter().collect();
+        let call = PullCall { offer: self.offer, purpose: self.purpose, use_: self.use_, circumstances, safeguards, to };
         let daemon = context.daemon().await?;
         let crossing = match daemon.call(&AdminCall::Pull(call)).await? {
             Reply::Pulling { crossing } => crossing,

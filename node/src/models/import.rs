@@ -16,7 +16,7 @@ use alliance_protocol::{
     id::{CrossingId, ManifestId},
     limits,
     manifest::{self, Manifest, ManifestError},
-    offer::{BadName, split_name},
+    offer::{BadName, Provenance, split_name},
     vocabulary::{Artefact, Country, Label},
 };
 
@@ -38,6 +38,7 @@ pub struct ImportRequest {
     pub labels: BTreeSet<Label>,
     pub origin: Country,
     pub subjects: BTreeSet<Country>,
+    pub provenance: Provenance,
     /// An SPDX expression, or `other`.
     pub licence: String,
     /// The crossing by which it came, if it did.
@@ -184,6 +185,7 @@ impl ImportRequest {
             labels: manifest.labels(),
             origin: self.origin,
             subjects: self.subjects,
+            provenance: self.provenance,
             licence: self.licence,
             bytes: manifest.bytes(),
             files: u32::try_from(manifest.files().len()).unwrap_or(u32::MAX),

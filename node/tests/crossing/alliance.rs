@@ -38,7 +38,7 @@ pub(crate) struct Alliance {
 impl Alliance {
     pub(crate) fn found() -> Self {
         let officers: BTreeMap<_, _> =
-            FOUNDING_MEMBERS.iter().zip(10..).map(|(code, seed)| (country(code), key(seed))).collect();
+            FOUNDING_MEMBERS.iter().take(5).zip(10..).map(|(code, seed)| (country(code), key(seed))).collect();
         let authority = |(member, key): (&Country, &SecretKey)| {
             (*member, Authority { name: format!("Authority of {member}"), officers: vec![key.public()], threshold: 1 })
         };
@@ -81,7 +81,9 @@ impl Alliance {
         let (serial, pack) = (*serial, &self.packs[&member]);
         let (law_pack, epoch) = (pack.id(), pack.body().epoch);
         let revoked = revoked.iter().copied().collect();
-        self.spoken(member, &Status { member, serial, validity, law_pack, epoch, revoked }).bytes().to_vec()
+        self.spoken(member, &Status { member, serial, validity, law_pack, epoch, revoked, bans: BTreeSet::new() })
+            .bytes()
+            .to_vec()
     }
 
     /// An accreditation for both ends of a crossing.

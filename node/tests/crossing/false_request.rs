@@ -51,6 +51,7 @@ impl World {
             manifest,
             purpose: Purpose::Research,
             use_: Use::Inference,
+            circumstances: BTreeSet::new(),
             safeguards: Vec::new(),
             accreditation: self.nodes[IMPORTER].accreditation.clone(),
             verdicts: StatementId([0; 32]),

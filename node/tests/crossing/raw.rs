@@ -185,6 +185,8 @@ impl Guest {
             labels: [Label::Public].into(),
             purpose: asked.purpose,
             epochs: Vec::new(),
+            people: None,
+            volume: alliance_protocol::gate::Volume::default(),
             session: asked.session,
             validity: Validity::lasting_ms(asked.asked, limits::CLEARANCE_TTL_MS_MAX),
         }

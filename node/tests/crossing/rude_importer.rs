@@ -57,6 +57,7 @@ impl Street {
             manifest: self.model.manifest,
             purpose: Purpose::Research,
             use_: Use::Inference,
+            circumstances: BTreeSet::new(),
             safeguards: Vec::new(),
             accreditation: self.world.nodes[IMPORTER].accreditation.clone(),
             verdicts: StatementId([0; 32]),

@@ -7,7 +7,7 @@ use alliance_protocol::{
     core::admin::{CrossingState, CrossingView, LocalModel},
     crossing::{Receipt, RefusalCode},
     id::{CrossingId, StatementId},
-    offer::{ModelOffer, Offer, Offered, Terms},
+    offer::{ModelOffer, Offer, Offered, Provenance, Terms},
     time::Validity,
 };
 
@@ -121,6 +121,7 @@ impl Scene {
             labels: model.labels.clone(),
             origin: model.origin,
             subjects: model.subjects.clone(),
+            provenance: Provenance::default(),
             licence: model.licence.clone(),
         };
         change(&mut what);

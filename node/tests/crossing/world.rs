@@ -24,7 +24,7 @@ use alliance_protocol::{
     id::{CrossingId, StatementId},
     key::{PublicKey, SecretKey},
     ledger::{Entry, Record},
-    offer::{NodeRecord, Terms},
+    offer::{NodeRecord, Provenance, Terms},
     time::{Timestamp, Validity},
     vocabulary::{Artefact, Country, Label, Purpose, Use},
 };
@@ -187,6 +187,7 @@ impl World {
             bulk_addresses: vec![bulk.local_addr().to_string()],
             baseline: alliance_policy::baseline(),
             house: None,
+            approvers: BTreeSet::new(),
             seed: *blake3::hash(&[&key.public().0[..], &self.now.0.to_be_bytes()].concat()).as_bytes(),
         };
         let origin = Origin {
@@ -315,6 +316,7 @@ impl World {
             labels: labels.iter().copied().collect(),
             origin: node.member,
             subjects: BTreeSet::new(),
+            provenance: Provenance::default(),
             licence: "Apache-2.0".into(),
             crossing: None,
         };
@@ -353,6 +355,7 @@ impl World {
             offer: offer.to_string(),
             purpose: Purpose::Research,
             use_: Use::Inference,
+            circumstances: BTreeSet::new(),
             safeguards: Vec::new(),
             to: to.to_owned(),
         };

@@ -98,7 +98,6 @@ fn words_and_types_that_the_schema_does_not_know() {
     check_law("Action::\"export\"", "Action::\"exprot\"", "exprot");
     check_law("context.labels.contains(Label::\"personal\")", "1 + \"one\" > 2", "law, line 12: rule `BR-31`: ");
     check_law("context.labels.contains(Label::\"personal\")", "datetime(\"2025-13-01\") > context.time", "rule `BR-31`: ");
-    check_law("context.labels.contains(Label::\"personal\")", "datetime(context.to.zone) > context.time", "rule `BR-31`: ");
     check_law("context.labels.contains(Label::\"personal\")", "context.to.country == Country::\"UK\"", "UK");
     check_law("context.labels.contains(Label::\"personal\")", "false", "rule `BR-31`: ");
     check_text(brazil(), LAW, &DIRECTIVE.replace("context.origin", "context.place"), "directives, line 5: rule `BR-D01`: ");
@@ -122,9 +121,34 @@ fn annotations_that_are_wrong() {
         "@confidence(\"sure\")",
         "`@confidence` must begin with high, medium or low, not `sure`",
     );
-    check_law("@obligation(\"record, report\")", "@obligation(\"record,,report\")", "`@obligation` has an empty entry");
+    check_law("@obligation(\"record, report\")", "@obligation(\"record,,report\")", "`@obligation`: `` is not a duty");
     check_law("scc_br |", "scc_rb |", "`@satisfied_by`: `scc_rb` is not a kind of safeguard");
     check_law("scc_br |", "|", "`@satisfied_by` has an empty alternative");
+}
+
+#[test]
+fn duties_waits_and_spans_that_are_wrong() {
+    let with = |annotation: &str| format!("{annotation}\n@satisfied_by");
+    check_law("record, report", "record, delete_withn(24h)", "`@obligation`: `delete_withn(24h)` is not a duty");
+    check_law("record, report", "record,, report", "`@obligation`: `` is not a duty");
+    check_law("@satisfied_by", &with("@waits(\"10 working days\")"), "`@waits` is written");
+    check_law("@satisfied_by", &with("@days_off(\"01-01\")"), "`@days_off` does not belong on a rule without `@waits`");
+    check_law("@satisfied_by", &with("@valid_for(\"tia 3 years\")"), "`@valid_for` is written");
+    check_law("@satisfied_by", &with("@valid_for(\"scc_br 3\")"), "`@valid_for` is written");
+    check_law("@satisfied_by", &with("@valid_for(\"scc_br 0 years\")"), "`@valid_for` is written");
+    let waiting = LAW.replace("scc_br", "waiting_period_elapsed");
+    check_text(brazil(), &waiting, "", "`@waits` is written");
+    for (waits, good) in
+        [("10 working days", true), ("010 working days", false), ("10 days", false), ("0 working days", false)]
+    {
+        let law = waiting.replace("@satisfied_by", &with(&format!("@waits(\"{waits}\")")));
+        assert_eq!(load(brazil(), &law, "").is_ok(), good, "{waits}");
+    }
+}
+
+#[test]
+fn a_members_law_looks_only_at_what_its_own_authority_issued() {
+    check_law("context.safeguards.contains(", "context.mutual_safeguards.contains(", "cannot satisfy a member's law");
 }
 
 #[test]

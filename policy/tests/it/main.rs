@@ -4,17 +4,22 @@
     reason = "a test that cannot be set up fails; outside of test functions this has to be said"
 )]
 
-mod cases;
+mod differential;
 mod gate;
 mod loader;
+mod mutants;
 mod properties;
 mod stories;
+mod vectors;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::LazyLock,
+};
 
-use alliance_policy::{FOUNDING_MEMBERS, baseline, founding_pack_text};
+use alliance_policy::{CedarGate, FOUNDING_MEMBERS, baseline, founding_pack_text};
 use alliance_protocol::{
-    gate::{Facts, Pack, PackOwner, Party},
+    gate::{Facts, Grant, Pack, PackOwner, Party, Volume},
     time::Timestamp,
     vocabulary::{Artefact, Country, Label, Purpose, SafeguardKind, Use},
 };
@@ -65,10 +70,21 @@ fn open_model(from: &str, to: &str) -> Facts {
         subjects: BTreeSet::new(),
         purpose: Purpose::Research,
         use_: Use::Inference,
+        circumstances: BTreeSet::new(),
+        volume: Volume::default(),
+        bans: BTreeSet::new(),
         safeguards: BTreeMap::new(),
     }
 }
 
+/// A token of today for every rule that looks at its kind, of the issuer's own pack and of the baseline.
 fn issue(facts: &mut Facts, issuer: Country, kinds: impl IntoIterator<Item = SafeguardKind>) {
-    facts.safeguards.entry(issuer).or_default().extend(kinds);
+    static GATE: LazyLock<CedarGate> = LazyLock::new(CedarGate::new);
+    let mut packs = vec![baseline()];
+    packs.extend(founding_pack_text(issuer).map(|_| pack(issuer.as_str())));
+    for kind in kinds {
+        let naming = packs.iter().flat_map(|pack| GATE.rules_that_name(pack, kind).expect("a pack that can be used"));
+        let grant = Grant { rules: naming.collect(), since: at("2026-01-01"), filed: Some(at("2026-01-01")) };
+        facts.safeguards.entry(issuer).or_default().insert(kind, grant);
+    }
 }

@@ -5,10 +5,10 @@ use std::{
     sync::LazyLock,
 };
 
-use alliance_policy::CedarGate;
+use alliance_policy::{CedarGate, FOUNDING_MEMBERS};
 use alliance_protocol::{
-    gate::{Action, Facts, Gate, PackOwner, RuleRole},
-    vocabulary::{Artefact, Country, Label, OrganisationRole, Purpose, SafeguardKind, Use},
+    gate::{Action, Facts, Gate, PackOwner, RuleRole, Volume},
+    vocabulary::{Artefact, Circumstance, Country, Label, OrganisationRole, Purpose, SafeguardKind, Use, Zone},
 };
 use proptest::{collection::btree_set, prelude::*, sample::select};
 
@@ -16,8 +16,10 @@ use crate::{at, country, issue, open_model, packs};
 
 static GATE: LazyLock<CedarGate> = LazyLock::new(CedarGate::new);
 
+const ZONES: [Option<Zone>; 3] = [None, Some(Zone::AeDifc), Some(Zone::AeAdgm)];
+
 fn countries() -> impl Strategy<Value = Country> {
-    select(vec!["BR", "RU", "IN", "CN", "ZA", "IR", "EG", "PT"]).prop_map(country)
+    select(vec!["BR", "RU", "IN", "CN", "ZA", "EG", "ET", "IR", "AE", "ID", "SA", "PT", "US"]).prop_map(country)
 }
 
 fn safeguards() -> impl Strategy<Value = BTreeSet<SafeguardKind>> {
@@ -25,7 +27,7 @@ fn safeguards() -> impl Strategy<Value = BTreeSet<SafeguardKind>> {
 }
 
 prop_compose! {
-    fn crossings()(
+    pub(crate) fn crossings()(
         from in countries(),
         to in countries(),
         controlled_by in countries(),
@@ -36,12 +38,19 @@ prop_compose! {
         (origin, subjects) in (countries(), btree_set(countries(), 0..3)),
         (purpose, use_) in (select(Purpose::ALL), select(Use::ALL)),
         issued in proptest::collection::btree_map(countries(), safeguards(), 0..3),
+        (circumstances, people) in (btree_set(select(Circumstance::ALL), 0..2), select(vec![0, 1, 99_999, 1_000_000])),
+        (bans, zones) in (btree_set(countries(), 0..2), (select(ZONES.to_vec()), select(ZONES.to_vec()))),
     ) -> Facts {
         let mut facts = open_model(from.as_str(), to.as_str());
         facts.to.controlled_by = controlled_by;
         facts.to.state_controlled = state_controlled;
         (facts.from.roles, facts.to.roles) = (roles.clone(), roles);
-        Facts { artefact, labels, origin, subjects, purpose, use_, safeguards: issued, ..facts }
+        (facts.from.zone, facts.to.zone) = zones;
+        let volume = Volume::of(&labels, Some(people));
+        let mut facts =
+            Facts { artefact, labels, origin, subjects, purpose, use_, circumstances, volume, bans, ..facts };
+        issued.into_iter().for_each(|(issuer, kinds)| issue(&mut facts, issuer, kinds));
+        facts
     }
 }
 
@@ -63,7 +72,7 @@ proptest! {
         for pack in packs() {
             let before = GATE.judge(&pack, action, &facts, at(day));
             let mut richer = facts.clone();
-            for issuer in [country("BR"), country("RU"), country("IN"), country("CN"), country("ZA")] {
+            for issuer in FOUNDING_MEMBERS.map(country) {
                 issue(&mut richer, issuer, more.iter().copied());
             }
             let after = GATE.judge(&pack, action, &richer, at(day));

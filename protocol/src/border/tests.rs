@@ -5,7 +5,7 @@ use crate::{
     authority::{LawPack, Organisation, Status},
     charter::{Authority, Charter, Chartered},
     gate::{PackError, PackSummary},
-    offer::Terms,
+    offer::{Provenance, Terms},
 };
 
 const NOW: Timestamp = Timestamp(1_790_812_800_000);
@@ -13,9 +13,9 @@ const NOW: Timestamp = Timestamp(1_790_812_800_000);
 struct Yes;
 
 impl Gate for Yes {
-    fn judge(&self, pack: &Pack, action: Action, _: &Facts, _: Timestamp) -> Verdict {
+    fn judge(&self, pack: &Pack, action: Action, _: &Facts, _: Timestamp) -> Arc<Verdict> {
         let (rules, obligations) = (Vec::new(), BTreeSet::new());
-        Verdict { pack: pack.owner, epoch: pack.epoch, action, allowed: true, rules, obligations, error: None }
+        Verdict { pack: pack.owner, epoch: pack.epoch, action, allowed: true, rules, obligations, error: None }.into()
     }
 
     fn check(&self, pack: &Pack) -> Result<PackSummary, PackError> {
@@ -61,7 +61,8 @@ impl Scene {
             let pack = Signed::sign(&pack, alliance, officer).expect("signs");
             trust.accept_pack(pack.bytes(), &Yes).expect("accepted");
             let (law_pack, revoked) = (pack.id(), BTreeSet::new());
-            let status = Status { member: *member, serial: 1, validity, law_pack, epoch: 1, revoked };
+            let status =
+                Status { member: *member, serial: 1, validity, law_pack, epoch: 1, revoked, bans: BTreeSet::new() };
             trust.accept_status(Signed::sign(&status, alliance, officer).expect("signs").bytes()).expect("accepted");
         }
         let accredited = |(member, officer): &(Country, SecretKey), node: u8| {
@@ -81,6 +82,7 @@ impl Scene {
             labels: BTreeSet::from([Label::Public]),
             origin: members[0].0,
             subjects: BTreeSet::new(),
+            provenance: Provenance::default(),
             licence: "MIT".into(),
         };
         let terms = Terms { purposes: BTreeSet::new(), to: BTreeSet::new() };
@@ -95,6 +97,7 @@ impl Scene {
             manifest: ManifestId([7; 32]),
             purpose: Purpose::Research,
             use_: Use::Inference,
+            circumstances: BTreeSet::new(),
             safeguards: Vec::new(),
             accreditation: importer.bytes().to_vec(),
             verdicts: StatementId([3; 32]),
@@ -110,13 +113,24 @@ impl Scene {
         let alliance = self.trust.alliance();
         let offer = Signed::sign(&self.offer, alliance, &key(11)).expect("signs");
         let request = Signed::sign(&self.request, alliance, &key(12)).expect("signs");
-        let border = Border { trust: &self.trust, gate: &Yes, baseline: &self.baseline, house: None, now: NOW };
+        let border = Border {
+            trust: &self.trust,
+            gate: &Yes,
+            baseline: &self.baseline,
+            house: None,
+            home: self.exporter.body().member,
+            approvals: &BTreeMap::new(),
+            approvers: &BTreeSet::new(),
+            now: NOW,
+        };
         let attempt = Attempt {
             exporter: &self.exporter,
             importer: &self.importer,
             offer: &offer,
             purpose: Purpose::Research,
             use_: Use::Inference,
+            circumstances: &BTreeSet::new(),
+            volume: Volume::default(),
             safeguards: &[],
         };
         let cleared = border.clear_export(&key(11), &request, &attempt, SessionBinding([4; 32]));

@@ -1,17 +1,17 @@
 //! What the local operator can ask of a node, and the answers; the same types serve the local API and the CLI.
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     crossing::RefusalCode,
-    gate::{Facts, Verdict},
+    gate::{Facts, Verdict, Volume},
     id::{AllianceId, CrossingId, ManifestId, StatementId},
     key::PublicKey,
-    offer::{Offered, Terms},
+    offer::{Offered, Provenance, Terms},
     time::Timestamp,
-    vocabulary::{Artefact, Country, Label, NodeRole, Purpose, Use},
+    vocabulary::{Artefact, Circumstance, Country, Label, NodeRole, Purpose, Use},
 };
 
 /// A question or an order of the operator.
@@ -33,7 +33,7 @@ pub enum AdminCall {
         reason: String,
     },
     Pull(PullCall),
-    /// Take in statements of authorities, given as files: statuses, law packs.
+    /// Take in statements of authorities, given as files: statuses, law packs, and approvals of officers.
     Adopt(Vec<serde_bytes::ByteBuf>),
 }
 
@@ -48,6 +48,7 @@ pub struct LocalModel {
     pub labels: BTreeSet<Label>,
     pub origin: Country,
     pub subjects: BTreeSet<Country>,
+    pub provenance: Provenance,
     pub licence: String,
     pub bytes: u64,
     pub files: u32,
@@ -80,6 +81,8 @@ pub struct PullCall {
     pub purpose: Purpose,
     #[serde(rename = "use")]
     pub use_: Use,
+    /// What is true of the movement: it will reach the public, ...
+    pub circumstances: BTreeSet<Circumstance>,
     /// The bytes of signed safeguards.
     pub safeguards: Vec<serde_bytes::ByteBuf>,
     /// Where the files shall go; absolute.
@@ -158,6 +161,8 @@ pub struct NodeStatus {
     pub models: u32,
     pub crossings_running: u32,
     pub ledger_size: u64,
+    /// How many people's data this node has sent abroad this year.
+    pub volume: Volume,
     pub members: Vec<MemberView>,
     /// Bytes of artefacts put on the wire since the daemon started, counted where they are written.
     pub artefact_bytes_sent: u64,
@@ -227,7 +232,7 @@ pub struct CrossingView {
     pub manifest: ManifestId,
     /// What the packs were asked; none where it did not come to that.
     pub facts: Option<Facts>,
-    pub verdicts: Vec<Verdict>,
+    pub verdicts: Vec<Arc<Verdict>>,
     /// The refusal of this or the other side.
     pub refusal: Option<RefusalCode>,
     /// What went wrong, for the operator.
@@ -242,6 +247,10 @@ pub struct CrossingView {
     pub total: u64,
     /// The directory it was delivered to, on the importer's side.
     pub to: Option<PathBuf>,
+    /// When it has to be gone from here, where a duty says so.
+    pub delete_by: Option<Timestamp>,
+    /// When it was deleted, in fulfilment of that duty.
+    pub deleted: Option<Timestamp>,
 }
 
 /// Which end of a crossing this node is.

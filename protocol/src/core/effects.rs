@@ -173,6 +173,8 @@ pub enum BulkEvent {
     Delivered { crossing: CrossingId },
     /// Importer: the exporter countersigned the receipt.
     Settled { crossing: CrossingId, receipt: Vec<u8> },
+    /// Importer: what `BulkOrder::Delete` named is gone, or why it is not.
+    Deleted { crossing: CrossingId, problem: Option<String> },
     /// Importer: the pull ended. Nothing was delivered unless `Delivered` came before.
     PullFailed { crossing: CrossingId, failure: BulkFailure },
 }
@@ -196,6 +198,8 @@ pub enum BulkOrder {
     Receive { crossing: CrossingId, inbound: Inbound },
     /// Importer: put the verified artefact in place and present the receipt.
     Deliver { crossing: CrossingId, receipt: Vec<u8> },
+    /// Importer: delete the files that a crossing delivered under `path`, and nothing else there.
+    Delete { crossing: CrossingId, manifest: ManifestId, path: PathBuf },
     /// Importer: give the pull up; what was verified stays for a later attempt.
     AbortPull { crossing: CrossingId, code: RefusalCode },
 }

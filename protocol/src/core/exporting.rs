@@ -52,6 +52,9 @@ impl Export {
             offer: &self.offer,
             purpose: body.purpose,
             use_: body.use_,
+            circumstances: &body.circumstances,
+            // Counted when it was cleared.
+            volume: self.clearance.body().volume,
             safeguards: &body.safeguards,
         };
         border.decide(&attempt).denial.map_or(Ok(()), Err)
@@ -93,12 +96,18 @@ impl Core {
             Err(unasked) => return self.refuse(ask, peer, bytes, *unasked, now, effects),
         };
         let body = asked.request.body();
+        let people = match &asked.offer.body().what {
+            Offered::Model(model) => model.provenance.people,
+            Offered::Compute(_) => None,
+        };
         let attempt = Attempt {
             exporter: &self.accreditation,
             importer: &asked.importer,
             offer: &asked.offer,
             purpose: body.purpose,
             use_: body.use_,
+            circumstances: &body.circumstances,
+            volume: self.volumes.with(body.manifest, people, asked.offer.body().what.volume(), now),
             safeguards: &body.safeguards,
         };
         let papers_until = papers_until(&attempt);
@@ -202,8 +211,8 @@ impl Core {
         if model.manifest != body.manifest || local.manifest != body.manifest {
             return Err(known(RefusalCode::NoOffer, "the manifest is not the one that is offered"));
         }
-        let offered = (model.artefact, &model.labels, model.origin, &model.subjects);
-        if offered != (local.artefact, &local.labels, local.origin, &local.subjects) {
+        let offered = (model.artefact, &model.labels, model.origin, &model.subjects, &model.provenance);
+        if offered != (local.artefact, &local.labels, local.origin, &local.subjects, &local.provenance) {
             return Err(known(RefusalCode::NoOffer, "the model was imported again with other facts than are offered"));
         }
         let (offer, path) = (offer.clone(), local.path.clone());

@@ -62,6 +62,16 @@ impl History {
         });
     }
 
+    /// Shows until when what came may be kept. Worked out anew from the records after a restart.
+    pub(super) fn delete_by(&mut self, crossing: CrossingId, due: Timestamp) {
+        self.change(crossing, |view| view.delete_by = Some(due));
+    }
+
+    /// Shows that what came should be gone and is not. Does not last; it is tried again.
+    pub(super) fn cannot_delete(&mut self, crossing: CrossingId, problem: String) {
+        self.change(crossing, |view| view.problem = Some(format!("it should be deleted, and cannot be: {problem}")));
+    }
+
     fn insert(&mut self, view: CrossingView) {
         if self.crossings.insert(view.crossing, view.clone()).is_none() {
             self.order.push_back(view.crossing);
@@ -139,10 +149,15 @@ impl History {
                     });
                 }
             }
+            Record::Deleted { crossing } => self.change(*crossing, |view| {
+                view.deleted = Some(at);
+                view.problem = None;
+            }),
             Record::Founded { .. }
             | Record::Accredited { .. }
             | Record::StatusAccepted { .. }
             | Record::PackAccepted { .. }
+            | Record::ApprovalAccepted { .. }
             | Record::OfferPublished { .. }
             | Record::OfferWithdrawn { .. } => {}
         }
@@ -184,6 +199,8 @@ fn begun(
         bytes: 0,
         total: 0,
         to: None,
+        delete_by: None,
+        deleted: None,
     }
 }
 

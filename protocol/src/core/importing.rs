@@ -1,6 +1,6 @@
 //! The importer's end of a crossing: decided here first, asked, cleared, verified, delivered, settled.
 
-use std::path::PathBuf;
+use std::{collections::BTreeSet, path::PathBuf};
 
 use super::{
     BulkFailure, BulkOrder, Core, Effects, RequestId,
@@ -12,13 +12,13 @@ use crate::{
     core::offers::Offers,
     crossing::{CrossingRequest, Receipt, Refusal, RefusalCode},
     envelope::{Signed, kind_of},
-    gate::Gate,
+    gate::{Gate, Volume},
     id::{CrossingId, SessionBinding, StatementId},
     ledger::Record,
     limits,
     offer::{Offer, Offered},
     time::Timestamp,
-    vocabulary::{Purpose, Use},
+    vocabulary::{Circumstance, Purpose, Use},
 };
 
 /// A crossing that this node pulls now.
@@ -28,7 +28,10 @@ pub(super) struct Pull {
     exporter: Signed<Accreditation>,
     purpose: Purpose,
     use_: Use,
+    circumstances: BTreeSet<Circumstance>,
     safeguards: Vec<serde_bytes::ByteBuf>,
+    /// What the exporter says that it counted; until then, this artefact alone.
+    volume: Volume,
     to: PathBuf,
     pub(super) began: Timestamp,
     /// When the first of the papers that it rests on runs out.
@@ -55,6 +58,8 @@ impl Pull {
             offer: &self.offer,
             purpose: self.purpose,
             use_: self.use_,
+            circumstances: &self.circumstances,
+            volume: self.volume,
             safeguards: &self.safeguards,
         }
     }
@@ -133,7 +138,9 @@ impl Core {
             offer: offer.clone(),
             purpose: call.purpose,
             use_: call.use_,
+            circumstances: call.circumstances,
             safeguards: call.safeguards,
+            volume: body.what.volume(),
             to: call.to,
             began: now,
             papers_until: Timestamp(u64::MAX),
@@ -217,6 +224,7 @@ impl Core {
             manifest,
             purpose: pull.purpose,
             use_: pull.use_,
+            circumstances: pull.circumstances.clone(),
             safeguards: pull.safeguards.clone(),
             accreditation: self.accreditation.bytes().to_vec(),
             verdicts: decision.digest(),
@@ -264,6 +272,7 @@ impl Core {
                 self.record(Record::ClearanceAccepted { crossing, clearance }, now, effects);
                 effects.bulk.push(BulkOrder::Receive { crossing, inbound: importing.inbound });
                 if let Some(pull) = self.pulls.get_mut(&crossing) {
+                    pull.volume = importing.clearance.body().volume;
                     pull.stage = Stage::Receiving { clearance: importing.clearance.id() };
                 }
             }
@@ -354,6 +363,7 @@ impl Core {
             labels: model.labels.clone(),
             origin: model.origin,
             subjects: model.subjects.clone(),
+            provenance: model.provenance.clone(),
             licence: model.licence.clone(),
             bytes: model.bytes,
             files: model.files,
@@ -447,5 +457,7 @@ fn reaching(
         bytes: 0,
         total,
         to: Some(pull.to.clone()),
+        delete_by: None,
+        deleted: None,
     }
 }

@@ -5,11 +5,15 @@ use super::{
     admin::{AdminCall, Failure, FailureKind, LocalModel, MemberView, NodeStatus, OfferDraft, OfferView, PeerView, Reply},
     exchange::NotTaken,
 };
+use std::collections::BTreeSet;
+
 use crate::{
+    authority::Approval,
     border::Attempt,
-    envelope::{OpenError, Signed},
-    gate::Gate,
+    envelope::{OpenError, Signed, Statement as _, kind_of},
+    gate::{Gate, PackOwner},
     id::StatementId,
+    key::PublicKey,
     ledger::Record,
     limits,
     offer::{ModelOffer, Offer, Offered, Withdrawal, split_name},
@@ -81,6 +85,7 @@ impl Core {
             models: count(self.models.len()),
             crossings_running: count(self.running()),
             ledger_size: self.ledger_size,
+            volume: self.volumes.so_far(now),
             members: self.trust.members(now).map(member).collect(),
             // The shell owns the sockets and fills these in.
             artefact_bytes_sent: 0,
@@ -124,8 +129,16 @@ impl Core {
         if let (Some(exporter), Offered::Model(_), false, true) = (exporter, &body.what, own, previewed) {
             let border = self.border(gate, now);
             preview.extend(PREVIEWED.map(|purpose| {
-                let importer = &self.accreditation;
-                let attempt = Attempt { exporter, importer, offer, purpose, use_: Use::Inference, safeguards: &[] };
+                let attempt = Attempt {
+                    exporter,
+                    importer: &self.accreditation,
+                    offer,
+                    purpose,
+                    use_: Use::Inference,
+                    circumstances: &BTreeSet::new(),
+                    volume: offer.body().what.volume(),
+                    safeguards: &[],
+                };
                 (purpose, border.decide(&attempt).denial.is_none())
             }));
         }
@@ -196,6 +209,7 @@ impl Core {
                     labels: model.labels.clone(),
                     origin: model.origin,
                     subjects: model.subjects.clone(),
+                    provenance: model.provenance.clone(),
                     licence: model.licence.clone(),
                 })
             }
@@ -258,6 +272,13 @@ impl Core {
     ) -> Result<Reply, Failure> {
         let (mut accepted, mut known) = (0, 0);
         for bytes in statements {
+            if kind_of(bytes).is_ok_and(|kind| kind == Approval::KIND) {
+                match self.take_approval(bytes, now, effects)? {
+                    Accepted::New => accepted += 1,
+                    Accepted::Known => known += 1,
+                }
+                continue;
+            }
             match self.take_in(bytes, now, gate, effects) {
                 Ok(Accepted::New) => {
                     accepted += 1;
@@ -271,6 +292,42 @@ impl Core {
         }
         Ok(Reply::Adopted { accepted, known })
     }
+}
+
+impl Core {
+    /// Takes in an approval that officers handed over. It stays here: it is for this node's own crossings.
+    fn take_approval(&mut self, bytes: &[u8], now: Timestamp, effects: &mut Effects) -> Result<Accepted, Failure> {
+        let untrusted = |why: String| Failure { kind: FailureKind::Untrusted, message: format!("not adopted: {why}") };
+        let approval = self.trust.approval(bytes, now).map_err(|error| untrusted(error.to_string()))?;
+        let body = approval.body();
+        if ![body.exporter, body.importer].contains(&self.me()) {
+            return Err(untrusted("it approves a crossing between other nodes".to_owned()));
+        }
+        let counts = |signer: &PublicKey| match body.on_behalf {
+            PackOwner::Member(member) => self.trust.officers(member).contains(signer),
+            PackOwner::House => self.config.approvers.contains(signer),
+            PackOwner::Alliance => false,
+        };
+        if !approval.signers().iter().any(counts) {
+            return Err(untrusted(format!("none of its signers is an officer who approves for {}", body.on_behalf)));
+        }
+        let key = approval_key(bytes);
+        if self.approvals.contains_key(&key) {
+            return Ok(Accepted::Known);
+        }
+        if self.approvals.len() >= limits::APPROVALS_MAX {
+            let message = format!("{} approvals stand; wait for some to run out", self.approvals.len());
+            return Err(Failure { kind: FailureKind::Busy, message });
+        }
+        self.record(Record::ApprovalAccepted { approval: bytes.to_vec().into() }, now, effects);
+        self.approvals.insert(key, approval);
+        Ok(Accepted::New)
+    }
+}
+
+/// Under which an approval is kept: two officers may have signed the same body, each by himself.
+pub(super) fn approval_key(bytes: &[u8]) -> StatementId {
+    StatementId(*blake3::hash(bytes).as_bytes())
 }
 
 fn usage(message: String) -> Failure {

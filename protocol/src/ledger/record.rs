@@ -43,6 +43,8 @@ pub enum Record {
     StatusAccepted { status: ByteBuf },
     /// A member's law pack was accepted; no older one will be.
     PackAccepted { pack: ByteBuf },
+    /// Officers approved crossings of this node.
+    ApprovalAccepted { approval: ByteBuf },
     /// A model was registered, or came by a crossing.
     ModelImported { model: LocalModel },
     /// This node published an offer.
@@ -88,6 +90,8 @@ pub enum Record {
     Received { crossing: CrossingId, receipt: ByteBuf },
     /// Either side: the receipt has both signatures.
     Settled { crossing: CrossingId, receipt: ByteBuf },
+    /// Importer: what came was deleted, in fulfilment of a duty that came with it.
+    Deleted { crossing: CrossingId },
     /// Either side: it was allowed, and did not come to its end.
     CrossingFailed {
         crossing: CrossingId,
@@ -146,6 +150,7 @@ impl Record {
             Self::Accredited { .. } => "accredited",
             Self::StatusAccepted { .. } => "status_accepted",
             Self::PackAccepted { .. } => "pack_accepted",
+            Self::ApprovalAccepted { .. } => "approval_accepted",
             Self::ModelImported { .. } => "model_imported",
             Self::OfferPublished { .. } => "offer_published",
             Self::OfferWithdrawn { .. } => "offer_withdrawn",
@@ -157,6 +162,7 @@ impl Record {
             Self::RefusalAccepted { .. } => "refusal_accepted",
             Self::Received { .. } => "received",
             Self::Settled { .. } => "settled",
+            Self::Deleted { .. } => "deleted",
             Self::CrossingFailed { .. } => "crossing_failed",
         }
     }
@@ -169,6 +175,7 @@ impl Record {
             | Self::Accredited { .. }
             | Self::StatusAccepted { .. }
             | Self::PackAccepted { .. }
+            | Self::ApprovalAccepted { .. }
             | Self::OfferPublished { .. }
             | Self::OfferWithdrawn { .. } => None,
             Self::ModelImported { model } => model.crossing,
@@ -180,6 +187,7 @@ impl Record {
             | Self::RefusalAccepted { crossing, .. }
             | Self::Received { crossing, .. }
             | Self::Settled { crossing, .. }
+            | Self::Deleted { crossing }
             | Self::CrossingFailed { crossing, .. } => Some(*crossing),
         }
     }
@@ -187,17 +195,20 @@ impl Record {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
+    use std::{
+        collections::{BTreeMap, BTreeSet},
+        sync::Arc,
+    };
 
     use super::*;
     use crate::{
         border::Denial,
         crossing::{CrossingRequest, RefusalCode},
         envelope::Signed,
-        gate::{Action, Facts, PackOwner, Party, RuleCited, RuleNature, RuleRole, Verdict},
+        gate::{Action, Facts, Grant, PackOwner, Party, People, RuleCited, RuleNature, RuleRole, Verdict, Volume},
         id::{AllianceId, ManifestId, SessionBinding, StatementId},
         key::{PublicKey, SecretKey},
-        vocabulary::{Artefact, Country, Label, OrganisationRole, Purpose, SafeguardKind, Use},
+        vocabulary::{Artefact, Circumstance, Country, Label, OrganisationRole, Purpose, SafeguardKind, Use, Zone},
     };
 
     const CROSSING: CrossingId = CrossingId([3; 32]);
@@ -210,7 +221,7 @@ mod tests {
     fn party(code: &str) -> Party {
         Party {
             country: country(code),
-            zone: Some(format!("{code}-ZONE")),
+            zone: Some(Zone::AeDifc),
             organisation: "usp".into(),
             roles: BTreeSet::from([OrganisationRole::University, OrganisationRole::Controller]),
             controlled_by: country(code),
@@ -228,11 +239,20 @@ mod tests {
             subjects: BTreeSet::from([country("BR"), country("ZA")]),
             purpose: Purpose::Research,
             use_: Use::Inference,
-            safeguards: BTreeMap::from([(country("BR"), BTreeSet::from([SafeguardKind::SccBr]))]),
+            circumstances: BTreeSet::from([Circumstance::Collection]),
+            volume: Volume { people: People::new(7), sensitive_people: People::UNKNOWN },
+            bans: BTreeSet::from([country("ZA")]),
+            safeguards: BTreeMap::from([(
+                country("BR"),
+                BTreeMap::from([(
+                    SafeguardKind::SccBr,
+                    Grant { rules: BTreeSet::from(["BR-01".to_owned()]), since: AT, filed: Some(AT) },
+                )]),
+            )]),
         }
     }
 
-    fn verdicts() -> Vec<Verdict> {
+    fn verdicts() -> Vec<Arc<Verdict>> {
         let rule = RuleCited {
             id: "br.lgpd.33".into(),
             title: "International transfer".into(),
@@ -246,7 +266,7 @@ mod tests {
         };
         let mut verdict = Verdict::failed(PackOwner::Member(country("BR")), 4, Action::Export, "unreadable".into());
         verdict.rules.push(rule);
-        vec![verdict, Verdict::failed(PackOwner::House, 0, Action::Import, String::new())]
+        vec![verdict.into(), Verdict::failed(PackOwner::House, 0, Action::Import, String::new()).into()]
     }
 
     fn request() -> Vec<u8> {
@@ -259,6 +279,7 @@ mod tests {
             manifest: ManifestId([2; 32]),
             purpose: Purpose::Research,
             use_: Use::Inference,
+            circumstances: BTreeSet::new(),
             safeguards: vec![],
             accreditation: vec![1, 2, 3],
             verdicts: StatementId([4; 32]),
@@ -277,6 +298,7 @@ mod tests {
             labels: facts().labels,
             origin: country("BR"),
             subjects: facts().subjects,
+            provenance: crate::offer::Provenance::default(),
             licence: "Apache-2.0".into(),
             bytes: 1 << 40,
             files: 3,
@@ -302,6 +324,7 @@ mod tests {
             Record::Accredited { accreditation: bytes.clone() },
             Record::StatusAccepted { status: bytes.clone() },
             Record::PackAccepted { pack: bytes.clone() },
+            Record::ApprovalAccepted { approval: bytes.clone() },
             Record::ModelImported { model: model() },
             Record::OfferPublished { offer: bytes.clone() },
             Record::OfferWithdrawn { withdrawal: bytes.clone() },
@@ -336,6 +359,7 @@ mod tests {
             Record::RefusalAccepted { crossing, refusal: bytes.clone() },
             Record::Received { crossing, receipt: bytes.clone() },
             Record::Settled { crossing, receipt: bytes },
+            Record::Deleted { crossing },
             Record::CrossingFailed { crossing, side: Side::Importer, bytes: u64::MAX, problem, tampered: true },
         ];
         let own = own.into_iter().map(|record| (record, None));
@@ -356,7 +380,7 @@ mod tests {
             assert!(bytes.windows(named.len()).any(|window| window == named), "{kind}");
             kinds.insert(kind);
         }
-        assert_eq!(kinds.len(), 16);
+        assert_eq!(kinds.len(), 18);
     }
 
     #[test]

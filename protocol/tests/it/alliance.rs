@@ -99,6 +99,7 @@ pub(crate) fn status_of(member: Country, serial: u64, pack: &Signed<LawPack>) ->
         law_pack: pack.id(),
         epoch: pack.body().epoch,
         revoked: BTreeSet::new(),
+        bans: BTreeSet::new(),
     }
 }
 
@@ -129,6 +130,8 @@ pub(crate) fn contract_of(issuer: Country, from: Country, to: Country) -> Safegu
         to,
         labels: BTreeSet::from([Label::Personal]),
         recipient: None,
+        rules: BTreeSet::from(["BR-01".to_owned()]),
+        filed: None,
         validity: Validity::lasting_ms(DAWN, 30 * DAY),
     }
 }

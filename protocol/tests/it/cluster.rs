@@ -6,7 +6,7 @@ use std::{
 };
 
 use alliance_protocol::{
-    authority::{LawPack, Status},
+    authority::{Ban, LawPack, Status},
     core::{
         BulkEvent, CatalogueChange, Config, Core, Effects, Input, MeshEvent, Origin, RequestId, StartError,
         admin::{AdminCall, CrossingState, CrossingView, LocalModel, NodeStatus, OfferDraft, PullCall, Reply},
@@ -16,7 +16,7 @@ use alliance_protocol::{
     id::{CrossingId, ManifestId, StatementId},
     key::{PublicKey, SecretKey},
     ledger::{Entry, Record},
-    offer::Terms,
+    offer::{Provenance, Terms},
     time::{Timestamp, Validity},
     vocabulary::{Artefact, Country, Label, Purpose, Use},
 };
@@ -52,6 +52,7 @@ pub(crate) struct Node {
     pub(crate) entries: Vec<Entry>,
     pub(crate) catalogue: BTreeMap<StatementId, Vec<u8>>,
     pub(crate) house: Option<Pack>,
+    pub(crate) approvers: BTreeSet<PublicKey>,
     pub(crate) baseline: Pack,
     /// A test speaks in this node's name, so that its ledger says nothing about what it did.
     pub(crate) lies: bool,
@@ -63,6 +64,7 @@ struct InForce {
     serial: u64,
     pack: Signed<LawPack>,
     revoked: BTreeSet<PublicKey>,
+    bans: BTreeSet<Ban>,
 }
 
 impl Node {
@@ -126,6 +128,7 @@ impl Cluster {
             entries: Vec::new(),
             catalogue: BTreeMap::new(),
             house: None,
+            approvers: BTreeSet::new(),
             baseline: Pack::new(PackOwner::Alliance, 1, "", ""),
             lies: false,
             starts: 0,
@@ -144,6 +147,7 @@ impl Cluster {
             bulk_addresses: vec![format!("10.0.0.{at}:4001")],
             baseline: node.baseline.clone(),
             house: node.house.clone(),
+            approvers: node.approvers.clone(),
             seed: *blake3::hash(&[node.seed, node.starts]).as_bytes(),
         };
         let origin = Origin {
@@ -223,8 +227,9 @@ impl Cluster {
         let epoch = self.in_force.get(&member).map_or(1, |known| known.pack.body().epoch + 1);
         let pack = self.alliance.law(member, epoch, law);
         let known = self.in_force.remove(&member);
-        let (serial, revoked) = known.map_or((0, BTreeSet::new()), |known| (known.serial, known.revoked));
-        self.in_force.insert(member, InForce { serial, pack: pack.clone(), revoked });
+        let (serial, revoked, bans) =
+            known.map_or((0, BTreeSet::new(), BTreeSet::new()), |known| (known.serial, known.revoked, known.bans));
+        self.in_force.insert(member, InForce { serial, pack: pack.clone(), revoked, bans });
         let first = self.first_up();
         assert!(matches!(self.adopt(first, &[pack.bytes()]), Reply::Adopted { accepted: 1, .. }), "the pack is adopted");
         self.run();
@@ -237,6 +242,7 @@ impl Cluster {
         Status {
             validity: Validity::lasting_ms(self.now, STATUS_MS),
             revoked: known.revoked.clone(),
+            bans: known.bans.clone(),
             ..status_of(member, known.serial + 1, &known.pack)
         }
     }
@@ -258,6 +264,11 @@ impl Cluster {
 
     pub(crate) fn revoke(&mut self, member: Country, node: PublicKey) {
         self.in_force.get_mut(&member).expect("a member").revoked.insert(node);
+        self.renew(member);
+    }
+
+    pub(crate) fn ban_in_status(&mut self, member: Country, ban: Ban) {
+        self.in_force.get_mut(&member).expect("a member").bans.insert(ban);
         self.renew(member);
     }
 
@@ -340,6 +351,7 @@ impl Cluster {
             labels: labels.iter().copied().collect(),
             origin: node.member,
             subjects: BTreeSet::new(),
+            provenance: Provenance::default(),
             licence: "Apache-2.0".into(),
             bytes: MODEL_BYTES,
             files: 1,
@@ -361,6 +373,7 @@ impl Cluster {
             offer: offer.to_string(),
             purpose: Purpose::Research,
             use_: Use::Inference,
+            circumstances: BTreeSet::new(),
             safeguards: Vec::new(),
             to: PathBuf::from(format!("/pulled/{}", self.calls)),
         }

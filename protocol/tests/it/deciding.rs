@@ -344,7 +344,6 @@ fn the_facts_are_what_the_authorities_said() {
     let mut body = crate::alliance::accreditation_of(country("IN"), cluster.nodes[1].public(), "iitb");
     body.organisation.controlled_by = Some("US".parse::<Country>().expect("assigned"));
     body.organisation.state_controlled = true;
-    body.zone = Some("IN-GIFT".into());
     let offer = cluster.offer(0, &[Label::Public]);
     let mut lie = cluster.by_hand(offer, 1);
     lie.body.accreditation = cluster.alliance.spoken(country("IN"), &body).bytes().to_vec();
@@ -353,5 +352,5 @@ fn the_facts_are_what_the_authorities_said() {
     let facts = decision.facts.as_ref().expect("packs were asked");
     assert_eq!((facts.from.country, facts.from.controlled_by), (country("BR"), country("BR")));
     assert_eq!((facts.to.country, facts.to.controlled_by), (country("IN"), country("US")));
-    assert_eq!((facts.to.state_controlled, facts.to.zone.as_deref()), (true, Some("IN-GIFT")));
+    assert_eq!((facts.to.state_controlled, facts.to.zone), (true, None));
 }

@@ -3,15 +3,16 @@
 use std::collections::BTreeSet;
 
 use alliance_protocol::{
-    authority::{Accreditation, LawPack, Safeguard, Status},
+    authority::{Accreditation, Approval, LawPack, Safeguard, Status},
     charter::Charter,
     crossing::{ClearanceGiven, CrossingRequest, Receipt, Refusal, RefusalCode},
     envelope::{OpenError, Signed, Statement, kind_of},
+    gate::{PackOwner, People, Volume},
     id::{AllianceId, CrossingId, ManifestId, SessionBinding},
-    key::SecretKey,
-    offer::{ComputeOffer, ModelOffer, NodeRecord, Offer, Offered, Terms, Withdrawal},
+    key::{PublicKey, SecretKey},
+    offer::{ComputeOffer, ModelOffer, NodeRecord, Offer, Offered, Provenance, Terms, Withdrawal},
     time::Validity,
-    vocabulary::{Artefact, Label, Purpose, Use},
+    vocabulary::{Artefact, Circumstance, Country, Evidence, Label, Purpose, Use},
 };
 
 use crate::alliance::{Alliance, DAWN, DAY, accreditation_of, contract_of, country, key, some_id, status_of};
@@ -42,6 +43,11 @@ pub(crate) fn visit_all(visitor: &mut impl Visitor) {
             labels: [Label::NonPersonal, Label::Public].into(),
             origin: brazil,
             subjects: [india].into(),
+            provenance: Provenance {
+                people: Some(12),
+                circumstances: [Circumstance::PublicAudience].into(),
+                evidence: [Evidence::AiLabel].into(),
+            },
             licence: "Apache-2.0".into(),
         }),
         terms: Terms { purposes: [Purpose::Research].into(), to: [india].into() },
@@ -56,6 +62,7 @@ pub(crate) fn visit_all(visitor: &mut impl Visitor) {
         manifest: ManifestId([7; 32]),
         purpose: Purpose::Research,
         use_: Use::FineTuning,
+        circumstances: [Circumstance::Collection].into(),
         safeguards: vec![vec![1, 2, 3].into()],
         accreditation: accredited.bytes().to_vec(),
         verdicts: some_id(9),
@@ -73,6 +80,8 @@ pub(crate) fn visit_all(visitor: &mut impl Visitor) {
         labels: [Label::NonPersonal, Label::Public].into(),
         purpose: Purpose::Research,
         epochs: vec![(brazil, 1), (india, 4)],
+        people: Some(12),
+        volume: Volume { people: People::new(12), ..Volume::default() },
         session: request.session,
         validity: Validity::lasting_ms(DAWN, 60_000),
     };
@@ -82,6 +91,7 @@ pub(crate) fn visit_all(visitor: &mut impl Visitor) {
     visitor.visit::<Accreditation>(&accreditation);
     visitor.visit::<Status>(&Status { revoked: BTreeSet::from([key(102).public()]), ..status_of(brazil, 7, &pack) });
     visitor.visit::<LawPack>(pack.body());
+    visitor.visit::<Approval>(&approval_of(brazil, (exporter, importer), validity));
     visitor.visit::<Safeguard>(&contract_of(brazil, brazil, india));
     visitor.visit::<NodeRecord>(&NodeRecord {
         node: importer,
@@ -154,15 +164,20 @@ impl Visitor for OpenAs<'_> {
     }
 }
 
+fn approval_of(member: Country, (exporter, importer): (PublicKey, PublicKey), validity: Validity) -> Approval {
+    let (on_behalf, manifest, purpose) = (PackOwner::Member(member), ManifestId([7; 32]), Purpose::Research);
+    Approval { on_behalf, manifest, exporter, importer, purpose, validity }
+}
+
 #[test]
 fn no_kind_of_statement_passes_as_another() {
     let mut all = Collect::default();
     visit_all(&mut all);
     let mut open = OpenAs(&all.0, 0);
     visit_all(&mut open);
-    assert_eq!(open.1, 13 * 13);
+    assert_eq!(open.1, 14 * 14);
     let kinds: BTreeSet<_> = all.0.iter().map(|(kind, _)| *kind).collect();
-    assert_eq!(kinds.len(), 12, "two of them are offers");
+    assert_eq!(kinds.len(), 13, "two of them are offers");
     for (kind, bytes) in &all.0 {
         assert_eq!(kind_of(bytes).as_deref(), Ok(*kind));
     }

@@ -1,5 +1,7 @@
 //! An exporter that faces a lying importer: requests made by hand with a good key, each wrong in one thing.
 
+use std::collections::BTreeSet;
+
 use alliance_protocol::{
     authority::Accreditation,
     core::{AskId, BulkEvent, BulkOrder, Effects, admin::AdminCall},
@@ -47,6 +49,7 @@ impl Cluster {
             manifest: ManifestId([7; 32]),
             purpose: Purpose::Research,
             use_: Use::Inference,
+            circumstances: BTreeSet::new(),
             safeguards: Vec::new(),
             accreditation: importer.accreditation.clone(),
             verdicts: some_id(9),

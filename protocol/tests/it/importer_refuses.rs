@@ -4,6 +4,7 @@ use alliance_protocol::{
     core::{BulkEvent, BulkOrder, Effects, admin::CrossingState},
     crossing::{ClearanceGiven, CrossingRequest, Receipt, Refusal, RefusalCode},
     envelope::Signed,
+    gate::Volume,
     id::{CrossingId, ManifestId, SessionBinding, StatementId},
     key::SecretKey,
     ledger::Record,
@@ -49,6 +50,8 @@ impl Asking {
             labels: [Label::Public, Label::Health].into(),
             purpose: asked.purpose,
             epochs: vec![(country("BR"), 1), (country("IN"), 1)],
+            people: None,
+            volume: Volume::of(&[Label::Public, Label::Health].into(), None),
             session: asked.session,
             validity: Validity::lasting_ms(self.cluster.now, 60 * SECOND),
         }

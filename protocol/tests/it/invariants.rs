@@ -65,6 +65,7 @@ impl Invariants {
                 | BulkOrder::AbortServe { .. }
                 | BulkOrder::Reach { .. }
                 | BulkOrder::Ask { .. }
+                | BulkOrder::Delete { .. }
                 | BulkOrder::AbortPull { .. } => {}
             }
         }

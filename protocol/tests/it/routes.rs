@@ -39,6 +39,10 @@ pub(crate) enum Said {
         from: PublicKey,
         answer: SyncAnswer,
     },
+    Deleted {
+        crossing: CrossingId,
+        problem: Option<String>,
+    },
     Reached {
         crossing: CrossingId,
         session: SessionBinding,
@@ -92,6 +96,7 @@ impl Said {
             Self::Gossiped { .. } => "gossiped",
             Self::SyncAsked { .. } => "sync asked",
             Self::SyncAnswered { .. } => "sync answered",
+            Self::Deleted { .. } => "deleted",
             Self::Reached { .. } => "reached",
             Self::Asked { .. } => "asked",
             Self::Answered { .. } => "answered",
@@ -115,6 +120,7 @@ impl Said {
             | Self::Settled { receipt: bytes, .. } => Some(bytes),
             Self::SyncAsked { .. }
             | Self::SyncAnswered { .. }
+            | Self::Deleted { .. }
             | Self::Reached { .. }
             | Self::Received { .. }
             | Self::Delivered { .. }
@@ -295,6 +301,7 @@ impl Cluster {
                 mesh(MeshEvent::SyncAsked { sync, peer, request })
             }
             Said::SyncAnswered { from: peer, answer } => mesh(MeshEvent::SyncAnswered { peer, answer }),
+            Said::Deleted { crossing, problem } => bulk(BulkEvent::Deleted { crossing, problem }),
             Said::Reached { crossing, session, held } => bulk(BulkEvent::Reached { crossing, session, held }),
             Said::Asked { importer, crossing, peer, session, request } => {
                 let ask = self.draw_ask();
@@ -427,6 +434,7 @@ impl Cluster {
                     self.send(line.importer, Said::PullFailed { crossing: line.crossing, failure });
                 }
             }
+            BulkOrder::Delete { crossing, .. } => self.send(at, Said::Deleted { crossing, problem: None }),
             BulkOrder::AbortPull { crossing, code } => {
                 self.wires.reached.remove(&(at, crossing));
                 if let Some((ask, exporter)) = self.line_of(at, crossing) {

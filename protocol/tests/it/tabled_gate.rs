@@ -6,17 +6,19 @@
 //! require export label:personal scc_br       only with the safeguard, issued by the pack's own member
 //! deny-from export 1790812800000             not any more, from that instant
 //! deny-until import 1790812800000            not yet, until that instant
+//! deny-banned export                         where the member's authority has banned it
+//! deny-people export 100000                  from so many people of this year on
+//! duty export delete_within(24h)             allows under a duty
 //! error concern                              cannot be evaluated
 //! lying-error import                         says yes and that it met an error
 //! unreadable                                 `check` refuses the pack
 //! ```
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use alliance_protocol::{
     gate::{Action, Facts, Gate, Pack, PackError, PackOwner, PackSummary, Verdict},
     time::Timestamp,
-    vocabulary::SafeguardKind,
 };
 
 #[derive(Debug, Default)]
@@ -38,8 +40,8 @@ fn instant(text: &str) -> Timestamp {
 }
 
 impl Gate for TabledGate {
-    fn judge(&self, pack: &Pack, action: Action, facts: &Facts, at: Timestamp) -> Verdict {
-        let yes = Verdict {
+    fn judge(&self, pack: &Pack, action: Action, facts: &Facts, at: Timestamp) -> Arc<Verdict> {
+        let mut yes = Verdict {
             pack: pack.owner,
             epoch: pack.epoch,
             action,
@@ -51,7 +53,7 @@ impl Gate for TabledGate {
         let no = Verdict { allowed: false, ..yes.clone() };
         let filed: BTreeSet<&str> = match pack.owner {
             PackOwner::Member(member) => {
-                facts.safeguards.get(&member).into_iter().flatten().copied().map(SafeguardKind::as_str).collect()
+                facts.safeguards.get(&member).into_iter().flatten().map(|(kind, _)| kind.as_str()).collect()
             }
             PackOwner::Alliance | PackOwner::House => BTreeSet::new(),
         };
@@ -63,15 +65,23 @@ impl Gate for TabledGate {
                 ["require", _, what, kind] => concerns(facts, what) && !filed.contains(kind),
                 ["deny-from", _, from] => at >= instant(from),
                 ["deny-until", _, until] => at < instant(until),
-                ["error", _] => return Verdict::failed(pack.owner, pack.epoch, action, "no such attribute".into()),
-                ["lying-error", _] => return Verdict { error: Some("no such attribute".into()), ..yes },
+                ["deny-banned", _] => facts.bans.iter().any(|member| pack.owner == PackOwner::Member(*member)),
+                ["deny-people", _, from] => facts.volume.people.get() >= from.parse().expect("a number"),
+                ["duty", _, words] => {
+                    yes.obligations.insert(words.parse().expect("a duty"));
+                    false
+                }
+                ["error", _] => {
+                    return Verdict::failed(pack.owner, pack.epoch, action, "no such attribute".into()).into();
+                }
+                ["lying-error", _] => return Verdict { error: Some("no such attribute".into()), ..yes }.into(),
                 _ => panic!("`{line}` is not a rule of the tests"),
             };
             if denied {
-                return no;
+                return no.into();
             }
         }
-        yes
+        yes.into()
     }
 
     fn check(&self, pack: &Pack) -> Result<PackSummary, PackError> {

@@ -148,9 +148,9 @@ def valid_statements():
     }
     reason = "sets of words ascend in the order of the vocabulary; absent values are null"
     accredited, _ = valid(reason, "accreditation", alliance, accreditation, [BR])
-    iisc = {"name": "iisc", "roles": ["university"], "controlled_by": "ZA", "state_controlled": False}
+    tdra = {"name": "tdra-labs", "roles": ["university"], "controlled_by": "ZA", "state_controlled": False}
     other = dict(
-        accreditation, member="IN", node=IMPORTER.public, organisation=iisc, zone="IN-ZONE", roles=["importer"]
+        accreditation, member="AE", node=IMPORTER.public, organisation=tdra, zone="AE-DIFC", roles=["importer"]
     )
     importer, _ = valid(
         "a zone, and another country that controls the operator", "accreditation", alliance, other, [IN]
@@ -171,8 +171,9 @@ def valid_statements():
         "law_pack": law,
         "epoch": 3,
         "revoked": [Key(12).public],
+        "bans": [{"destination": "IN"}, {"recipient": Key(13).public}],
     }
-    valid("a status, with one key revoked", "status", alliance, status, [BR])
+    valid("a status, with one key revoked and two bans", "status", alliance, status, [BR])
     safeguard = {
         "issuer": "BR",
         "kind": "scc_br",
@@ -181,10 +182,22 @@ def valid_statements():
         "to": "IN",
         "labels": ["personal", "health", "genetic"],
         "recipient": IMPORTER.public,
+        "rules": ["BR-01", "BR-03"],
+        "filed": NOW,
         "validity": lasting(HOUR),
     }
     reason = "a safeguard; labels ascend in the order of the vocabulary, not of the alphabet"
     safeguarded, _ = valid(reason, "safeguard", alliance, safeguard, [BR])
+    approval = {
+        "on_behalf": {"member": "BR"},
+        "manifest": hash_of(b"a manifest"),
+        "exporter": NODE.public,
+        "importer": IMPORTER.public,
+        "purpose": "research",
+        "validity": lasting(HOUR),
+    }
+    valid("an approval by an officer of an authority", "approval", alliance, approval, [BR])
+    valid("an approval for the house", "approval", alliance, dict(approval, on_behalf="house"), [NODE])
 
     record = {
         "node": NODE.public,
@@ -205,6 +218,7 @@ def valid_statements():
         "labels": ["non_personal"],
         "origin": "BR",
         "subjects": ["BR", "ZA"],
+        "provenance": {"people": 12, "circumstances": ["collection"], "evidence": ["dp_budget", "ai_label"]},
         "licence": "Apache-2.0",
     }
     terms = {"purposes": ["research", "evaluation"], "to": []}
@@ -231,6 +245,7 @@ def valid_statements():
         manifest=manifest,
         purpose="research",
         use="inference",
+        circumstances=["collection", "public_audience"],
         safeguards=[safeguarded],
         accreditation=importer,
         verdicts=hash_of(cbor([])),
@@ -247,6 +262,8 @@ def valid_statements():
         labels=["non_personal"],
         purpose="research",
         epochs=[["BR", 3], ["IN", 5]],
+        people=12,
+        volume={"people": 12, "sensitive_people": 2**63 - 1},
         session=session,
         validity=lasting(60_000),
     )

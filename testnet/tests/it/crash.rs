@@ -22,6 +22,7 @@ async fn under_way(stage: &Stage, importer: &str, name: &str, to: &Path) -> Cros
         offer: name.to_owned(),
         purpose: Purpose::Research,
         use_: Use::Inference,
+        circumstances: [].into(),
         safeguards: Vec::new(),
         to: to.to_owned(),
     };

@@ -1,11 +1,14 @@
 //! What a person reads, word for word.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use alliance_protocol::{
     core::admin::{CrossingState, Side},
     crossing::RefusalCode,
-    gate::{Action, Party},
+    gate::{Action, Party, Volume},
     id::{CrossingId, ManifestId, StatementId},
     key::PublicKey,
     time::Timestamp,
@@ -44,9 +47,9 @@ fn rule(id: &str, role: RuleRole, remedies: Vec<BTreeSet<SafeguardKind>>) -> Rul
     }
 }
 
-fn verdict(owner: PackOwner, allowed: bool, rules: Vec<RuleCited>) -> Verdict {
-    let obligations = [String::from("keep the receipt for five years")].into();
-    Verdict { pack: owner, epoch: 3, action: Action::Export, allowed, rules, obligations, error: None }
+fn verdict(owner: PackOwner, allowed: bool, rules: Vec<RuleCited>) -> Arc<Verdict> {
+    let obligations = ["keep_the_receipt".parse().expect("a duty"), "delete_within(24h)".parse().expect("a duty")].into();
+    Verdict { pack: owner, epoch: 3, action: Action::Export, allowed, rules, obligations, error: None }.into()
 }
 
 fn view() -> CrossingView {
@@ -59,6 +62,9 @@ fn view() -> CrossingView {
         subjects: [country("RU")].into(),
         purpose: Purpose::Research,
         use_: Use::Inference,
+        circumstances: [].into(),
+        volume: Volume::default(),
+        bans: [].into(),
         safeguards: BTreeMap::new(),
     };
     let any = vec![
@@ -70,7 +76,7 @@ fn view() -> CrossingView {
         verdict(PackOwner::Alliance, true, vec![]),
         verdict(member, false, vec![rule("ru-notice", RuleRole::Denies, any), rule("ru-secret", RuleRole::Denies, vec![])]),
         verdict(PackOwner::House, false, vec![]),
-        Verdict::failed(PackOwner::Member(country("BR")), 1, Action::Import, "a rule \u{1b}[31mfailed".into()),
+        Verdict::failed(PackOwner::Member(country("BR")), 1, Action::Import, "a rule \u{1b}[31mfailed".into()).into(),
     ];
     CrossingView {
         crossing: CrossingId([0xab; 32]),
@@ -90,6 +96,8 @@ fn view() -> CrossingView {
         bytes: 0,
         total: 0,
         to: None,
+        delete_by: None,
+        deleted: None,
     }
 }
 
@@ -153,7 +161,8 @@ the law of RU, asked about export, allows (epoch 3)
     in force since 2023-03-01
     confidence of the encoding: high
   duties that come with it:
-    keep the receipt for five years
+    delete_within(24h) (enforced: the importer's node deletes it then)
+    keep_the_receipt
 ";
     let said = verdicts(&[verdict(PackOwner::Member(country("RU")), true, vec![permits])], Detail::All);
     assert_eq!(said, expected);

@@ -23,6 +23,8 @@ fn view(state: CrossingState, refusal: Option<RefusalCode>, problem: &str) -> Cr
         bytes: 0,
         total: 0,
         to: None,
+        delete_by: None,
+        deleted: None,
     }
 }
 

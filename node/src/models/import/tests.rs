@@ -47,6 +47,7 @@ pub(crate) fn request() -> ImportRequest {
         labels: [Label::Public].into(),
         origin: "BR".parse().expect("a country"),
         subjects: BTreeSet::new(),
+        provenance: Provenance::default(),
         licence: "Apache-2.0".into(),
         crossing: None,
     }

@@ -1,0 +1,145 @@
+//! `alliance approval`: officers approve a crossing, where the rules demand the approval of some of them. Signing needs no
+//! daemon, so that each officer can sign where his key lies.
+
+use std::path::PathBuf;
+
+use alliance_protocol::{
+    authority::Approval as Body,
+    core::admin::{AdminCall, Reply},
+    envelope::Draft,
+    gate::PackOwner,
+    id::ManifestId,
+    key::PublicKey,
+    limits,
+    time::Validity,
+    vocabulary::{Country, Purpose},
+};
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use serde_bytes::ByteBuf;
+
+use super::{Context, Problem, authority, figures, problem::unexpected, words::Span};
+use crate::{
+    durable::{self, Existing, Readers},
+    exit::Exit,
+    keys,
+};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Approval {
+    /// Make the key of an officer who approves; its public half goes into the node's config.toml, under [house] approvers
+    #[command(after_help = "Example:\n  alliance approval new-key --out ana.key")]
+    NewKey {
+        /// Where the key goes
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    Sign(Sign),
+    /// Hand approvals to the node; it keeps them until they run out
+    #[command(after_help = "Example:\n  alliance approval submit ana.approval rui.approval")]
+    Submit {
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+}
+
+/// Approve that an artefact goes from one node to another for a purpose
+///
+/// One officer signs at a time; the node counts the officers of all approvals that it was given. What has to be approved
+/// stands in the denial of the crossing (`alliance crossing show`).
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  alliance approval sign --key ana.key --charter charter.alliance --manifest 9c1f... \\\n    \
+    --exporter 4f0c... --importer 77ab... --purpose research --for 7d --out ana.approval"
+)]
+pub(super) struct Sign {
+    /// The officer's key
+    #[arg(long, value_name = "FILE")]
+    key: PathBuf,
+    /// The charter of the alliance
+    #[arg(long, value_name = "FILE")]
+    charter: PathBuf,
+    /// The member for whose authority the officer speaks [default: the house of the node]
+    #[arg(long, value_name = "CC")]
+    member: Option<Country>,
+    /// The manifest of the artefact
+    #[arg(long, value_name = "ID")]
+    manifest: ManifestId,
+    /// The key of the node that sends
+    #[arg(long, value_name = "KEY")]
+    exporter: PublicKey,
+    /// The key of the node that receives
+    #[arg(long, value_name = "KEY")]
+    importer: PublicKey,
+    /// What it is wanted for
+    #[arg(long, value_name = "PURPOSE")]
+    purpose: Purpose,
+    /// For how long
+    #[arg(long = "for", default_value = "7d", value_name = "SPAN")]
+    span: Span,
+    /// Where the approval goes
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+#[derive(Debug, Serialize)]
+struct NewKey {
+    file: PathBuf,
+    key: PublicKey,
+}
+
+#[derive(Debug, Serialize)]
+struct Submitted {
+    accepted: u32,
+    known: u32,
+}
+
+impl Approval {
+    pub(super) async fn run(self, context: &Context) -> Result<Exit, Problem> {
+        match self {
+            Self::NewKey { out } => {
+                let key = keys::write_new(&out, &keys::generate()?)?;
+                let made = NewKey { file: out, key };
+                Ok(context.screen.one(&made, || {
+                    format!(
+                        "key {}\nwritten to {}; keep it safe, and give only the public key away",
+                        made.key,
+                        made.file.display()
+                    )
+                }))
+            }
+            Self::Sign(sign) => sign.run(context),
+            Self::Submit { files } => {
+                let read = |path: &PathBuf| durable::read(path, limits::STATEMENT_BYTES_MAX).map(ByteBuf::from);
+                let statements = files.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+                match context.daemon().await?.call(&AdminCall::Adopt(statements)).await? {
+                    Reply::Adopted { accepted, known } => {
+                        let view = Submitted { accepted, known };
+                        Ok(context.screen.one(&view, || format!("{accepted} new, {known} known")))
+                    }
+                    _ => Err(unexpected()),
+                }
+            }
+        }
+    }
+}
+
+impl Sign {
+    fn run(self, context: &Context) -> Result<Exit, Problem> {
+        let charter = authority::charter(&self.charter)?;
+        let body = Body {
+            on_behalf: self.member.map_or(PackOwner::House, PackOwner::Member),
+            manifest: self.manifest,
+            exporter: self.exporter,
+            importer: self.importer,
+            purpose: self.purpose,
+            validity: Validity::lasting_ms(context.now, self.span.ms),
+        };
+        let signed = Draft::new(&body, charter.alliance()).sign(&keys::read(&self.key)?).finish()?;
+        durable::write(&self.out, signed.bytes(), Readers::All, Existing::Replace)?;
+        Ok(context.screen.one(&body, || {
+            let until = figures::instant(body.validity.until, context.now);
+            format!("approved for {}, until {until}\nwritten to {}", body.on_behalf, self.out.display())
+        }))
+    }
+}

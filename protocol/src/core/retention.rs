@@ -1,0 +1,86 @@
+//! What this node received under a duty to delete it, and until when it may keep it.
+//!
+//! Rebuilt from the ledger: the verdicts of the request name the duty, the delivery starts the clock, a record of the deletion
+//! ends it. Deleting is ordered until it is done; a disk that refuses does not make the duty go away.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use super::{BulkOrder, Core, Effects, admin::CrossingView};
+use crate::{
+    id::{CrossingId, ManifestId},
+    ledger::Record,
+    time::Timestamp,
+};
+
+/// Artefacts that have to be deleted at some time.
+#[derive(Debug, Default)]
+pub(super) struct Retention {
+    kept: BTreeMap<CrossingId, Kept>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    manifest: ManifestId,
+    path: PathBuf,
+    /// When it has to be gone.
+    due: Timestamp,
+    /// When deleting it is ordered: at first when it is due, then again until it is done.
+    order_at: Timestamp,
+}
+
+/// Milliseconds in an hour.
+const HOUR_MS: u64 = 60 * 60 * 1000;
+
+/// Milliseconds after which a deletion that failed is ordered again.
+const RETRY_MS: u64 = 10 * 60 * 1000;
+
+/// When an artefact that was delivered at an instant has to be gone, by the shortest span of the duties that came with it.
+pub(super) fn due(view: &CrossingView, delivered: Timestamp) -> Option<Timestamp> {
+    let duties = view.verdicts.iter().flat_map(|verdict| &verdict.obligations);
+    let hours = duties.filter_map(|obligation| obligation.duty().kept_hours()).min()?;
+    Some(delivered.plus_ms(u64::from(hours).saturating_mul(HOUR_MS)))
+}
+
+impl Retention {
+    pub(super) fn keep(&mut self, crossing: CrossingId, manifest: ManifestId, path: PathBuf, due: Timestamp) {
+        self.kept.insert(crossing, Kept { manifest, path, due, order_at: due });
+    }
+
+    pub(super) fn gone(&mut self, crossing: CrossingId) {
+        self.kept.remove(&crossing);
+    }
+
+    /// When the next deletion is to be ordered.
+    pub(super) fn next(&self) -> Option<Timestamp> {
+        self.kept.values().map(|kept| kept.order_at).min()
+    }
+
+    /// When a crossing's artefact has to be gone, where it has to.
+    pub(super) fn due(&self, crossing: CrossingId) -> Option<Timestamp> {
+        self.kept.get(&crossing).map(|kept| kept.due)
+    }
+}
+
+impl Core {
+    /// Orders the deletion of what has been kept as long as it may.
+    pub(super) fn delete_due(&mut self, now: Timestamp, effects: &mut Effects) {
+        for (crossing, kept) in self.retention.kept.iter_mut().filter(|(_, kept)| now >= kept.order_at) {
+            kept.order_at = now.plus_ms(RETRY_MS);
+            effects.bulk.push(BulkOrder::Delete { crossing: *crossing, manifest: kept.manifest, path: kept.path.clone() });
+        }
+    }
+
+    /// The files are gone, or could not be deleted.
+    pub(super) fn deleted(&mut self, crossing: CrossingId, problem: Option<String>, now: Timestamp, effects: &mut Effects) {
+        if self.retention.due(crossing).is_none() {
+            return;
+        }
+        match problem {
+            None => {
+                self.models.retain(|_, model| model.crossing != Some(crossing));
+                self.record(Record::Deleted { crossing }, now, effects);
+            }
+            Some(problem) => self.history.cannot_delete(crossing, problem),
+        }
+    }
+}

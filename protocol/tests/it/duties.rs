@@ -1,0 +1,259 @@
+//! Duties that a node enforces (LAW-41 to 44), bans of a regulator, and the people that are counted over a year.
+
+use std::collections::BTreeSet;
+
+use alliance_protocol::{
+    authority::{Approval, Ban},
+    core::{
+        BulkEvent, BulkOrder, Input,
+        admin::{AdminCall, CrossingState, FailureKind, LocalModel, Reply},
+    },
+    crossing::RefusalCode,
+    envelope::{Draft, Signed},
+    gate::{Pack, PackOwner, People},
+    id::{ManifestId, StatementId},
+    key::{PublicKey, SecretKey},
+    offer::Provenance,
+    time::Validity,
+    vocabulary::{Circumstance, Evidence, Label, Purpose},
+};
+
+use crate::{
+    alliance::{DAY, HOUR, country, key},
+    cluster::{Cluster, OPEN},
+};
+
+impl Cluster {
+    /// Pulls an offer from node 0 to node 1, and says how it ended.
+    fn ends(&mut self, offer: StatementId) -> (CrossingState, Option<RefusalCode>) {
+        let crossing = self.pull(1, offer);
+        self.run();
+        let view = self.view(1, crossing);
+        (view.state, view.refusal)
+    }
+
+    fn approval(&self, on_behalf: PackOwner, ms: u64) -> Approval {
+        Approval {
+            on_behalf,
+            manifest: ManifestId([7; 32]),
+            exporter: self.nodes[0].public(),
+            importer: self.nodes[1].public(),
+            purpose: Purpose::Research,
+            validity: Validity::lasting_ms(self.now, ms),
+        }
+    }
+
+    fn approve(&mut self, at: usize, approval: &Approval, signers: &[&SecretKey]) -> Reply {
+        let draft = Draft::new(approval, self.alliance.id);
+        let signed = signers.iter().fold(draft, |draft, signer| draft.sign(signer)).to_bytes();
+        self.adopt(at, &[&signed])
+    }
+
+    fn about(&self, people: u64, manifest: u8) -> LocalModel {
+        LocalModel {
+            name: format!("usp/people-{people}-{manifest}"),
+            manifest: ManifestId([manifest; 32]),
+            provenance: Provenance { people: Some(people), ..Provenance::default() },
+            ..self.model(0, &[Label::Personal])
+        }
+    }
+
+    fn offer_people(&mut self, people: u64, manifest: u8) -> StatementId {
+        let model = self.about(people, manifest);
+        self.offer_of(0, model, OPEN)
+    }
+
+    /// The authority bans, in its next status.
+    fn ban(&mut self, member: &str, ban: Ban) {
+        self.ban_in_status(country(member), ban);
+    }
+}
+
+const DENIED: (CrossingState, Option<RefusalCode>) = (CrossingState::Denied, Some(RefusalCode::ObligationUnmet));
+const DONE: (CrossingState, Option<RefusalCode>) = (CrossingState::Done, None);
+
+fn house(cluster: &mut Cluster, at: usize, text: &str, approvers: &[PublicKey]) {
+    cluster.nodes[at].house = Some(Pack::new(PackOwner::House, 1, text, ""));
+    cluster.nodes[at].approvers = approvers.iter().copied().collect();
+    cluster.restart(at);
+    cluster.run();
+}
+
+#[test]
+fn nothing_is_cleared_before_enough_officers_of_the_house_approve() {
+    let mut cluster = Cluster::pair();
+    let (one, two, three) = (key(210), key(211), key(212));
+    house(&mut cluster, 0, "duty export approval(2)", &[one.public(), two.public(), three.public()]);
+    let offer = cluster.offer(0, &[Label::Public]);
+    assert_eq!(cluster.ends(offer), DENIED);
+    let approval = cluster.approval(PackOwner::House, DAY);
+    assert!(matches!(cluster.approve(0, &approval, &[&one]), Reply::Adopted { accepted: 1, .. }));
+    assert_eq!(cluster.ends(offer), DENIED, "one is not two");
+    assert!(matches!(cluster.approve(0, &approval, &[&one]), Reply::Adopted { known: 1, .. }));
+    let longer = cluster.approval(PackOwner::House, 2 * DAY);
+    assert!(matches!(cluster.approve(0, &longer, &[&one]), Reply::Adopted { accepted: 1, .. }));
+    assert_eq!(cluster.ends(offer), DENIED, "the same officer twice is one");
+    assert!(matches!(cluster.approve(0, &approval, &[&three]), Reply::Adopted { .. }));
+    assert_eq!(cluster.ends(offer), DONE);
+    // It lasts over a restart, and ends with its validity.
+    cluster.restart(0);
+    cluster.run();
+    assert_eq!(cluster.ends(offer), DONE);
+    cluster.advance_to(cluster.now.plus_ms(DAY + HOUR));
+    cluster.renew(country("BR"));
+    cluster.renew(country("IN"));
+    assert_eq!(cluster.ends(offer), DENIED, "run out");
+}
+
+#[test]
+fn an_approval_that_nobody_may_give_is_not_adopted() {
+    let mut cluster = Cluster::pair();
+    house(&mut cluster, 0, "duty export approval(1)", &[key(210).public()]);
+    let refused = |reply: Reply| matches!(reply, Reply::Failed(failure) if failure.kind == FailureKind::Untrusted);
+    let approval = cluster.approval(PackOwner::House, DAY);
+    assert!(refused(cluster.approve(0, &approval, &[&key(99)])), "no officer of the house");
+    let other = Approval { on_behalf: PackOwner::Alliance, ..approval.clone() };
+    assert!(refused(cluster.approve(0, &other, &[&key(210)])), "nobody approves for the alliance");
+    let other = Approval { on_behalf: PackOwner::Member(country("BR")), ..approval.clone() };
+    assert!(refused(cluster.approve(0, &other, &[&key(210)])), "not an officer of that authority");
+    let other = Approval { exporter: key(98).public(), importer: key(99).public(), ..approval.clone() };
+    assert!(refused(cluster.approve(0, &other, &[&key(210)])), "between other nodes");
+    let other = Approval { validity: Validity::lasting_ms(cluster.now, 0), ..approval.clone() };
+    assert!(refused(cluster.approve(0, &other, &[&key(210)])), "run out");
+    for other in [
+        Approval { purpose: Purpose::Commercial, ..approval.clone() },
+        Approval { manifest: ManifestId([8; 32]), ..approval },
+    ] {
+        assert!(matches!(cluster.approve(0, &other, &[&key(210)]), Reply::Adopted { accepted: 1, .. }));
+    }
+    let offer = cluster.offer(0, &[Label::Public]);
+    assert_eq!(cluster.ends(offer), DENIED, "another purpose, another artefact");
+}
+
+#[test]
+fn evidence_that_a_rule_requires_has_to_be_declared() {
+    let mut cluster = Cluster::pair();
+    cluster.enact(country("IN"), "duty import require(ai_label)");
+    let offer = cluster.offer(0, &[Label::Public]);
+    assert_eq!(cluster.ends(offer), DENIED);
+    let mut model = cluster.model(0, &[Label::Public]);
+    model.name = "usp/labelled".into();
+    model.provenance.evidence.insert(Evidence::AiLabel);
+    let offer = cluster.offer_of(0, model, OPEN);
+    assert_eq!(cluster.ends(offer), DONE);
+}
+
+#[test]
+fn what_may_be_kept_for_a_time_is_deleted_then_also_after_a_restart() {
+    let mut cluster = Cluster::pair();
+    cluster.enact(country("BR"), "duty export delete_within(24h)\nduty export retain_at_most(30d)");
+    let offer = cluster.offer(0, &[Label::Public]);
+    let crossing = cluster.pull(1, offer);
+    cluster.run();
+    let due = cluster.view(1, crossing).delete_by.expect("the shorter of both");
+    assert_eq!(due, cluster.now.plus_ms(24 * HOUR));
+    cluster.restart(1);
+    cluster.run();
+    assert_eq!(cluster.view(1, crossing).delete_by, Some(due));
+    cluster.let_pass(24 * HOUR - 1);
+    let effects = cluster.tell(1, Input::Tick);
+    assert!(!effects.bulk.iter().any(|order| matches!(order, BulkOrder::Delete { .. })), "not before it is due");
+    cluster.let_pass(1);
+    let effects = cluster.tell(1, Input::Tick);
+    assert!(effects.bulk.iter().any(|order| matches!(order, BulkOrder::Delete { crossing: of, .. } if *of == crossing)));
+    // A disk that refuses is told of, and asked again.
+    let problem = Some("read-only".to_owned());
+    let effects = cluster.tell(1, Input::Bulk(BulkEvent::Deleted { crossing, problem }));
+    assert!(effects.persist.is_empty());
+    assert!(cluster.view(1, crossing).problem.expect("told").contains("read-only"));
+    cluster.let_pass(HOUR);
+    let effects = cluster.tell(1, Input::Tick);
+    cluster.route(1, effects);
+    cluster.run();
+    let view = cluster.view(1, crossing);
+    assert_eq!((view.deleted, view.problem), (Some(cluster.now), None));
+    assert!(matches!(cluster.call(1, AdminCall::Models), Reply::Models(models) if models.is_empty()));
+    cluster.restart(1);
+    cluster.run();
+    assert!(cluster.view(1, crossing).deleted.is_some());
+    cluster.let_pass(DAY);
+    let effects = cluster.tell(1, Input::Tick);
+    assert!(!effects.bulk.iter().any(|order| matches!(order, BulkOrder::Delete { .. })), "once");
+}
+
+#[test]
+fn a_ban_of_a_regulator_denies_and_cuts_what_runs() {
+    for ban in
+        [|cluster: &Cluster| Ban::Recipient(cluster.nodes[1].public()), |_: &Cluster| Ban::Destination(country("IN"))]
+    {
+        let mut cluster = Cluster::pair();
+        cluster.enact(country("BR"), "deny-banned export");
+        let offer = cluster.offer(0, &[Label::Public]);
+        assert_eq!(cluster.ends(offer), DONE);
+        let crossing = cluster.pull(1, offer);
+        let _running = cluster.run_to("received");
+        let ban = ban(&cluster);
+        cluster.ban("BR", ban);
+        assert_eq!(cluster.state(1, crossing), CrossingState::Failed, "cut while it ran");
+        assert_eq!(cluster.ends(offer), (CrossingState::Denied, Some(RefusalCode::DeniedByLaw)));
+        let elsewhere = Ban::Destination(country("ZA"));
+        let mut cluster = Cluster::pair();
+        cluster.enact(country("BR"), "deny-banned export");
+        cluster.ban("BR", elsewhere);
+        let offer = cluster.offer(0, &[Label::Public]);
+        assert_eq!(cluster.ends(offer), DONE, "a ban of another destination");
+    }
+}
+
+#[test]
+fn people_are_counted_over_the_year_by_the_exporter_and_splitting_does_not_help() {
+    let mut cluster = Cluster::pair();
+    cluster.enact(country("BR"), "deny-people export 100000");
+    let denied = (CrossingState::Denied, Some(RefusalCode::DeniedByLaw));
+    let offers: Vec<_> = (0..5).map(|part| cluster.offer_people(24_999, 20 + part)).collect();
+    for (at, offer) in offers.iter().enumerate() {
+        let ended = if at < 4 { DONE } else { denied };
+        assert_eq!(cluster.ends(*offer), ended, "part {at}");
+    }
+    assert_eq!(cluster.status(0).volume.people, People::new(4 * 24_999));
+    assert_eq!(cluster.ends(offers[0]), DONE, "what was counted is not counted again");
+    cluster.restart(0);
+    cluster.run();
+    assert_eq!(cluster.status(0).volume.people, People::new(4 * 24_999), "the ledger remembers");
+    assert_eq!(cluster.ends(offers[4]), denied);
+    let uncounted = cluster.offer(0, &[Label::Personal]);
+    assert_eq!(cluster.ends(uncounted), denied, "unknown is more than any number");
+}
+
+#[test]
+fn what_both_ends_declare_of_the_movement_is_asked_together() {
+    let mut cluster = Cluster::pair();
+    let mut model = cluster.model(0, &[Label::Public]);
+    model.provenance.circumstances.insert(Circumstance::OutboundInvestment);
+    let offer = cluster.offer_of(0, model, OPEN);
+    let mut call = cluster.pull_call(offer);
+    call.circumstances.insert(Circumstance::PublicAudience);
+    let crossing = cluster.pull_with(1, call);
+    cluster.run();
+    let both = BTreeSet::from([Circumstance::OutboundInvestment, Circumstance::PublicAudience]);
+    for at in [0, 1] {
+        assert_eq!(cluster.view(at, crossing).facts.expect("asked").circumstances, both, "side {at}");
+    }
+}
+
+#[test]
+fn a_clearance_with_another_count_than_the_artefact_alone_demands_is_refused() {
+    let mut cluster = Cluster::pair();
+    let offer = cluster.offer_people(10, 20);
+    let crossing = cluster.pull(1, offer);
+    let mut answered = cluster.run_to("answered");
+    let crate::routes::Said::Answered { answer, .. } = &mut answered.said else { panic!("answered") };
+    let given = Signed::<alliance_protocol::crossing::ClearanceGiven>::open(answer, cluster.alliance.id).expect("good");
+    let less = alliance_protocol::crossing::ClearanceGiven { volume: Default::default(), ..given.body().clone() };
+    *answer = cluster.alliance.signed(&cluster.nodes[0].key(), &less).bytes().to_vec();
+    cluster.deliver(answered);
+    cluster.run();
+    let view = cluster.view(1, crossing);
+    assert_eq!(view.state, CrossingState::Failed);
+    assert!(view.problem.expect("told").contains("volume"));
+}
