@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     api::ApiClient,
-    authority::{AccreditRequest, AuthorityDir, PublishRequest, Published, SafeguardRequest},
+    authority::{AccreditRequest, AuthorityDir, AuthorityError, PublishRequest, Published, SafeguardRequest},
     durable::{self, Existing, Readers},
     exit::Exit,
     home::Home,
@@ -451,7 +451,7 @@ impl Publish {
         let (law, directives) = (text(&request.law, &old.law), text(&request.directives, &old.directives));
         let new = Pack::new(old.owner, old.epoch.saturating_add(1), &law, &directives);
         // What a node refuses is refused first, with its line.
-        CedarGate::new().check(&new)?;
+        CedarGate::new().check(&new).map_err(AuthorityError::Pack)?;
         let mut proofs = Proofs::new(PROOF_MAX).map_err(setup)?;
         let outcome = newly_allowed(&mut proofs, &old, &new).await?.outcome;
         if self.nothing_newly_allowed && !outcome.is_proven() {

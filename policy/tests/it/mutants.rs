@@ -3,7 +3,11 @@
 //!
 //! `ALLIANCE_MUTANTS=all cargo test --release -p alliance-policy mutants -- --nocapture` tries all and prints how many there are and which survive.
 
-#![expect(clippy::string_slice, reason = "texts are cut at ASCII that was found in them")]
+#![expect(
+    clippy::string_slice,
+    clippy::indexing_slicing,
+    reason = "texts are cut at ASCII that was found in them; a mistake fails the test"
+)]
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -43,11 +43,7 @@ pub(crate) fn visit_all(visitor: &mut impl Visitor) {
             labels: [Label::NonPersonal, Label::Public].into(),
             origin: brazil,
             subjects: [india].into(),
-            provenance: Provenance {
-                people: Some(12),
-                circumstances: [Circumstance::PublicAudience].into(),
-                evidence: [Evidence::AiLabel].into(),
-            },
+            provenance: provenance(),
             licence: "Apache-2.0".into(),
         }),
         terms: Terms { purposes: [Purpose::Research].into(), to: [india].into() },
@@ -162,6 +158,11 @@ impl Visitor for OpenAs<'_> {
         let opened = Signed::<T>::open(Signed::sign(body, HERE, &signer()).expect("signs").bytes(), HERE).expect("opens");
         assert_eq!(format!("{:?}", opened.body()), format!("{body:?}"), "what is read is what was written");
     }
+}
+
+fn provenance() -> Provenance {
+    let (circumstances, evidence) = ([Circumstance::PublicAudience].into(), [Evidence::AiLabel].into());
+    Provenance { people: Some(12), circumstances, evidence }
 }
 
 fn approval_of(member: Country, (exporter, importer): (PublicKey, PublicKey), validity: Validity) -> Approval {
