@@ -22,7 +22,7 @@ use thiserror::Error;
 /// Why a property is neither proven nor refuted.
 #[derive(Debug, Error)]
 pub(crate) enum Reason {
-    #[error("no solver could be started: {0}")]
+    #[error("no solver could be started; install cvc5, or let CVC5 name its binary: {0}")]
     NoSolver(#[source] SolverError),
     #[error("the solver gave no answer within {0:?}")]
     TimedOut(Duration),
