@@ -1184,7 +1184,8 @@ def spared(vectors, rule, say, facts, at):
     foreign = "ZA" if facts["from"]["country"] != "ZA" else "BR"
     for label in filter(vectors.hopeless, LABELS):
         for when, what, changes in (
-            (f"{rule.since}T00:00:00Z" if rule.since else at, "on its first day", {}), (at, "made abroad", {"origin": foreign}),
+            (f"{rule.since}T00:00:00Z" if rule.since else at, "on its first day", {}),
+            (at, "made abroad", {"origin": foreign}),
         ):
             if not vectors.hopeless(label, when, **changes):
                 more = changed(facts, changes | {"labels": [label]})
@@ -1207,7 +1208,8 @@ def of_rule(vectors, rule):
         say(("denies" if rule.effect == "forbid" else "permits") + case)
 
         # Days.
-        edges = {} if number else {rule.since: "first", **{atom[1]: "exception" for atom in atoms(rule.when) if atom[0] == "time"}}
+        exceptions = {atom[1]: "exception" for atom in atoms(rule.when) if atom[0] == "time"}
+        edges = {} if number else {rule.since: "first", **exceptions}
         for day, which in edges.items():
             if day and str(day) > "1970":  # Instants begin in 1970.
                 before, start = text_of(midnight(day) - timedelta(seconds=1)), f"{day}T00:00:00Z"
@@ -1845,6 +1847,8 @@ EQUAL["BR-04"] += "".join(f" | safeguards with {kind[0]}" for kind in ways("regu
 EQUAL["RU-03"] += " | no duty rkn_notification_id"
 EQUAL["CN-05"] = "labels with important | no duty notice | no duty pipia_on_file"
 EQUAL["CN-06"] = "labels with important"
+# Instants begin in 1970.
+EQUAL["IN-15"] = "no since | since 1923-04-01 | since 1923-04-03"
 
 SEMANTICS = {
     "RU": [
