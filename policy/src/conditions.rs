@@ -13,6 +13,9 @@ use crate::rule::{ALTERNATIVES_MAX, Rule};
 /// Nesting of `&&` and `||` in one condition. A condition of a founding pack has six.
 const NESTING_MAX: usize = 64;
 
+/// Characters and wildcards of one pattern: as long as a name may be. No founding pack has a pattern.
+const PATTERN_PARTS_MAX: usize = 128;
+
 /// The condition of a rule does not say what its annotations say.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ConditionError {
@@ -32,6 +35,8 @@ pub(crate) enum ConditionError {
     NotSafeguards,
     #[error("`unless` names an unknown safeguard: {0}")]
     Safeguard(#[from] UnknownWord),
+    #[error("a pattern of `like` has more than {PATTERN_PARTS_MAX} characters and wildcards")]
+    Pattern,
     #[error("the condition is nested too deep or has too many alternatives")]
     TooMuch,
     #[error("`context.mutual_safeguards` holds what other members issued too, which cannot satisfy a member's law")]
@@ -58,6 +63,21 @@ pub(crate) fn check(rule: &Rule, policy: &Value) -> Result<(), ConditionError> {
         }
     }
     if rule.forbids { check_satisfaction(rule, policy) } else { Ok(()) }
+}
+
+/// Matching a pattern costs time by its length times that of the name that is matched.
+pub(crate) fn patterns_are_short(policy: &Value) -> Result<(), ConditionError> {
+    match policy {
+        Value::Object(entries) => {
+            let pattern = entries.get("like").and_then(|like| like.get("pattern")).and_then(Value::as_array);
+            match pattern {
+                Some(pattern) if pattern.len() > PATTERN_PARTS_MAX => Err(ConditionError::Pattern),
+                _ => entries.values().try_for_each(patterns_are_short),
+            }
+        }
+        Value::Array(values) => values.iter().try_for_each(patterns_are_short),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(()),
+    }
 }
 
 /// A member's law looks only at what its own authority issued.

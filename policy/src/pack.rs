@@ -221,6 +221,8 @@ impl Draft {
             id: id.clone(),
             error,
         })?;
+        let short = conditions::patterns_are_short(&json);
+        short.map_err(|error| CompileError::Condition { section, line, id: id.clone(), error })?;
         if let PackOwner::Member(_) = owner {
             let own = conditions::looks_only_at_its_own(&json);
             own.map_err(|error| CompileError::Condition { section, line, id: id.clone(), error })?;

@@ -147,6 +147,14 @@ fn duties_waits_and_spans_that_are_wrong() {
 }
 
 #[test]
+fn a_pattern_that_is_too_long() {
+    let like = |parts: usize| format!("\"a\" like \"{}\"", "*a".repeat(parts));
+    let condition = "context.labels.contains(Label::\"personal\")";
+    check_law(condition, &like(40_000), "a pattern of `like` has more than 128");
+    assert_eq!(load(brazil(), &LAW.replace(condition, &like(64)), ""), Ok(1));
+}
+
+#[test]
 fn a_members_law_looks_only_at_what_its_own_authority_issued() {
     check_law("context.safeguards.contains(", "context.mutual_safeguards.contains(", "cannot satisfy a member's law");
 }
