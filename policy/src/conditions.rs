@@ -35,6 +35,8 @@ pub(crate) enum ConditionError {
     NotSafeguards,
     #[error("`unless` names an unknown safeguard: {0}")]
     Safeguard(#[from] UnknownWord),
+    #[error("`context` is used as a whole; name the attribute that is meant")]
+    WholeContext,
     #[error("a pattern of `like` has more than {PATTERN_PARTS_MAX} characters and wildcards")]
     Pattern,
     #[error("the condition is nested too deep or has too many alternatives")]
@@ -80,6 +82,19 @@ pub(crate) fn patterns_are_short(policy: &Value) -> Result<(), ConditionError> {
     }
 }
 
+/// Every use of the context names an attribute: what a rule looks at decides what it is shown and how long its answer lasts.
+pub(crate) fn names_what_it_looks_at(policy: &Value) -> Result<(), ConditionError> {
+    match policy {
+        Value::Object(_) if context_attribute(policy).is_some() => Ok(()),
+        Value::Object(entries) if entries.get("Var").and_then(Value::as_str) == Some("context") => {
+            Err(ConditionError::WholeContext)
+        }
+        Value::Object(entries) => entries.values().try_for_each(names_what_it_looks_at),
+        Value::Array(values) => values.iter().try_for_each(names_what_it_looks_at),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(()),
+    }
+}
+
 /// A member's law looks only at what its own authority issued.
 pub(crate) fn looks_only_at_its_own(policy: &Value) -> Result<(), ConditionError> {
     match policy {
@@ -115,9 +130,7 @@ pub(crate) fn looks_at_safeguards(policy: &Value) -> bool {
         Value::Object(_) if matches!(context_attribute(policy), Some("safeguards" | "mutual_safeguards")) => true,
         Value::Object(entries) => entries.values().any(looks_at_safeguards),
         Value::Array(values) => values.iter().any(looks_at_safeguards),
-        // The whole context may be compared with something.
-        Value::String(text) => text == "safeguards" || text == "mutual_safeguards",
-        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
     }
 }
 

@@ -36,6 +36,16 @@ const RULE_CODE_BYTES_MAX: usize = 2048;
 /// Brackets inside each other in one rule, for the same reason. The deepest rule of a founding pack has four.
 const RULE_NESTING_MAX: usize = 32;
 
+/// Signs of `+`, `-` and `*` in one rule. They chain without brackets, and the time of the type checker rises faster than
+/// their number. No founding pack has one.
+const RULE_SUMS_MAX: usize = 16;
+
+/// `&&` and `||` in one rule, which chain in the same way. The longest rule of a founding pack has eight.
+const RULE_CONNECTIVES_MAX: usize = 64;
+
+/// Dots in one rule: calls and attributes chain too. The longest rule of a founding pack has 19.
+const RULE_DOTS_MAX: usize = 128;
+
 /// Characters of one message of Cedar. A schema of closed lists makes for long listings of what would have been allowed.
 const MESSAGE_CHARS_MAX: usize = 600;
 
@@ -86,8 +96,9 @@ enum CompileError {
     #[error("it has {found} bytes; at most {LAW_PACK_BYTES_MAX} are read")]
     TooLong { found: usize },
     #[error(
-        "{section}, line {line}: the rule that begins here has more than {RULE_CODE_BYTES_MAX} bytes of code or \
-         {RULE_NESTING_MAX} brackets inside each other"
+        "{section}, line {line}: the rule that begins here has more than {RULE_CODE_BYTES_MAX} bytes of code, \
+         {RULE_NESTING_MAX} brackets inside each other, {RULE_SUMS_MAX} of `+ - *`, {RULE_CONNECTIVES_MAX} of `&& ||`, \
+         or {RULE_DOTS_MAX} dots"
     )]
     RuleTooLarge { section: Section, line: usize },
     #[error("it has more than {RULES_MAX} rules")]
@@ -183,9 +194,7 @@ impl Compiled {
 
 impl Draft {
     fn add_section(&mut self, owner: PackOwner, section: Section, text: &str) -> Result<(), CompileError> {
-        if let Some(line) = oversized_rule(text) {
-            return Err(CompileError::RuleTooLarge { section, line });
-        }
+        scan(section, text)?;
         let parsed: PolicySet = text.parse().map_err(|error| {
             let (line, message) = explain(&DetailedError::from(&error), text);
             CompileError::Syntax { section, line, message }
@@ -223,6 +232,8 @@ impl Draft {
         })?;
         let short = conditions::patterns_are_short(&json);
         short.map_err(|error| CompileError::Condition { section, line, id: id.clone(), error })?;
+        let named = conditions::names_what_it_looks_at(&json);
+        named.map_err(|error| CompileError::Condition { section, line, id: id.clone(), error })?;
         if let PackOwner::Member(_) = owner {
             let own = conditions::looks_only_at_its_own(&json);
             own.map_err(|error| CompileError::Condition { section, line, id: id.clone(), error })?;
@@ -336,9 +347,10 @@ fn line_at(text: &str, byte: usize) -> usize {
     text.bytes().take(byte).filter(|b| *b == b'\n').count().saturating_add(1)
 }
 
-/// The line at which a rule begins that has too much code or nests too deep, if there is one.
-fn oversized_rule(text: &str) -> Option<usize> {
-    let (mut line, mut begins, mut code, mut nesting) = (1_usize, 1_usize, 0_usize, 0_usize);
+/// Looks at a text before it is parsed, so that no text costs more to read than its length allows for.
+fn scan(section: Section, text: &str) -> Result<(), CompileError> {
+    let (mut line, mut begins, mut rules) = (1_usize, 1_usize, 0_usize);
+    let mut rule = Scanned::default();
     let mut bytes = text.bytes().peekable();
     while let Some(byte) = bytes.next() {
         match byte {
@@ -354,24 +366,61 @@ fn oversized_rule(text: &str) -> Option<usize> {
                     }
                 }
             }
-            b'/' if bytes.peek() == Some(&b'/') => while bytes.next_if(|inner| *inner != b'\n').is_some() {},
-            b'(' | b'[' | b'{' => nesting = nesting.saturating_add(1),
-            b')' | b']' | b'}' => nesting = nesting.saturating_sub(1),
+            b'/' if bytes.peek() == Some(&b'/') => {
+                while bytes.next_if(|inner| *inner != b'\n').is_some() {}
+                continue;
+            }
             _ => {}
         }
-        match byte {
-            b';' => (code, nesting) = (0, 0),
-            byte if byte.is_ascii_whitespace() => {}
-            _ => {
-                if code == 0 {
-                    begins = line;
-                }
-                code = code.saturating_add(1);
+        if byte == b';' {
+            rule = Scanned::default();
+            rules = rules.saturating_add(1);
+            if rules > RULES_MAX {
+                return Err(CompileError::TooManyRules);
             }
+        } else if !byte.is_ascii_whitespace() {
+            if rule.code == 0 {
+                begins = line;
+            }
+            rule.take(byte);
         }
-        if code > RULE_CODE_BYTES_MAX || nesting > RULE_NESTING_MAX {
-            return Some(begins);
+        if rule.is_too_large() {
+            return Err(CompileError::RuleTooLarge { section, line: begins });
         }
     }
-    None
+    Ok(())
+}
+
+/// What of a rule bounds the depth of its syntax tree, and with it the stack and the time that checking it takes.
+#[derive(Default)]
+struct Scanned {
+    code: usize,
+    nesting: usize,
+    sums: usize,
+    /// Bytes of `&&` and `||`, two for each.
+    connectives: usize,
+    dots: usize,
+}
+
+impl Scanned {
+    fn take(&mut self, byte: u8) {
+        let one = |count: &mut usize| *count = count.saturating_add(1);
+        one(&mut self.code);
+        match byte {
+            b'(' | b'[' | b'{' => one(&mut self.nesting),
+            b')' | b']' | b'}' => self.nesting = self.nesting.saturating_sub(1),
+            b'+' | b'-' | b'*' => one(&mut self.sums),
+            b'&' | b'|' => one(&mut self.connectives),
+            b'.' => one(&mut self.dots),
+            _ => {}
+        }
+    }
+
+    fn is_too_large(&self) -> bool {
+        self.code > RULE_CODE_BYTES_MAX
+            || self.nesting > RULE_NESTING_MAX
+            || self.sums > RULE_SUMS_MAX
+            || self.connectives > 2 * RULE_CONNECTIVES_MAX
+            || self.dots > RULE_DOTS_MAX
+    }
 }

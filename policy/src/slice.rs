@@ -304,7 +304,10 @@ fn time(left: &Value, right: &Value) -> Option<Timestamp> {
 /// The instant of a `datetime("..")`, as far as this crate reads instants like Cedar: dates, and whole seconds in UTC.
 fn literal_time(expression: &Value) -> Option<Timestamp> {
     let [argument] = expression.get("datetime")?.as_array()?.as_slice() else { return None };
-    argument.get("Value")?.as_str()?.parse().ok()
+    let text = argument.get("Value")?.as_str()?;
+    let began = |day: jiff::civil::Date| (day.year() < 1970).then_some(Timestamp(0));
+    // A day before the first instant is as good as the first instant.
+    text.parse().ok().or_else(|| text.parse().ok().and_then(began))
 }
 
 /// The instants at which the answer of a policy may change, or `None` where it may change at any.

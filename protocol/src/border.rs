@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     authority::{Accreditation, Approval, Safeguard},
     crossing::{ClearanceGiven, CrossingRequest, RefusalCode},
-    envelope::{OpenError, Signed, encode, recorded_body},
+    envelope::{OpenError, Signed, encode},
     gate::{Action, Facts, Gate, Grant, Pack, PackOwner, Party, Verdict, Volume},
     id::{CrossingId, ManifestId, SessionBinding, StatementId},
     key::{PublicKey, SecretKey},
@@ -91,6 +91,8 @@ pub(crate) struct Exporting {
 pub(crate) struct Importing {
     pub(crate) inbound: Inbound,
     pub(crate) clearance: Signed<ClearanceGiven>,
+    /// What this side decided with the volume that the exporter counted.
+    pub(crate) decision: Decision,
 }
 
 /// Why a clearance does not let anything in.
@@ -237,7 +239,8 @@ impl Decision {
         Self { denial: Some(Denial { code, problem }), ..Self::default() }
     }
 
-    /// Gives up texts, then rules, of verdicts that would not fit into a record. What was decided stays.
+    /// Gives up texts, then rules, of verdicts that would not fit into a record. What was decided stays, and so does every
+    /// duty that a node enforces: of those with a span the shortest of each verdict, which is the one that counts.
     fn fit(&mut self) {
         let too_large = |decision: &Self| encode(&decision.verdicts).len() > limits::VERDICTS_BYTES_MAX;
         if !too_large(self) {
@@ -245,7 +248,12 @@ impl Decision {
         }
         for verdict in &mut self.verdicts {
             let verdict = Arc::make_mut(verdict);
-            verdict.obligations.clear();
+            let shortest = verdict.obligations.iter().filter_map(|duty| duty.duty().kept_hours()).min();
+            verdict.obligations.retain(|obligation| match obligation.duty() {
+                Duty::Told => false,
+                Duty::Approval { .. } | Duty::Require(_) => true,
+                duty @ (Duty::DeleteWithin { .. } | Duty::RetainAtMost { .. }) => duty.kept_hours() == shortest,
+            });
             for rule in &mut verdict.rules {
                 (rule.native, rule.citation) = (String::new(), "too long to record; see the pack".to_owned());
                 rule.title = rule.title.chars().take(IGNORED_CHARS_MAX).collect();
@@ -278,14 +286,6 @@ impl From<NoStanding> for Denial {
     fn from(error: NoStanding) -> Self {
         Self { code: error.code(), problem: error.to_string() }
     }
-}
-
-/// When the first of the papers that a decision rests on runs out: accreditations, offer, safeguards.
-pub(crate) fn papers_until(attempt: &Attempt<'_>) -> Timestamp {
-    let safeguards = attempt.safeguards.iter().filter_map(|bytes| recorded_body::<Safeguard>(bytes));
-    let safeguards = safeguards.map(|safeguard| safeguard.validity.until);
-    let validities = [attempt.exporter.body().validity, attempt.importer.body().validity, attempt.offer.body().validity];
-    validities.into_iter().map(|validity| validity.until).chain(safeguards).fold(Timestamp(u64::MAX), Timestamp::min)
 }
 
 /// Bytes of a rule without its texts, at the most, by which those of an oversized verdict are counted.
@@ -424,6 +424,21 @@ impl Border<'_> {
         matching.flat_map(|approval| approval.signers()).filter(counts).collect::<BTreeSet<_>>().len()
     }
 
+    /// When the first of the papers that a decision rests on runs out: accreditations, offer, and the safeguards that count.
+    /// What does not count is anybody's word, and sets no clock here.
+    pub(crate) fn papers_until(&self, attempt: &Attempt<'_>) -> Timestamp {
+        let labels = match &attempt.offer.body().what {
+            Offered::Model(model) => &model.labels,
+            Offered::Compute(_) => &BTreeSet::new(),
+        };
+        let scope = scope(attempt, labels);
+        let presented = attempt.safeguards.iter().take(limits::SAFEGUARDS_PER_REQUEST_MAX);
+        let counting = presented.filter_map(|bytes| self.trust.safeguard(bytes, &scope, self.now).ok());
+        let safeguards = counting.map(|safeguard| safeguard.body().validity.until);
+        let papers = [attempt.exporter.body().validity, attempt.importer.body().validity, attempt.offer.body().validity];
+        papers.into_iter().map(|validity| validity.until).chain(safeguards).fold(Timestamp(u64::MAX), Timestamp::min)
+    }
+
     /// Which packs are asked, and in which capacity.
     fn questions(&self, facts: &Facts) -> Result<Vec<(&Pack, Action)>, Denial> {
         // The law of both ends must be in force even where it is not asked, because no border is crossed.
@@ -457,7 +472,7 @@ impl Border<'_> {
 
     fn facts(&self, attempt: &Attempt<'_>, model: &ModelOffer, ignored: &mut Vec<String>) -> Facts {
         let (exporter, importer) = (attempt.exporter.body(), attempt.importer.body());
-        let scope = Scope { from: exporter.member, to: importer.member, recipient: importer.node, labels: &model.labels };
+        let scope = scope(attempt, &model.labels);
         let mut safeguards = BTreeMap::<Country, BTreeMap<SafeguardKind, Grant>>::new();
         for bytes in attempt.safeguards.iter().take(limits::SAFEGUARDS_PER_REQUEST_MAX) {
             match self.trust.safeguard(bytes, &scope, self.now) {
@@ -484,7 +499,7 @@ impl Border<'_> {
         Facts {
             circumstances: attempt.circumstances | &model.provenance.circumstances,
             volume: attempt.volume,
-            bans: self.trust.bans(concerned, importer.member, importer.node),
+            bans: self.trust.bans(concerned, importer),
             from: party(exporter),
             to: party(importer),
             artefact: model.artefact,
@@ -578,7 +593,8 @@ impl Border<'_> {
         if given.volume.larger(Volume::of(&model.labels, model.provenance.people)) != given.volume {
             return Err(NotCleared::Mismatch("volume"));
         }
-        if let Some(denial) = self.decide(&attempt).denial {
+        let decision = self.decide(&attempt);
+        if let Some(denial) = decision.denial {
             return Err(denial.into());
         }
         let inbound = Inbound {
@@ -592,8 +608,13 @@ impl Border<'_> {
             labels: given.labels.clone(),
             held: asked.held.clone(),
         };
-        Ok(Importing { inbound, clearance })
+        Ok(Importing { inbound, clearance, decision })
     }
+}
+
+fn scope<'a>(attempt: &Attempt<'_>, labels: &'a BTreeSet<Label>) -> Scope<'a> {
+    let (exporter, importer) = (attempt.exporter.body(), attempt.importer.body());
+    Scope { from: exporter.member, to: importer.member, recipient: importer.node, labels }
 }
 
 fn party(accreditation: &Accreditation) -> Party {

@@ -266,7 +266,7 @@ impl Core {
         }
         self.decide_running_again(now, gate, effects);
         self.keep_up_with_mesh(now, effects);
-        let ends = [self.trust.next_expiry(now), self.offers.next_expiry(), self.next_deadline(), self.retention.next()];
+        let ends = [self.trust.next_expiry(now), self.offers.next_expiry(), self.next_deadline(now), self.retention.next()];
         // A status or an offer that ends sooner than the next regular round is looked at when it ends.
         self.next_round = ends.into_iter().flatten().fold(now.plus_ms(ROUND_MS), Timestamp::min).max(now.plus_ms(1));
     }
@@ -291,6 +291,15 @@ impl Core {
                     self.volumes.count(given.manifest, given.people, own, at);
                 }
             }
+            // From here on the files may stand in their place, whether or not the daemon lives to say so.
+            Record::Received { crossing, .. } => {
+                if let Some(view) = self.history.get(*crossing)
+                    && let (Some(due), Some(to)) = (retention::due(view, at), view.to.clone())
+                {
+                    let manifest = view.manifest;
+                    self.retention.keep(*crossing, manifest, to, due);
+                }
+            }
             Record::ModelImported { model } => {
                 if let Some(crossing) = model.crossing
                     && let Some(due) = self.history.get(crossing).and_then(|view| retention::due(view, at))
@@ -312,7 +321,6 @@ impl Core {
             | Record::Refused { .. }
             | Record::ClearanceAccepted { .. }
             | Record::RefusalAccepted { .. }
-            | Record::Received { .. }
             | Record::Settled { .. }
             | Record::CrossingFailed { .. } => {}
         }
@@ -436,12 +444,13 @@ impl Core {
     }
 
     /// When the first running crossing has taken too long, or rests on a paper that runs out.
-    fn next_deadline(&self) -> Option<Timestamp> {
+    fn next_deadline(&self, now: Timestamp) -> Option<Timestamp> {
         let exports = self.exports.values().filter(|export| export.ended.is_none());
         let exports = exports.map(|export| (export.began, export.papers_until));
         let pulls = self.pulls.values().filter(|pull| pull.ended.is_none()).map(|pull| (pull.began, pull.papers_until));
         let end = |(began, until): (Timestamp, Timestamp)| began.plus_ms(limits::CROSSING_MS_MAX).min(until);
-        exports.chain(pulls).map(end).min()
+        // One that has passed has been looked at; waiting for it again would be waiting for nothing.
+        exports.chain(pulls).map(end).filter(|end| *end > now).min()
     }
 }
 

@@ -148,10 +148,8 @@ impl Grant {
     pub(crate) fn join(&mut self, other: Self) {
         self.rules.extend(other.rules);
         self.since = self.since.min(other.since);
-        self.filed = match (self.filed, other.filed) {
-            (Some(one), Some(two)) => Some(one.max(two)),
-            (one, two) => one.or(two),
-        };
+        // A token that was not filed lends none of its rules the filing of the other.
+        self.filed = self.filed.zip(other.filed).map(|(one, two)| one.max(two));
     }
 }
 
@@ -169,7 +167,8 @@ impl Volume {
     /// The volume of one artefact alone: none where nothing in it is personal, unknown where nobody counted.
     #[must_use]
     pub fn of(labels: &BTreeSet<Label>, people: Option<u64>) -> Self {
-        let people = people.map_or(People::UNKNOWN, People::new);
+        // Data that is about people is not about none.
+        let people = people.filter(|people| *people > 0).map_or(People::UNKNOWN, People::new);
         if labels.iter().any(|label| label.is_special()) {
             Self { sensitive_people: people, ..Self::default() }
         } else if labels.iter().any(|label| label.is_personal()) {
@@ -351,6 +350,27 @@ impl fmt::Display for PackOwner {
             Self::Alliance => f.pad("alliance"),
             Self::Member(country) => f.pad(country.as_str()),
             Self::House => f.pad("house"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_lends_its_rules_no_filing_of_another() {
+        let grant = |rule: &str, since: u64, filed: Option<u64>| Grant {
+            rules: BTreeSet::from([rule.to_owned()]),
+            since: Timestamp(since),
+            filed: filed.map(Timestamp),
+        };
+        let table = [(Some(1), None, None), (None, Some(1), None), (Some(1), Some(2), Some(2)), (None, None, None)];
+        for (one, other, expected) in table {
+            let mut joined = grant("RU-02", 5, one);
+            joined.join(grant("RU-04", 3, other));
+            assert_eq!((joined.filed, joined.since), (expected.map(Timestamp), Timestamp(3)));
+            assert_eq!(joined.rules.len(), 2);
         }
     }
 }

@@ -112,7 +112,8 @@ pub const AUTHORITY_STATEMENTS_PER_WINDOW_MAX: u32 = 128;
 /// Milliseconds of those windows.
 pub const WINDOW_MS: u64 = 60 * 60 * 1000;
 
-/// Bytes of the verdicts of one recorded decision. Longer ones lose their texts, never their rules' ids.
+/// Bytes of the verdicts of one recorded decision. Longer ones lose their texts, and then the last of
+/// their rules, but never a duty that a node enforces.
 pub const VERDICTS_BYTES_MAX: usize = 256 * 1024;
 
 /// Bytes of statements in one answer to a synchronisation request; one law pack must fit.

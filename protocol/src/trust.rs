@@ -197,18 +197,16 @@ impl Trust {
         Some(&self.members.get(&member)?.status.as_ref()?.body().revoked)
     }
 
-    /// The members, of those that a crossing concerns, whose authorities have banned its destination or its recipient.
-    pub fn bans(
-        &self,
-        concerned: impl IntoIterator<Item = Country>,
-        to: Country,
-        recipient: PublicKey,
-    ) -> BTreeSet<Country> {
+    /// The members, of those that a crossing concerns, whose authorities have banned its destination or its recipient. A
+    /// recipient is at both: in the country that accredited it and in the one whose law can compel it.
+    pub fn bans(&self, concerned: impl IntoIterator<Item = Country>, importer: &Accreditation) -> BTreeSet<Country> {
+        let countries = std::iter::once(importer.member).chain(importer.organisation.controlled_by);
         let banned = |member: &Country| {
             let status = self.members.get(member).and_then(|known| known.status.as_ref());
             status.is_some_and(|status| {
                 let bans = &status.body().bans;
-                bans.contains(&Ban::Destination(to)) || bans.contains(&Ban::Recipient(recipient))
+                bans.contains(&Ban::Recipient(importer.node))
+                    || countries.clone().any(|country| bans.contains(&Ban::Destination(country)))
             })
         };
         concerned.into_iter().filter(banned).collect()

@@ -224,7 +224,11 @@ impl Question {
         let mut packs = BTreeMap::new();
         for given in &self.pack {
             let law = durable::read_text(&given.file, limits::LAW_PACK_BYTES_MAX)?;
-            packs.insert(given.member, Pack::new(PackOwner::Member(given.member), 0, &law, ""));
+            let pack = Pack::new(PackOwner::Member(given.member), 0, &law, "");
+            CedarGate::new().check(&pack).map_err(|error| {
+                Problem::of(Exit::Usage, &error).hint(format!("mend the text (law is `{}`)", given.file.display()))
+            })?;
+            packs.insert(given.member, pack);
         }
         for country in [self.from, self.to].into_iter().chain(self.subjects.iter().copied()) {
             if let (false, Some((law, directives))) =

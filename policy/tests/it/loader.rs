@@ -147,6 +147,28 @@ fn duties_waits_and_spans_that_are_wrong() {
 }
 
 #[test]
+fn chains_that_need_no_brackets() {
+    let condition = "context.labels.contains(Label::\"personal\")";
+    let sum = format!("1{} > 2", "+1".repeat(17));
+    check_law(condition, &sum, "or 128 dots");
+    let or = format!("{condition}{}", format!(" || {condition}").repeat(64));
+    check_law(condition, &or, "64 of `&& ||`");
+    let dots = format!("context.labels.contains(Label::\"personal\"){}", ".x".repeat(130));
+    check_law(condition, &dots, "128 dots");
+    check_text(brazil(), &";".repeat(190_000), "", "it has more than 512 rules");
+}
+
+#[test]
+fn the_whole_context_is_not_looked_at() {
+    let condition = "context.labels.contains(Label::\"personal\")";
+    for whole in
+        ["(if context.regulator_ban then context else context).time < datetime(\"2027-01-01\")", "context == context"]
+    {
+        check_law(condition, whole, "`context` is used as a whole");
+    }
+}
+
+#[test]
 fn a_pattern_that_is_too_long() {
     let like = |parts: usize| format!("\"a\" like \"{}\"", "*a".repeat(parts));
     let condition = "context.labels.contains(Label::\"personal\")";

@@ -163,3 +163,33 @@ fn the_door_stays_shut_for_another_session_manifest_peer_or_offer() {
         assert_eq!(scene.clear().err(), Some(code), "case {at}");
     }
 }
+
+#[test]
+fn what_is_too_long_to_record_keeps_the_duties_that_a_node_enforces() {
+    let duties = ["told", "delete_within(24h)", "retain_at_most(30d)", "approval(2)", "require(ai_label)"];
+    let rule = |n: usize| crate::gate::RuleCited {
+        id: format!("HOUSE-{n}"),
+        title: "t".repeat(1000),
+        role: crate::gate::RuleRole::Permits,
+        nature: crate::gate::RuleNature::House,
+        citation: "c".repeat(1000),
+        native: String::new(),
+        since: String::new(),
+        confidence: String::new(),
+        remedies: Vec::new(),
+    };
+    let verdict = Verdict {
+        pack: PackOwner::House,
+        epoch: 0,
+        action: Action::Import,
+        allowed: true,
+        rules: (0..500).map(rule).collect(),
+        obligations: duties.iter().map(|duty| duty.parse().expect("a duty")).collect(),
+        error: None,
+    };
+    let mut decision = Decision { verdicts: vec![verdict.into()], ..Decision::default() };
+    decision.fit();
+    assert!(encode(&decision.verdicts).len() <= limits::VERDICTS_BYTES_MAX);
+    let kept: Vec<&str> = decision.verdicts[0].obligations.iter().map(|duty| duty.as_str()).collect();
+    assert_eq!(kept, ["approval(2)", "delete_within(24h)", "require(ai_label)"]);
+}

@@ -3,7 +3,7 @@
 use super::{AskId, BulkFailure, BulkOrder, Core, Effects, admin::Side};
 use crate::{
     authority::Accreditation,
-    border::{Attempt, Border, Decision, Denial, papers_until},
+    border::{Attempt, Border, Decision, Denial},
     core::offers::Offers,
     crossing::{ClearanceGiven, CrossingRequest, Receipt, Refusal, RefusalCode},
     envelope::Signed,
@@ -110,7 +110,7 @@ impl Core {
             volume: self.volumes.with(body.manifest, people, asked.offer.body().what.volume(), now),
             safeguards: &body.safeguards,
         };
-        let papers_until = papers_until(&attempt);
+        let papers_until = self.border(gate, now).papers_until(&attempt);
         let cleared = self.border(gate, now).clear_export(&self.key, &asked.request, &attempt, session);
         let (crossing, name) = (body.crossing, asked.offer.body().name.clone());
         self.answered.insert(crossing, now);

@@ -111,9 +111,11 @@ impl History {
                 let view = begun(*crossing, Side::Exporter, *peer, offer, manifest, name, decision, at);
                 self.insert(ended(view, CrossingState::Denied, at));
             }
-            Record::ClearanceAccepted { crossing, .. } => {
-                self.change(*crossing, |view| view.state = CrossingState::Cleared)
-            }
+            Record::ClearanceAccepted { crossing, decision, .. } => self.change(*crossing, |view| {
+                view.state = CrossingState::Cleared;
+                view.facts.clone_from(&decision.facts);
+                view.verdicts.clone_from(&decision.verdicts);
+            }),
             Record::RefusalAccepted { crossing, refusal } => {
                 let code = recorded_body::<Refusal>(refusal).map(|refusal| refusal.code);
                 self.change(*crossing, |view| {

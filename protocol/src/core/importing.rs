@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     authority::Accreditation,
-    border::{Attempt, Border, Decision, Denial, papers_until},
+    border::{Attempt, Border, Decision, Denial},
     core::offers::Offers,
     crossing::{CrossingRequest, Receipt, Refusal, RefusalCode},
     envelope::{Signed, kind_of},
@@ -156,7 +156,8 @@ impl Core {
             self.record(record, now, effects);
             return Ok(crossing);
         }
-        let pull = Pull { papers_until: papers_until(&pull.attempt(&self.accreditation)), ..pull };
+        let papers_until = self.border(gate, now).papers_until(&pull.attempt(&self.accreditation));
+        let pull = Pull { papers_until, ..pull };
         self.next_round = self.next_round.min(pull.papers_until);
         self.history.begin(reaching(crossing, &pull, name, decision, now, model.bytes));
         effects.bulk.push(BulkOrder::Reach { crossing, peer, addresses, manifest, to: pull.to.clone() });
@@ -269,7 +270,8 @@ impl Core {
         match self.border(gate, now).clear_import(&request, &pull.attempt(&self.accreditation), answer) {
             Ok(importing) => {
                 let clearance = importing.clearance.bytes().to_vec().into();
-                self.record(Record::ClearanceAccepted { crossing, clearance }, now, effects);
+                let decision = importing.decision;
+                self.record(Record::ClearanceAccepted { crossing, clearance, decision }, now, effects);
                 effects.bulk.push(BulkOrder::Receive { crossing, inbound: importing.inbound });
                 if let Some(pull) = self.pulls.get_mut(&crossing) {
                     pull.volume = importing.clearance.body().volume;

@@ -82,8 +82,8 @@ pub enum Record {
         name: String,
         decision: Decision,
     },
-    /// Importer: the exporter's clearance was verified.
-    ClearanceAccepted { crossing: CrossingId, clearance: ByteBuf },
+    /// Importer: the exporter's clearance was verified, and this side decided again with what the exporter counted.
+    ClearanceAccepted { crossing: CrossingId, clearance: ByteBuf, decision: Decision },
     /// Importer: the exporter's refusal was verified.
     RefusalAccepted { crossing: CrossingId, refusal: ByteBuf },
     /// Importer: everything arrived and was verified; the receipt has this node's signature. Nothing is delivered yet.
@@ -354,8 +354,15 @@ mod tests {
                 name: name.clone(),
                 decision: decision.clone(),
             },
-            Record::Refused { crossing, peer, request: ByteBuf::new(), refusal: bytes.clone(), name, decision },
-            Record::ClearanceAccepted { crossing, clearance: bytes.clone() },
+            Record::Refused {
+                crossing,
+                peer,
+                request: ByteBuf::new(),
+                refusal: bytes.clone(),
+                name,
+                decision: decision.clone(),
+            },
+            Record::ClearanceAccepted { crossing, clearance: bytes.clone(), decision: decision.clone() },
             Record::RefusalAccepted { crossing, refusal: bytes.clone() },
             Record::Received { crossing, receipt: bytes.clone() },
             Record::Settled { crossing, receipt: bytes },

@@ -257,3 +257,58 @@ fn a_clearance_with_another_count_than_the_artefact_alone_demands_is_refused() {
     assert_eq!(view.state, CrossingState::Failed);
     assert!(view.problem.expect("told").contains("volume"));
 }
+
+#[test]
+fn a_daemon_that_dies_while_it_delivers_still_deletes() {
+    let mut cluster = Cluster::pair();
+    cluster.enact(country("BR"), "duty export delete_within(24h)");
+    let offer = cluster.offer(0, &[Label::Public]);
+    let crossing = cluster.pull(1, offer);
+    let _delivered_but_never_said = cluster.run_to("delivered");
+    cluster.restart(1);
+    cluster.run();
+    assert_eq!(cluster.state(1, crossing), CrossingState::Failed, "nobody knows that it is in place");
+    cluster.let_pass(25 * HOUR);
+    let effects = cluster.tell(1, Input::Tick);
+    assert!(effects.bulk.iter().any(|order| matches!(order, BulkOrder::Delete { crossing: of, .. } if *of == crossing)));
+}
+
+#[test]
+fn a_forged_safeguard_that_has_run_out_sets_no_clock() {
+    let mut cluster = Cluster::pair();
+    let offer = cluster.offer(0, &[Label::Public]);
+    let mut lie = cluster.by_hand(offer, 9);
+    let mut forged = crate::alliance::contract_of(country("BR"), country("BR"), country("IN"));
+    forged.validity.until = alliance_protocol::time::Timestamp(1);
+    lie.body.safeguards = vec![cluster.alliance.signed(&key(99), &forged).bytes().to_vec().into()];
+    let (_, answer) = cluster.put(&lie);
+    assert!(matches!(answer, crate::exporter_refuses::Answer::Cleared(_)), "{answer:?}");
+    for _ in 0..3 {
+        let _effects = cluster.tell(0, Input::Tick);
+        let wake = cluster.nodes[0].core.as_ref().expect("up").next_wake();
+        assert!(wake >= cluster.now.plus_ms(1000), "woken again at once");
+        cluster.let_pass(1000);
+    }
+}
+
+#[test]
+fn a_ban_of_a_country_reaches_whom_its_law_can_compel() {
+    let mut cluster = Cluster::pair();
+    cluster.enact(country("BR"), "deny-banned export");
+    cluster.ban("BR", Ban::Destination(country("US")));
+    let offer = cluster.offer(0, &[Label::Public]);
+    let mut body = crate::alliance::accreditation_of(country("IN"), cluster.nodes[1].public(), "iitb");
+    body.organisation.controlled_by = Some(country("US"));
+    let mut lie = cluster.by_hand(offer, 9);
+    lie.body.accreditation = cluster.alliance.spoken(country("IN"), &body).bytes().to_vec();
+    let (_, answer) = cluster.put(&lie);
+    assert!(!matches!(answer, crate::exporter_refuses::Answer::Cleared(_)), "{answer:?}");
+}
+
+#[test]
+fn data_about_nobody_is_data_about_nobody_knows_how_many() {
+    let mut cluster = Cluster::pair();
+    cluster.enact(country("BR"), "deny-people export 100000");
+    let offer = cluster.offer_people(0, 20);
+    assert_eq!(cluster.ends(offer), (CrossingState::Denied, Some(RefusalCode::DeniedByLaw)));
+}

@@ -40,7 +40,7 @@ impl Invariants {
                 BulkOrder::Receive { crossing, inbound } => {
                     self.once(at, "received", *crossing);
                     let accepted = nodes[at].entries.iter().rev().find_map(|entry| match &entry.record {
-                        Record::ClearanceAccepted { crossing: of, clearance } if of == crossing => Some(clearance),
+                        Record::ClearanceAccepted { crossing: of, clearance, .. } if of == crossing => Some(clearance),
                         _ => None,
                     });
                     let accepted = accepted.expect("I2: a clearance is recorded before anything is taken");
