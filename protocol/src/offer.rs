@@ -56,6 +56,8 @@ pub enum Offered {
 pub enum OutOfBounds {
     #[error("the artefact has no label")]
     NoLabel,
+    #[error("personal data names no country whose people it is about; nobody's law could speak for them")]
+    NoSubjects,
     #[error("the licence has more than {max} bytes", max = limits::NAME_BYTES_MAX)]
     Licence,
     #[error("the name of the accelerator has more than {max} bytes", max = limits::NAME_BYTES_MAX)]
@@ -79,6 +81,9 @@ impl Offered {
     pub fn within_bounds(&self) -> Result<(), OutOfBounds> {
         match self {
             Self::Model(model) if model.labels.is_empty() => Err(OutOfBounds::NoLabel),
+            Self::Model(model) if model.subjects.is_empty() && model.labels.iter().any(|label| label.is_personal()) => {
+                Err(OutOfBounds::NoSubjects)
+            }
             Self::Model(model) if model.licence.len() > limits::NAME_BYTES_MAX => Err(OutOfBounds::Licence),
             Self::Compute(compute) if compute.accelerator.len() > limits::NAME_BYTES_MAX => Err(OutOfBounds::Accelerator),
             Self::Model(_) | Self::Compute(_) => Ok(()),

@@ -283,6 +283,11 @@ fn text(context: &Context, answer: &Answer, detail: Detail) -> String {
     if !answer.allowed {
         text.push_str(&denial::ways_out(answer.remedies.as_deref()));
     }
+    if answer.facts.subjects.is_empty() && answer.facts.labels.iter().any(|label| label.is_personal()) {
+        text.push_str(
+            "\nWhose people it is about was not said (--subjects). An offer has to say it, and their law is asked too.\n",
+        );
+    }
     if !text.ends_with("\n\n") {
         text.push('\n');
     }

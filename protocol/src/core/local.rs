@@ -170,6 +170,9 @@ impl Core {
         if model.labels.is_empty() {
             return Err(usage("a model needs at least one label, for example `public,non_personal`".to_owned()));
         }
+        if model.subjects.is_empty() && model.labels.iter().any(|label| label.is_personal()) {
+            return Err(usage("name the countries whose people the personal data is about (--subjects)".to_owned()));
+        }
         if self.models.get(&model.name) == Some(&model) {
             return Ok(Reply::Imported(Box::new(model)));
         }
