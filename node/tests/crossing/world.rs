@@ -315,7 +315,7 @@ impl World {
             artefact: Artefact::Weights,
             labels: labels.iter().copied().collect(),
             origin: node.member,
-            subjects: BTreeSet::new(),
+            subjects: labels.iter().filter(|label| label.is_personal()).map(|_| node.member).collect(),
             provenance: Provenance::default(),
             licence: "Apache-2.0".into(),
             crossing: None,
