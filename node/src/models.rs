@@ -15,6 +15,7 @@ mod digest;
 mod durable;
 pub mod import;
 mod inspect;
+mod labelling;
 mod pickle;
 pub mod safetensors;
 pub mod source;
@@ -25,6 +26,7 @@ mod verify;
 pub use self::{
     import::{ImportError, ImportRequest, LoadError, import, load_manifest, store_manifest},
     inspect::FormatError,
+    labelling::{BadLabelsOf, LabelsOf},
     pickle::Pickle,
     source::{Source, SourceError},
     staging::{Staging, StagingError},

@@ -21,7 +21,7 @@ use crate::{
     id::{CrossingId, ManifestId, SessionBinding, StatementId},
     key::{PublicKey, SecretKey},
     limits,
-    manifest::{Manifest, ManifestError},
+    manifest::{Manifest, ManifestError, Part},
     obligation::Duty,
     offer::{ModelOffer, Offer, Offered},
     time::{Timestamp, Validity},
@@ -64,11 +64,24 @@ pub(crate) struct Attempt<'a> {
 pub struct Decision {
     /// What the packs were asked; none where it did not come to that.
     pub facts: Option<Facts>,
+    /// What the packs said of the whole artefact, and then what they said otherwise of one of its parts.
     pub verdicts: Vec<Arc<Verdict>>,
+    /// What was said of each part; empty where it did not come to that. A tensor's part is in the manifest, so that this
+    /// says of every tensor what was decided.
+    pub parts: Vec<PartDecided>,
     /// Safeguards that were presented and did not count, and why.
     pub ignored: Vec<String>,
     /// Why it is denied; none where it is allowed.
     pub denial: Option<Denial>,
+}
+
+/// What was decided of one part of an artefact.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PartDecided {
+    pub part: Part,
+    /// The numbers of its verdicts in [`Decision::verdicts`], ascending.
+    pub verdicts: BTreeSet<u32>,
 }
 
 /// A no: the code for the other side, the reason for this one.
@@ -128,8 +141,9 @@ pub struct Inbound {
     artefact: Artefact,
     bytes: u64,
     /// Files and tensors.
-    parts: (u32, u32),
+    counts: (u32, u32),
     labels: BTreeSet<Label>,
+    parts: Vec<Part>,
     held: Vec<(u64, u64)>,
 }
 
@@ -143,7 +157,9 @@ pub enum OtherManifest {
     #[error("the manifest and what was decided on do not agree on the label `{0}`")]
     Label(Label),
     #[error("the manifest has {} files and {} tensors, the offer {} and {}", found.0, found.1, offered.0, offered.1)]
-    Parts { found: (u32, u32), offered: (u32, u32) },
+    Counts { found: (u32, u32), offered: (u32, u32) },
+    #[error("the manifest does not give its tensors the labels that were decided on")]
+    Parts,
     #[error("the manifest is of `{found}`, what was decided on is `{cleared}`")]
     Class { found: Artefact, cleared: Artefact },
     #[error("the manifest is of {found} bytes, the offer of {offered}")]
@@ -226,9 +242,12 @@ impl Inbound {
         if manifest.bytes() != self.bytes {
             return Err(OtherManifest::Length { found: manifest.bytes(), offered: self.bytes });
         }
-        let parts = (u32::try_from(manifest.files().len()).unwrap_or(u32::MAX), manifest.tensors());
-        if parts != self.parts {
-            return Err(OtherManifest::Parts { found: parts, offered: self.parts });
+        let counts = (u32::try_from(manifest.files().len()).unwrap_or(u32::MAX), manifest.tensors());
+        if counts != self.counts {
+            return Err(OtherManifest::Counts { found: counts, offered: self.counts });
+        }
+        if manifest.parts() != self.parts {
+            return Err(OtherManifest::Parts);
         }
         Ok(manifest)
     }
@@ -265,10 +284,49 @@ impl Decision {
         }
     }
 
-    /// BLAKE3 of the recorded verdicts: what a request commits to.
+    /// BLAKE3 of the recorded verdicts and of which parts they are about: what a request commits to.
     #[must_use]
     pub fn digest(&self) -> StatementId {
-        StatementId(*blake3::hash(&encode(&self.verdicts)).as_bytes())
+        StatementId(*blake3::hash(&encode(&(&self.verdicts, &self.parts))).as_bytes())
+    }
+
+    /// The verdicts on one part.
+    pub fn verdicts_on<'a>(&'a self, part: &'a PartDecided) -> impl Iterator<Item = &'a Verdict> {
+        part.of(&self.verdicts)
+    }
+
+    /// Keeps what a pack said, once however often it said so; gives its number.
+    fn keep(&mut self, verdict: Arc<Verdict>) -> u32 {
+        let at = self.verdicts.iter().position(|known| *known == verdict).unwrap_or_else(|| {
+            self.verdicts.push(verdict);
+            self.verdicts.len().saturating_sub(1)
+        });
+        u32::try_from(at).unwrap_or(u32::MAX)
+    }
+
+    /// The packs that deny, the house's or the others, with the parts of the artefact that they deny where it has several.
+    fn deniers(&self, house: bool) -> Option<String> {
+        let denies = |verdict: &Verdict| !verdict.permits() && (verdict.pack == PackOwner::House) == house;
+        let packs: BTreeSet<String> =
+            self.verdicts.iter().filter(|verdict| denies(verdict)).map(|verdict| verdict.pack.to_string()).collect();
+        if packs.is_empty() {
+            return None;
+        }
+        let packs = packs.into_iter().collect::<Vec<_>>().join(", ");
+        if self.parts.len() < 2 {
+            return Some(packs);
+        }
+        let denied: Vec<String> = self
+            .parts
+            .iter()
+            .filter(|decided| self.verdicts_on(decided).any(denies))
+            .map(|decided| decided.part.labels.iter().map(|label| label.as_str()).collect::<Vec<_>>().join(" "))
+            .collect();
+        Some(match denied.as_slice() {
+            [] => format!("{packs}, for its parts together"),
+            several if several.len() == self.parts.len() => packs,
+            several => format!("{packs}, for what is labelled {}", several.join("; or ")),
+        })
     }
 
     /// The epochs of the members' law that was asked.
@@ -279,6 +337,14 @@ impl Decision {
             PackOwner::Alliance | PackOwner::House => None,
         });
         epochs.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+}
+
+impl PartDecided {
+    /// The verdicts on this part, of all that were given in the same decision.
+    pub fn of<'a>(&'a self, verdicts: &'a [Arc<Verdict>]) -> impl Iterator<Item = &'a Verdict> {
+        let numbers = self.verdicts.iter().filter_map(|number| usize::try_from(*number).ok());
+        numbers.filter_map(|number| verdicts.get(number)).map(Arc::as_ref)
     }
 }
 
@@ -328,27 +394,12 @@ impl Border<'_> {
 
         let facts = self.facts(attempt, model, &mut decision.ignored);
         let questions = self.questions(&facts)?;
-        decision.facts = Some(facts.clone());
-        decision.verdicts = questions.into_iter().map(|(pack, action)| self.judge(pack, action, &facts)).collect();
-
-        let no = |house: bool| {
-            let owners = decision
-                .verdicts
-                .iter()
-                .filter(move |verdict| !verdict.permits() && (verdict.pack == PackOwner::House) == house);
-            owners
-                .map(|verdict| verdict.pack.to_string())
-                .collect::<BTreeSet<_>>()
-                .into_iter()
-                .collect::<Vec<_>>()
-                .join(", ")
-        };
-        let (by_law, by_house) = (no(false), no(true));
-        if !by_law.is_empty() {
-            return Err(deny(RefusalCode::DeniedByLaw, format!("denied by the rules of {by_law}")));
+        self.put(&questions, facts, &model.parts, decision);
+        if let Some(packs) = decision.deniers(false) {
+            return Err(deny(RefusalCode::DeniedByLaw, format!("denied by the rules of {packs}")));
         }
-        if !by_house.is_empty() {
-            return Err(deny(RefusalCode::DeniedByTerms, "denied by the rules of this house".to_owned()));
+        if let Some(packs) = decision.deniers(true) {
+            return Err(deny(RefusalCode::DeniedByTerms, format!("denied by the rules of this {packs}")));
         }
         let terms = &offer.terms;
         if !terms.purposes.is_empty() && !terms.purposes.contains(&attempt.purpose) {
@@ -364,6 +415,24 @@ impl Border<'_> {
             Some(problem) => Err(deny(RefusalCode::ObligationUnmet, problem)),
             None => Ok(()),
         }
+    }
+
+    /// Puts the questions about the artefact as a whole, and about each of its parts by itself: once for each set of labels,
+    /// however many tensors have it.
+    fn put(&self, questions: &[(&Pack, Action)], whole: Facts, parts: &[Part], decision: &mut Decision) {
+        let ask = |facts: &Facts, decision: &mut Decision| {
+            questions.iter().map(|(pack, action)| decision.keep(self.judge(pack, *action, facts))).collect()
+        };
+        let of_whole: BTreeSet<u32> = ask(&whole, decision);
+        for part in parts {
+            let verdicts = if part.labels == whole.labels {
+                of_whole.clone()
+            } else {
+                ask(&Facts { labels: part.labels.clone(), ..whole.clone() }, decision)
+            };
+            decision.parts.push(PartDecided { part: part.clone(), verdicts });
+        }
+        decision.facts = Some(whole);
     }
 
     /// The first duty that a node enforces before a crossing and that is not met.
@@ -604,8 +673,9 @@ impl Border<'_> {
             manifest: given.manifest,
             artefact: model.artefact,
             bytes: model.bytes,
-            parts: (model.files, model.tensors),
+            counts: (model.files, model.tensors),
             labels: given.labels.clone(),
+            parts: model.parts.clone(),
             held: asked.held.clone(),
         };
         Ok(Importing { inbound, clearance, decision })

@@ -8,6 +8,7 @@
 mod check;
 mod dtype;
 mod hash;
+mod parts;
 mod path;
 mod runs;
 #[cfg(test)]
@@ -22,6 +23,7 @@ pub use self::{
     check::{FileFault, ManifestError},
     dtype::{Dtype, UnknownDtype},
     hash::SegmentHasher,
+    parts::{Part, PartsError, check_parts},
     path::{PathError, check_path, is_printable},
     runs::{runs_missing, runs_valid},
 };
@@ -48,6 +50,7 @@ struct Inner {
     bytes: u64,
     tensors: u32,
     group_count: u64,
+    parts: Vec<Part>,
     /// One for each segment that has groups, in order.
     starts: Vec<Start>,
 }
@@ -204,9 +207,20 @@ impl Manifest {
     /// The union of the labels of the artefact and of all its segments.
     #[must_use]
     pub fn labels(&self) -> BTreeSet<Label> {
-        let segments = self.files().iter().flat_map(|file| &file.segments);
-        let own = segments.filter_map(|segment| segment.labels.as_ref()).flatten();
-        self.0.body.labels.iter().chain(own).copied().collect()
+        self.0.parts.iter().flat_map(|part| &part.labels).copied().collect()
+    }
+
+    /// The labels of every segment that has none of its own.
+    #[must_use]
+    pub fn own_labels(&self) -> &BTreeSet<Label> {
+        &self.0.body.labels
+    }
+
+    /// What of it has the same labels, taken together: at least one, each with labels of its own. The first has the labels
+    /// of [`Self::own_labels`], the others stand in the order in which they first appear.
+    #[must_use]
+    pub fn parts(&self) -> &[Part] {
+        &self.0.parts
     }
 
     /// Ascending by path.
@@ -356,6 +370,7 @@ impl Body {
     /// Numbers the groups. The encoding is the canonical one of this body, which has been checked.
     fn index(self, encoded: &[u8]) -> Result<Manifest, ManifestError> {
         let id = ManifestId(*blake3::hash(encoded).as_bytes());
+        let parts = self.parts()?;
         let (mut bytes, mut tensors, mut group_count, mut starts) = (0_u64, 0_u32, 0_u64, Vec::new());
         for (at, file) in self.files.iter().enumerate() {
             let mut offset = 0_u64;
@@ -374,7 +389,7 @@ impl Body {
                 bytes = bytes.checked_add(segment.bytes).ok_or(ManifestError::Overflow)?;
             }
         }
-        Ok(Manifest(Arc::new(Inner { body: self, id, bytes, tensors, group_count, starts })))
+        Ok(Manifest(Arc::new(Inner { body: self, id, bytes, tensors, group_count, parts, starts })))
     }
 }
 

@@ -10,6 +10,7 @@ use crate::{
     id::{ManifestId, StatementId},
     key::PublicKey,
     limits,
+    manifest::{Part, PartsError, check_parts},
     time::{Timestamp, Validity},
     vocabulary::{Artefact, Circumstance, Country, Evidence, Label, Purpose},
 };
@@ -58,6 +59,8 @@ pub enum OutOfBounds {
     NoLabel,
     #[error("personal data names no country whose people it is about; nobody's law could speak for them")]
     NoSubjects,
+    #[error("what it says of its parts does not hold: {0}")]
+    Parts(PartsError),
     #[error("the licence has more than {max} bytes", max = limits::NAME_BYTES_MAX)]
     Licence,
     #[error("the name of the accelerator has more than {max} bytes", max = limits::NAME_BYTES_MAX)]
@@ -86,7 +89,10 @@ impl Offered {
             }
             Self::Model(model) if model.licence.len() > limits::NAME_BYTES_MAX => Err(OutOfBounds::Licence),
             Self::Compute(compute) if compute.accelerator.len() > limits::NAME_BYTES_MAX => Err(OutOfBounds::Accelerator),
-            Self::Model(_) | Self::Compute(_) => Ok(()),
+            Self::Model(model) => {
+                check_parts(&model.parts, &model.labels, model.tensors, model.bytes).map_err(OutOfBounds::Parts)
+            }
+            Self::Compute(_) => Ok(()),
         }
     }
 }
@@ -102,6 +108,8 @@ pub struct ModelOffer {
     pub tensors: u32,
     /// The union of the labels of all its tensors and files.
     pub labels: BTreeSet<Label>,
+    /// What of it has the same labels, as its manifest says: [`crate::manifest::Manifest::parts`].
+    pub parts: Vec<Part>,
     /// Where it was made.
     pub origin: Country,
     /// The countries whose people the data behind it is about.
@@ -162,8 +170,9 @@ impl Statement for NodeRecord {
 
 impl Statement for Offer {
     const KIND: &'static str = "offer";
-    /// An offer names, it does not carry: 4 KiB hold every label, purpose and country at once.
-    const BYTES_MAX: usize = 4 * 1024;
+    /// An offer names, it does not carry: half of this holds every label, purpose and country at once, the rest as many
+    /// parts as an artefact has.
+    const BYTES_MAX: usize = 8 * 1024;
 }
 
 impl Statement for Withdrawal {

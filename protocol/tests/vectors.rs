@@ -130,6 +130,7 @@ fn manifests_verify_each_group_as_specified() {
         assert_eq!((manifest.id().to_string().as_str(), manifest.encode()), (text(case, "id"), encoded));
         let labels: Vec<&str> = cases(case, "labels").iter().filter_map(Value::as_str).collect();
         assert!(manifest.labels().iter().map(|label| label.as_str()).eq(labels));
+        assert_eq!(serde_json::to_value(manifest.parts()).expect("plain"), case["parts"]);
 
         let files: Vec<Vec<u8>> = cases(case, "content")
             .iter()

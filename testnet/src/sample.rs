@@ -410,6 +410,7 @@ mod tests {
             name: "usp/sample".into(),
             artefact,
             labels: [Label::NonPersonal].into(),
+            labels_of: Vec::new(),
             origin: "BR".parse().expect("a country"),
             subjects: BTreeSet::new(),
             provenance: alliance_protocol::offer::Provenance::default(),

@@ -381,6 +381,7 @@ impl<'a> Tour<'a> {
             name: name.to_owned(),
             artefact,
             labels: labels.clone(),
+            labels_of: Vec::new(),
             origin: node.country(),
             subjects: if personal { BTreeSet::from([node.country()]) } else { BTreeSet::new() },
             provenance: Provenance { people: personal.then_some(ADAPTER_PEOPLE), ..Provenance::default() },

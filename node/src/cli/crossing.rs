@@ -1,5 +1,7 @@
 //! `alliance crossing`: what crossed or was not let across, and why.
 
+mod tensors;
+
 use alliance_protocol::{
     core::admin::{AdminCall, CrossingState, CrossingView, Reply, Side},
     id::CrossingId,
@@ -23,11 +25,14 @@ pub(super) enum Crossing {
     )]
     List,
     /// Show one crossing with every verdict, rule and duty
-    #[command(after_help = "Example:\n  alliance crossing show 4f0c12ab")]
+    #[command(after_help = "Example:\n  alliance crossing show 4f0c12ab\n  alliance crossing show 4f0c12ab --tensors")]
     Show {
         /// Its id, or the beginning of it
         #[arg(value_name = "ID")]
         crossing: String,
+        /// Show what was decided of each tensor and file instead
+        #[arg(long)]
+        tensors: bool,
     },
 }
 
@@ -39,11 +44,14 @@ impl Crossing {
                 let crossings = list(&daemon).await?;
                 Ok(context.screen.list(&crossings, || table(context, &crossings)))
             }
-            Self::Show { crossing } => {
+            Self::Show { crossing, tensors } => {
                 let view = match crossing.parse::<CrossingId>() {
                     Ok(id) => ask(&daemon, id).await?,
                     Err(_) => one(list(&daemon).await?, &crossing)?,
                 };
+                if tensors {
+                    return tensors::show(context, &view);
+                }
                 Ok(context.screen.one(&view, || text(context, &view)))
             }
         }
@@ -153,6 +161,15 @@ fn text(context: &Context, view: &CrossingView) -> String {
         let safeguards =
             facts.safeguards.iter().flat_map(|(issuer, kinds)| kinds.keys().map(move |kind| format!("{kind}@{issuer}")));
         fields.add("safeguards", figures::words(safeguards, "none"));
+    }
+    if view.parts.len() > 1 {
+        for decided in &view.parts {
+            let said = match tensors::denied_by(view, decided).as_slice() {
+                [] => "allowed".to_owned(),
+                by => format!("denied by {}", by.join(", ")),
+            };
+            fields.add("part", format!("{}: {said}", figures::part(&decided.part)));
+        }
     }
     for ignored in &view.safeguards_ignored {
         fields.add("did not count", ignored);

@@ -2,7 +2,8 @@
 
 use std::{fmt::Display, time::Duration};
 
-use alliance_protocol::time::Timestamp;
+use super::screen::Fields;
+use alliance_protocol::{manifest::Part, time::Timestamp};
 use indicatif::{BinaryBytes, HumanDuration};
 
 /// A size in binary units.
@@ -20,6 +21,18 @@ pub(super) fn instant(at: Timestamp, now: Timestamp) -> String {
 pub(super) fn words<T: Display>(words: impl IntoIterator<Item = T>, none: &str) -> String {
     let words: Vec<String> = words.into_iter().map(|word| word.to_string()).collect();
     if words.is_empty() { none.to_owned() } else { words.join(", ") }
+}
+
+/// What of an artefact has the same labels, in one line.
+pub(super) fn part(part: &Part) -> String {
+    format!("{} ({} tensors, {})", words(&part.labels, "none"), part.tensors, size(part.bytes))
+}
+
+/// The parts of an artefact, where it has more than one.
+pub(super) fn parts(fields: &mut Fields, parts: &[Part]) {
+    if parts.len() > 1 {
+        parts.iter().for_each(|one| fields.add("part", part(one)));
+    }
 }
 
 /// `yes` or `no`.

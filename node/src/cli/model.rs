@@ -21,7 +21,10 @@ use super::{
 use crate::{
     api::ApiClient,
     exit::Exit,
-    models::import::{self, ImportRequest},
+    models::{
+        LabelsOf,
+        import::{self, ImportRequest},
+    },
 };
 
 #[derive(Debug, Subcommand)]
@@ -33,7 +36,8 @@ pub(super) enum Model {
     #[command(
         after_help = "Example:\n  alliance model import ./amazonia-7b --name usp/amazonia-7b --labels public,non_personal \
         --licence Apache-2.0\n  alliance model import ./lora --name usp/clinic-lora --artefact adapter --labels personal,health \
-        --subjects BR"
+        --subjects BR\n  \
+        alliance model import ./merged --name usp/merged --labels public --labels-of '*lora*=personal,health' --subjects BR"
     )]
     Import {
         /// The directory that holds the files
@@ -44,6 +48,12 @@ pub(super) enum Model {
         /// What it is about, with commas: public, non_personal, personal, health, ...
         #[arg(long, value_delimiter = ',', required = true, value_name = "LABELS")]
         labels: Vec<Label>,
+        /// Tensors or files that have other labels: a pattern of their names with * and ?, `=`, labels with commas
+        ///
+        /// May be given several times; what fits several has the labels of all. The law is asked about each set of labels,
+        /// and about all of it together.
+        #[arg(long, value_name = "PATTERN=LABELS")]
+        labels_of: Vec<LabelsOf>,
         /// What it is: weights, adapter, dataset, embedding, ...
         #[arg(long, default_value_t = Artefact::Weights, value_name = "KIND")]
         artefact: Artefact,
@@ -90,7 +100,19 @@ impl Model {
     pub(super) async fn run(self, context: &Context) -> Result<Exit, Problem> {
         let daemon = context.daemon().await?;
         match self {
-            Self::Import { dir, name, labels, artefact, origin, subjects, people, circumstances, evidence, licence } => {
+            Self::Import {
+                dir,
+                name,
+                labels,
+                labels_of,
+                artefact,
+                origin,
+                subjects,
+                people,
+                circumstances,
+                evidence,
+                licence,
+            } => {
                 let origin = match origin {
                     Some(origin) => origin,
                     None => status::ask(&daemon).await?.country,
@@ -102,8 +124,17 @@ impl Model {
                     evidence: evidence.into_iter().collect(),
                 };
                 let name = name.0;
-                let request =
-                    ImportRequest { name, artefact, labels, origin, subjects, provenance, licence, crossing: None };
+                let request = ImportRequest {
+                    name,
+                    artefact,
+                    labels,
+                    labels_of,
+                    origin,
+                    subjects,
+                    provenance,
+                    licence,
+                    crossing: None,
+                };
                 import_dir(context, &daemon, dir, request).await
             }
             Self::List => {
@@ -211,6 +242,7 @@ fn fields(model: &LocalModel) -> Fields {
     fields.add("files", model.files);
     fields.add("tensors", model.tensors);
     fields.add("labels", figures::words(&model.labels, "none"));
+    figures::parts(&mut fields, &model.parts);
     fields.add("origin", model.origin);
     fields.add("subjects", figures::words(subjects, "none"));
     fields.add("licence", &model.licence);

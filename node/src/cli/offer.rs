@@ -196,6 +196,7 @@ fn fields(context: &Context, offer: &OfferView) -> Fields {
             fields.add("files", model.files);
             fields.add("tensors", model.tensors);
             fields.add("labels", figures::words(&model.labels, "none"));
+            figures::parts(&mut fields, &model.parts);
             fields.add("origin", model.origin);
             fields.add("subjects", figures::words(&model.subjects, "none"));
             fields.add("licence", &model.licence);

@@ -83,6 +83,7 @@ mod tests {
             name: "usp/model".into(),
             artefact: Artefact::Dataset,
             labels: [Label::Public].into(),
+            labels_of: Vec::new(),
             origin: "BR".parse().expect("assigned"),
             subjects: BTreeSet::new(),
             provenance: Provenance::default(),

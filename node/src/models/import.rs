@@ -25,6 +25,7 @@ use super::{
     digest::{BUFFER_BYTES, FileDigest},
     durable,
     inspect::{FormatError, Plan, inspect},
+    labelling::{Labelling, LabelsOf},
     tree::{Found, TreeError, open_inside, survey},
 };
 
@@ -36,6 +37,8 @@ pub struct ImportRequest {
     pub artefact: Artefact,
     /// At least one.
     pub labels: BTreeSet<Label>,
+    /// Tensors and files that have other labels.
+    pub labels_of: Vec<LabelsOf>,
     pub origin: Country,
     pub subjects: BTreeSet<Country>,
     pub provenance: Provenance,
@@ -65,6 +68,8 @@ pub enum ImportError {
         max = ARTEFACT_BYTES_MAX
     )]
     TooLarge { bytes: u64 },
+    #[error("no tensor and no file fits `{pattern}`; say what has these labels, or leave it out")]
+    NothingFits { pattern: String },
     #[error(transparent)]
     Manifest(#[from] ManifestError),
     #[error("cannot keep the manifest in `{}`: {source}; check that the disk has room and can be written", .path.display())]
@@ -124,8 +129,14 @@ pub fn import(
         progress(done, total);
     };
     let mut files = Vec::with_capacity(survey.files.len());
+    let mut labelling = Labelling::new(&request.labels, &request.labels_of);
     for found in &survey.files {
-        files.push(read_file(&survey.root, found, &mut buffer, &mut advance)?);
+        let mut file = read_file(&survey.root, found, &mut buffer, &mut advance)?;
+        labelling.apply(&file.path, &mut file.segments);
+        files.push(file);
+    }
+    if let Some(pattern) = labelling.unused() {
+        return Err(ImportError::NothingFits { pattern });
     }
     let manifest = Manifest::new(request.artefact, request.labels.clone(), files)?;
     store_manifest(manifests, &manifest).map_err(|source| ImportError::Store { path: manifests.to_owned(), source })?;
@@ -183,6 +194,7 @@ impl ImportRequest {
             manifest: manifest.id(),
             artefact: manifest.artefact(),
             labels: manifest.labels(),
+            parts: manifest.parts().to_vec(),
             origin: self.origin,
             subjects: self.subjects,
             provenance: self.provenance,

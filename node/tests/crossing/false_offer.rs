@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use alliance_protocol::{
     core::admin::{AdminCall, CrossingState, Reply},
-    crossing::RefusalCode,
+    crossing::{ClearanceGiven, RefusalCode},
     id::{ManifestId, Sha256},
     manifest::{File, Manifest, Segment, SegmentKind},
     offer::ModelOffer,
@@ -13,7 +13,7 @@ use alliance_protocol::{
 
 use crate::{
     artefact::{GROUP, Goods, noise, plain, safetensors},
-    raw::Guest,
+    raw::{CLEARANCE, Guest, MANIFEST},
     scene::{Outcome, Scene, assert_undelivered},
     world::{EXPORTER, IMPORTER, World},
 };
@@ -90,6 +90,44 @@ async fn a_manifest_that_declares_more_than_the_offer_is_not_taken() {
 }
 
 #[tokio::test]
+async fn a_manifest_with_other_labels_on_its_tensors_than_were_offered_is_not_taken() {
+    let mut scene = Scene::new();
+    let (small, large) = (noise(10, 1), noise(1000, 2));
+    let file = |path: &str, bytes: &[u8], labels: Option<BTreeSet<Label>>| File {
+        path: path.to_owned(),
+        bytes: bytes.len() as u64,
+        sha256: Sha256([0; 32]),
+        segments: vec![Segment { labels, ..Segment::of(SegmentKind::Opaque, bytes) }],
+    };
+    let made_up = Some(BTreeSet::from([Label::Public, Label::Synthetic]));
+    let manifest = |of_small, of_large| {
+        let files = vec![file("large.bin", &large, of_large), file("small.bin", &small, of_small)];
+        Manifest::new(Artefact::Weights, [Label::Public].into(), files).expect("sound in itself")
+    };
+    let (sent, offered) = (manifest(made_up.clone(), None), manifest(None, made_up));
+    assert_eq!((offered.labels(), offered.bytes()), (sent.labels(), sent.bytes()));
+    let what = "most was said to be synthetic, and little is";
+    let (encoded, bytes, labels) = (sent.encode(), [large.clone(), small.clone()].concat(), sent.labels());
+    let offer = scene.offer_falsely(|offer| {
+        (offer.manifest, offer.bytes, offer.files, offer.tensors) = (sent.id(), sent.bytes(), 2, 0);
+        (offer.labels, offer.parts) = (offered.labels(), offered.parts().to_vec());
+    });
+    let script = async |mut guest: Guest, _: &Goods| {
+        let clearance = ClearanceGiven { labels: labels.clone(), ..guest.clearance() };
+        let clearance = guest.signed(&clearance);
+        guest.wire.frame(CLEARANCE, &clearance).await;
+        guest.wire.frame(MANIFEST, &encoded).await;
+        guest.wire.bytes(&bytes).await;
+        guest.wire.told().await
+    };
+    let to = scene.fresh();
+    let outcome = scene.pull_from_liar(offer, &to, script).await;
+    assert_undelivered(what, &to);
+    scene.assert_damaged(what, &outcome);
+    assert!(outcome.problem.contains("labels that were decided on"), "{}", outcome.problem);
+}
+
+#[tokio::test]
 async fn a_manifest_of_another_class_or_length_than_was_offered_is_not_taken() {
     let mut scene = Scene::new();
     let (encoded, bytes) = (scene.goods.manifest.encode(), scene.goods.stream(&[]));
@@ -145,6 +183,7 @@ async fn a_node_that_offers_a_model_under_fewer_labels_than_its_manifest_is_caug
     let mut world = World::pair();
     let mut model = world.import(EXPORTER, &[Label::Public, Label::Health], |dir| plain(dir, 64));
     model.labels = [Label::Public].into();
+    model.parts[0].labels = [Label::Public].into();
     assert!(matches!(world.call(EXPORTER, AdminCall::Import(model.clone())), Reply::Imported(_)));
     let (offer, to) = (world.publish(EXPORTER, &model), world.fresh(IMPORTER));
     let crossing = world.pull(IMPORTER, offer, &to);

@@ -7,6 +7,7 @@ use alliance_protocol::{
     core::admin::{CrossingState, CrossingView, LocalModel},
     crossing::{Receipt, RefusalCode},
     id::{CrossingId, StatementId},
+    manifest::{Part, check_parts},
     offer::{ModelOffer, Offer, Offered, Provenance, Terms},
     time::Validity,
 };
@@ -119,12 +120,17 @@ impl Scene {
             files: model.files,
             tensors: model.tensors,
             labels: model.labels.clone(),
+            parts: model.parts.clone(),
             origin: model.origin,
             subjects: model.subjects.clone(),
             provenance: Provenance::default(),
             licence: model.licence.clone(),
         };
         change(&mut what);
+        if check_parts(&what.parts, &what.labels, what.tensors, what.bytes).is_err() {
+            // A lie that contradicts itself reaches nobody.
+            what.parts = Part::alone(what.labels.clone(), what.tensors, what.bytes);
+        }
         let offer = Offer {
             node: self.raw.key.public(),
             name: "usp/false".into(),

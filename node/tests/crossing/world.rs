@@ -314,6 +314,7 @@ impl World {
             name: format!("{organisation}/model-{}", self.numbers),
             artefact: Artefact::Weights,
             labels: labels.iter().copied().collect(),
+            labels_of: Vec::new(),
             origin: node.member,
             subjects: labels.iter().filter(|label| label.is_personal()).map(|_| node.member).collect(),
             provenance: Provenance::default(),

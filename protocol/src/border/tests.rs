@@ -80,6 +80,7 @@ impl Scene {
             files: 1,
             tensors: 1,
             labels: BTreeSet::from([Label::Public]),
+            parts: Part::alone(BTreeSet::from([Label::Public]), 1, 1),
             origin: members[0].0,
             subjects: BTreeSet::new(),
             provenance: Provenance::default(),
@@ -110,12 +111,16 @@ impl Scene {
     }
 
     fn clear(&self) -> Result<Exporting, RefusalCode> {
+        self.clear_with(&Yes)
+    }
+
+    fn clear_with(&self, gate: &dyn Gate) -> Result<Exporting, RefusalCode> {
         let alliance = self.trust.alliance();
         let offer = Signed::sign(&self.offer, alliance, &key(11)).expect("signs");
         let request = Signed::sign(&self.request, alliance, &key(12)).expect("signs");
         let border = Border {
             trust: &self.trust,
-            gate: &Yes,
+            gate,
             baseline: &self.baseline,
             house: None,
             home: self.exporter.body().member,
@@ -146,6 +151,43 @@ fn the_door_opens_for_what_matches() {
     assert_eq!(exporting.outbound.session(), SessionBinding([4; 32]));
     assert!(exporting.clearance.signed_only_by(&key(11).public()));
     assert_eq!(exporting.decision.denial, None);
+}
+
+/// Says yes, and counts the questions about each set of labels.
+#[derive(Default)]
+struct Counting(std::sync::Mutex<BTreeMap<BTreeSet<Label>, usize>>);
+
+impl Gate for Counting {
+    fn judge(&self, pack: &Pack, action: Action, facts: &Facts, at: Timestamp) -> Arc<Verdict> {
+        *self.0.lock().expect("counts").entry(facts.labels.clone()).or_default() += 1;
+        Yes.judge(pack, action, facts, at)
+    }
+
+    fn check(&self, pack: &Pack) -> Result<PackSummary, PackError> {
+        Yes.check(pack)
+    }
+}
+
+#[test]
+fn a_manifest_of_a_hundred_thousand_tensors_is_asked_about_once_for_each_set_of_labels() {
+    let sets = [vec![Label::Public], vec![Label::Personal, Label::Health], vec![Label::Dp]];
+    let sets = sets.map(|labels| labels.into_iter().collect::<BTreeSet<_>>());
+    let whole: BTreeSet<Label> = sets.iter().flatten().copied().collect();
+    let mut scene = Scene::new();
+    if let Offered::Model(model) = &mut scene.offer.what {
+        model.labels.clone_from(&whole);
+        model.parts = sets.iter().map(|labels| Part { labels: labels.clone(), tensors: 100_000, bytes: 1 }).collect();
+        (model.tensors, model.bytes) = (300_000, 3);
+    }
+    let gate = Counting::default();
+    let decision = scene.clear_with(&gate).expect("cleared").decision;
+    // The baseline both ways, the exporter's and the importer's law, each at both ends of the interval.
+    let expected: BTreeMap<_, _> = sets.iter().cloned().chain([whole]).map(|labels| (labels, 2 * 4)).collect();
+    assert_eq!(*gate.0.lock().expect("counts"), expected);
+    // What was said of every part is the same, so it stands in the record once.
+    assert_eq!(decision.verdicts.len(), 4);
+    assert!(decision.parts.iter().all(|decided| decided.verdicts == BTreeSet::from([0, 1, 2, 3])));
+    assert_eq!(decision.parts.iter().map(|decided| decided.part.tensors).sum::<u32>(), 300_000);
 }
 
 #[test]

@@ -5,10 +5,12 @@ use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    border::PartDecided,
     crossing::RefusalCode,
     gate::{Facts, Verdict, Volume},
     id::{AllianceId, CrossingId, ManifestId, StatementId},
     key::PublicKey,
+    manifest::Part,
     offer::{Offered, Provenance, Terms},
     time::Timestamp,
     vocabulary::{Artefact, Circumstance, Country, Label, NodeRole, Purpose, Use},
@@ -45,7 +47,9 @@ pub struct LocalModel {
     pub name: String,
     pub manifest: ManifestId,
     pub artefact: Artefact,
+    /// The union of the labels of its parts.
     pub labels: BTreeSet<Label>,
+    pub parts: Vec<Part>,
     pub origin: Country,
     pub subjects: BTreeSet<Country>,
     pub provenance: Provenance,
@@ -233,6 +237,8 @@ pub struct CrossingView {
     /// What the packs were asked; none where it did not come to that.
     pub facts: Option<Facts>,
     pub verdicts: Vec<Arc<Verdict>>,
+    /// What was said of each part of the artefact.
+    pub parts: Vec<PartDecided>,
     /// The refusal of this or the other side.
     pub refusal: Option<RefusalCode>,
     /// What went wrong, for the operator.

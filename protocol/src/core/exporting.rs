@@ -211,8 +211,8 @@ impl Core {
         if model.manifest != body.manifest || local.manifest != body.manifest {
             return Err(known(RefusalCode::NoOffer, "the manifest is not the one that is offered"));
         }
-        let offered = (model.artefact, &model.labels, model.origin, &model.subjects, &model.provenance);
-        if offered != (local.artefact, &local.labels, local.origin, &local.subjects, &local.provenance) {
+        let offered = (model.artefact, &model.parts, model.origin, &model.subjects, &model.provenance);
+        if offered != (local.artefact, &local.parts, local.origin, &local.subjects, &local.provenance) {
             return Err(known(RefusalCode::NoOffer, "the model was imported again with other facts than are offered"));
         }
         let (offer, path) = (offer.clone(), local.path.clone());

@@ -115,6 +115,7 @@ impl History {
                 view.state = CrossingState::Cleared;
                 view.facts.clone_from(&decision.facts);
                 view.verdicts.clone_from(&decision.verdicts);
+                view.parts.clone_from(&decision.parts);
             }),
             Record::RefusalAccepted { crossing, refusal } => {
                 let code = recorded_body::<Refusal>(refusal).map(|refusal| refusal.code);
@@ -193,6 +194,7 @@ fn begun(
         manifest,
         facts: decision.facts.clone(),
         verdicts: decision.verdicts.clone(),
+        parts: decision.parts.clone(),
         refusal: decision.denial.as_ref().map(|denial| denial.code),
         problem: decision.denial.as_ref().map(|denial| denial.problem.clone()),
         safeguards_ignored: decision.ignored.clone(),

@@ -16,6 +16,7 @@ use crate::{
     key::PublicKey,
     ledger::Record,
     limits,
+    manifest::check_parts,
     offer::{ModelOffer, Offer, Offered, Withdrawal, split_name},
     time::{Timestamp, Validity},
     trust::Accepted,
@@ -173,6 +174,8 @@ impl Core {
         if model.subjects.is_empty() && model.labels.iter().any(|label| label.is_personal()) {
             return Err(usage("name the countries whose people the personal data is about (--subjects)".to_owned()));
         }
+        check_parts(&model.parts, &model.labels, model.tensors, model.bytes)
+            .map_err(|why| usage(format!("what the model says of its parts does not hold: {why}")))?;
         if self.models.get(&model.name) == Some(&model) {
             return Ok(Reply::Imported(Box::new(model)));
         }
@@ -210,6 +213,7 @@ impl Core {
                     files: model.files,
                     tensors: model.tensors,
                     labels: model.labels.clone(),
+                    parts: model.parts.clone(),
                     origin: model.origin,
                     subjects: model.subjects.clone(),
                     provenance: model.provenance.clone(),

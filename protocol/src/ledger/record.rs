@@ -202,12 +202,13 @@ mod tests {
 
     use super::*;
     use crate::{
-        border::Denial,
+        border::{Denial, PartDecided},
         crossing::{CrossingRequest, RefusalCode},
         envelope::Signed,
         gate::{Action, Facts, Grant, PackOwner, Party, People, RuleCited, RuleNature, RuleRole, Verdict, Volume},
         id::{AllianceId, ManifestId, SessionBinding, StatementId},
         key::{PublicKey, SecretKey},
+        manifest::Part,
         vocabulary::{Artefact, Circumstance, Country, Label, OrganisationRole, Purpose, SafeguardKind, Use, Zone},
     };
 
@@ -296,6 +297,7 @@ mod tests {
             manifest: ManifestId([2; 32]),
             artefact: Artefact::Weights,
             labels: facts().labels,
+            parts: Part::alone(facts().labels, 400, 1 << 40),
             origin: country("BR"),
             subjects: facts().subjects,
             provenance: crate::offer::Provenance::default(),
@@ -316,6 +318,7 @@ mod tests {
         let decision = Decision {
             facts: Some(facts()),
             verdicts: verdicts(),
+            parts: vec![PartDecided { part: model().parts[0].clone(), verdicts: [0, 1].into() }],
             ignored: vec!["expired".to_owned()],
             denial: Some(Denial { code: RefusalCode::DeniedByLaw, problem: problem.clone() }),
         };

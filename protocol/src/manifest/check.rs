@@ -43,6 +43,11 @@ pub enum ManifestError {
         #[source]
         fault: FileFault,
     },
+    #[error(
+        "the artefact has more than {max} sets of labels; give more of its tensors the same",
+        max = limits::PARTS_PER_ARTEFACT_MAX
+    )]
+    TooManyParts,
     #[error("the lengths do not fit into 64 bits")]
     Overflow,
 }

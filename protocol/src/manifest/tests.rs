@@ -252,6 +252,44 @@ fn broken_files_are_refused() {
 }
 
 #[test]
+fn parts_are_what_has_the_same_labels() {
+    let closed = labels(&[Label::Health, Label::Personal]);
+    let (mut one, _) = tensors("a", &[3, 4, 0]);
+    one.segments[2].labels = Some(closed.clone());
+    one.segments[3].labels = Some(closed.clone());
+    let (mut other, _) = tensors("b", &[5]);
+    // The same as the artefact's: written out, and no part of its own.
+    other.segments[0].labels = Some(labels(&[Label::Public]));
+    other.segments[1].labels = Some(labels(&[Label::Synthetic]));
+    let manifest = made(vec![one, other]).expect("a manifest");
+    let part = |labels, tensors, bytes| Part { labels, tensors, bytes };
+    let expected = [part(labels(&[Label::Public]), 1, 203), part(closed, 2, 4), part(labels(&[Label::Synthetic]), 1, 5)];
+    assert_eq!(manifest.parts(), expected);
+    assert_eq!(check_parts(manifest.parts(), &manifest.labels(), manifest.tensors(), manifest.bytes()), Ok(()));
+    assert_eq!(Manifest::decode(&manifest.encode()).expect("the same").parts(), expected);
+    // Names and paths have the artefact's own labels, even where no byte has.
+    let (mut all, _) = tensors("a", &[1]);
+    all.segments.iter_mut().for_each(|segment| segment.labels = Some(labels(&[Label::Dp])));
+    let manifest = made(vec![all]).expect("a manifest");
+    assert_eq!(manifest.parts(), [part(labels(&[Label::Public]), 0, 0), part(labels(&[Label::Dp]), 1, 101)]);
+}
+
+#[test]
+fn sets_of_labels_are_bounded() {
+    let with = |sets: usize| {
+        let (mut file, _) = tensors("x", &vec![1; sets]);
+        for (at, segment) in file.segments.iter_mut().skip(1).enumerate() {
+            let chosen = Label::ALL.iter().enumerate().filter(|(bit, _)| (at + 2) >> bit & 1 == 1);
+            segment.labels = Some(chosen.map(|(_, label)| *label).collect());
+        }
+        made(vec![file])
+    };
+    let others = limits::PARTS_PER_ARTEFACT_MAX - 1;
+    assert_eq!(with(others).expect("a manifest").parts().len(), limits::PARTS_PER_ARTEFACT_MAX);
+    assert_eq!(with(others + 1), Err(ManifestError::TooManyParts));
+}
+
+#[test]
 fn labels_are_the_union() {
     let (mut file, _) = tensors("x", &[3, 4]);
     file.segments[2].labels = Some(labels(&[Label::Health, Label::Personal]));

@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 
 use alliance_protocol::{
     authority::{Safeguard, Status},
-    core::admin::{CrossingState, Reply},
+    core::admin::{CrossingState, LocalModel, Reply},
     crossing::RefusalCode,
     gate::{Action, Pack, PackOwner},
     ledger::Record,
+    manifest::Part,
     vocabulary::{Country, Label, Purpose},
 };
 
@@ -216,6 +217,47 @@ fn a_status_that_names_another_pack_than_is_known_denies() {
     let status = cluster.alliance.status(&status);
     cluster.adopt(0, &[status.bytes()]);
     assert_code(&put(&mut cluster, &[Label::Public]), Some(RefusalCode::Stale), "epoch 2");
+}
+
+/// Four hundred tensors that are public, three that are about people's health, under three laws.
+#[test]
+fn each_part_of_an_artefact_is_decided_by_itself_and_all_of_it_together() {
+    let table: [(&str, &str, [bool; 2]); 4] = [
+        ("", "", [true, true]),
+        ("deny export label:health", "denied by the rules of BR, for what is labelled personal health", [true, false]),
+        ("deny export all", "denied by the rules of BR", [false, false]),
+        ("deny-both export label:public label:health", "denied by the rules of BR, for its parts together", [true, true]),
+    ];
+    for (law, reason, each) in table {
+        let mut cluster = Cluster::pair();
+        cluster.enact(country("BR"), law);
+        let labels = [Label::Public, Label::Personal, Label::Health];
+        let of_tensors = Part { labels: [Label::Personal, Label::Health].into(), tensors: 3, bytes: 10 };
+        let model = cluster.model(0, &labels);
+        let parts =
+            vec![Part { labels: [Label::Public].into(), tensors: 400, bytes: model.bytes - 10 }, of_tensors.clone()];
+        let model = LocalModel { parts: parts.clone(), tensors: 403, ..model };
+        let offer = cluster.offer_of(0, model, OPEN);
+        let lie = cluster.by_hand(offer, 1);
+        let answer = cluster.put(&lie).1;
+        assert_code(&answer, (!reason.is_empty()).then_some(RefusalCode::DeniedByLaw), reason);
+        let decision = cluster.nodes[0]
+            .entries
+            .iter()
+            .find_map(|entry| match &entry.record {
+                Record::Cleared { decision, .. } | Record::Refused { decision, .. } => Some(decision.clone()),
+                _ => None,
+            })
+            .expect("recorded");
+        assert_eq!(decision.denial.map(|denial| denial.problem).unwrap_or_default(), reason);
+        let said: Vec<(Part, bool)> = decision
+            .parts
+            .iter()
+            .map(|decided| (decided.part.clone(), decided.of(&decision.verdicts).all(|verdict| verdict.permits())))
+            .collect();
+        let expected: Vec<(Part, bool)> = parts.into_iter().zip(each).collect();
+        assert_eq!(said, expected, "{law}");
+    }
 }
 
 #[test]

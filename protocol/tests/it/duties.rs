@@ -324,6 +324,7 @@ fn personal_data_names_whose_people_it_is_about() {
         files: model.files,
         tensors: model.tensors,
         labels: model.labels.clone(),
+        parts: model.parts.clone(),
         origin: model.origin,
         subjects: BTreeSet::new(),
         provenance: model.provenance.clone(),

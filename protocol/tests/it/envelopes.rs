@@ -10,6 +10,7 @@ use alliance_protocol::{
     gate::{PackOwner, People, Volume},
     id::{AllianceId, CrossingId, ManifestId, SessionBinding},
     key::{PublicKey, SecretKey},
+    manifest::Part,
     offer::{ComputeOffer, ModelOffer, NodeRecord, Offer, Offered, Provenance, Terms, Withdrawal},
     time::Validity,
     vocabulary::{Artefact, Circumstance, Country, Evidence, Label, Purpose, Use},
@@ -20,6 +21,25 @@ use crate::alliance::{Alliance, DAWN, DAY, accreditation_of, contract_of, countr
 /// Visits one example of each kind of statement.
 pub(crate) trait Visitor {
     fn visit<T: Statement>(&mut self, body: &T);
+}
+
+fn model(origin: Country, subjects: Country) -> ModelOffer {
+    ModelOffer {
+        artefact: Artefact::Weights,
+        manifest: ManifestId([7; 32]),
+        bytes: 1_000,
+        files: 1,
+        tensors: 3,
+        labels: [Label::NonPersonal, Label::Public].into(),
+        parts: vec![
+            Part { labels: [Label::Public].into(), tensors: 2, bytes: 900 },
+            Part { labels: [Label::NonPersonal].into(), tensors: 1, bytes: 100 },
+        ],
+        origin,
+        subjects: [subjects].into(),
+        provenance: provenance(),
+        licence: "Apache-2.0".into(),
+    }
 }
 
 /// Bodies that make sense together: one alliance, one crossing. They are what `specs/vectors/statements.json` shows.
@@ -34,18 +54,7 @@ pub(crate) fn visit_all(visitor: &mut impl Visitor) {
     let offer = Offer {
         node: exporter,
         name: "usp/model".into(),
-        what: Offered::Model(ModelOffer {
-            artefact: Artefact::Weights,
-            manifest: ManifestId([7; 32]),
-            bytes: 1_000,
-            files: 1,
-            tensors: 3,
-            labels: [Label::NonPersonal, Label::Public].into(),
-            origin: brazil,
-            subjects: [india].into(),
-            provenance: provenance(),
-            licence: "Apache-2.0".into(),
-        }),
+        what: Offered::Model(model(brazil, india)),
         terms: Terms { purposes: [Purpose::Research].into(), to: [india].into() },
         validity,
     };

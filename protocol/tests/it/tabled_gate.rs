@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! deny export label:state_secret             never, where the artefact has the label
+//! deny-both export label:public label:genetic    never, where the artefact has both
 //! deny import purpose:military               never, for the purpose
 //! require export label:personal scc_br       only with the safeguard, issued by the pack's own member
 //! deny-from export 1790812800000             not any more, from that instant
@@ -62,6 +63,7 @@ impl Gate for TabledGate {
             let denied = match words[..] {
                 [_, asked, ..] if asked != action.as_str() => false,
                 ["deny", _, what] => concerns(facts, what),
+                ["deny-both", _, one, other] => concerns(facts, one) && concerns(facts, other),
                 ["require", _, what, kind] => concerns(facts, what) && !filed.contains(kind),
                 ["deny-from", _, from] => at >= instant(from),
                 ["deny-until", _, until] => at < instant(until),

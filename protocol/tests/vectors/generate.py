@@ -215,7 +215,11 @@ def valid_statements():
         "bytes": 300_000,
         "files": 1,
         "tensors": 2,
-        "labels": ["non_personal"],
+        "labels": ["non_personal", "personal"],
+        "parts": [
+            {"labels": ["non_personal"], "tensors": 1, "bytes": 299_000},
+            {"labels": ["personal"], "tensors": 1, "bytes": 1_000},
+        ],
         "origin": "BR",
         "subjects": ["BR", "ZA"],
         "provenance": {"people": 12, "circumstances": ["collection"], "evidence": ["dp_budget", "ai_label"]},
@@ -357,7 +361,7 @@ def refused_statements(alliance, offered):
     bad_offer("a code that is assigned to no country", terms={"purposes": [], "to": ["UK"]})
     cpu = {"accelerator": "cpu", "count": 1, "memory_mib": 1, "hours": 1}
     bad_offer("two things offered at once", what={"compute": cpu, "model": None})
-    bad_offer("longer than an offer may be", "too_large", name="u/" + "x" * 4096)
+    bad_offer("longer than an offer may be", "too_large", name="u/" + "x" * 8192)
 
 
 # MANIFEST-10 to MANIFEST-14: BLAKE3 by hand, because libraries do not show chaining values
@@ -472,9 +476,22 @@ def manifests():
         "manifest": encoded.hex(),
         "id": hash_of(encoded).hex(),
         "labels": ["non_personal", "personal", "health"],
+        "parts": [
+            {"labels": ["non_personal"], "tensors": 4, "bytes": sum_of(contents) - GROUP - 4},
+            {"labels": ["personal", "health"], "tensors": 1, "bytes": GROUP + 4},
+        ],
         "groups": groups,
     }
     return [good], list(refused_manifests(manifest))
+
+
+def labels_of(number):
+    words = ["public", "non_personal", "aggregated", "dp", "synthetic", "anonymised"]
+    return [word for bit, word in enumerate(words) if number >> bit & 1]
+
+
+def sum_of(contents):
+    return sum(segment["bytes"] for file in contents for segment in file["segments"])
 
 
 def refused_manifests(manifest):
@@ -514,6 +531,9 @@ def refused_manifests(manifest):
     yield bad_segment("chaining values for a segment of one group", 2, 1, g=bytes(32))
     yield bad_segment("an empty segment with the hash of something", 2, 3, h=bytes(32))
     yield bad_segment("an empty list of labels", 0, 0, l=[])
+    tensors = [dict(segment(tensor(f"t{at}", "U8", [1]), 1, at), l=labels_of(at + 2)) for at in range(33)]
+    many = dict(model, segments=[model["segments"][0], *tensors], bytes=136 + len(tensors))
+    yield bad("more sets of labels than one artefact may have", files=[many])
     yield bad_segment("an entry that is empty and not left out", 0, 0, g=b"")
 
 

@@ -88,6 +88,7 @@ fn view() -> CrossingView {
         manifest: ManifestId([3; 32]),
         facts: Some(facts),
         verdicts,
+        parts: vec![],
         refusal: Some(RefusalCode::DeniedByLaw),
         problem: Some("denied by the rules of RU, BR".into()),
         safeguards_ignored: vec!["tia of BR: it is for crossings from BR to IN".into()],

@@ -99,13 +99,23 @@ impl Diff {
             _ => return Err(unexpected()),
         };
         let mut asked = Vec::new();
-        for (facts, at) in views.into_iter().filter_map(|view| view.facts.map(|facts| (facts, view.began))) {
-            let questions = facts.questions(|country| country == self.member);
-            let concerned = questions.into_iter().filter(|(country, _)| *country == self.member);
-            asked.extend(concerned.map(|(_, action)| (action, facts.clone(), at)));
+        for view in views {
+            for facts in about(&view) {
+                let questions = facts.questions(|country| country == self.member);
+                let concerned = questions.into_iter().filter(|(country, _)| *country == self.member);
+                asked.extend(concerned.map(|(_, action)| (action, facts.clone(), view.began)));
+            }
         }
         Ok(asked)
     }
+}
+
+/// What the law was asked about: the whole artefact, and each part of it that has other labels.
+fn about(view: &CrossingView) -> Vec<Facts> {
+    let Some(whole) = &view.facts else { return Vec::new() };
+    let parts = view.parts.iter().map(|decided| &decided.part.labels).filter(|labels| **labels != whole.labels);
+    let parts = parts.map(|labels| Facts { labels: labels.clone(), ..whole.clone() });
+    std::iter::once(whole.clone()).chain(parts).collect()
 }
 
 fn text(context: &Context, view: &View) -> String {

@@ -15,6 +15,7 @@ fn view(state: CrossingState, refusal: Option<RefusalCode>, problem: &str) -> Cr
         manifest: ManifestId([3; 32]),
         facts: None,
         verdicts: vec![],
+        parts: vec![],
         refusal,
         problem: Some(problem.into()),
         safeguards_ignored: vec![],

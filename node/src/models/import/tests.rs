@@ -45,6 +45,7 @@ pub(crate) fn request() -> ImportRequest {
         name: "usp/amazonia".into(),
         artefact: Artefact::Weights,
         labels: [Label::Public].into(),
+        labels_of: Vec::new(),
         origin: "BR".parse().expect("a country"),
         subjects: BTreeSet::new(),
         provenance: Provenance::default(),

@@ -1,0 +1,110 @@
+//! `alliance crossing show --tensors`: what was decided of each tensor of an artefact, from the record and the manifest.
+
+use std::collections::BTreeSet;
+
+use alliance_protocol::{
+    border::PartDecided,
+    core::admin::CrossingView,
+    gate::RuleRole,
+    manifest::{Manifest, SegmentKind},
+    vocabulary::Label,
+};
+use serde::Serialize;
+
+use super::super::{Context, Problem, figures, screen::Table};
+use crate::{
+    exit::Exit,
+    models::{LoadError, load_manifest},
+};
+
+/// What was decided of one tensor, or of a file or a header that has no tensor.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct TensorDecided<'a> {
+    file: &'a str,
+    /// None for a header, and for a file without tensors.
+    tensor: Option<&'a str>,
+    bytes: u64,
+    labels: &'a BTreeSet<Label>,
+    allowed: bool,
+    /// The rules that denied it, with their packs.
+    denied_by: &'a [String],
+}
+
+/// Shows what was decided of each tensor of a crossing.
+pub(super) fn show(context: &Context, view: &CrossingView) -> Result<Exit, Problem> {
+    if view.parts.is_empty() {
+        let message = "it did not come to asking the law, so nothing was decided of any tensor".to_owned();
+        return Err(Problem::new(Exit::NotFound, message).hint(format!("alliance crossing show {}", view.crossing.short())));
+    }
+    let manifest = load_manifest(&context.home()?.manifests_path(), view.manifest).map_err(|error| match error {
+        LoadError::Missing(id) => {
+            let message =
+                format!("manifest {id} is not here; it comes with the artefact, so what was denied has none here");
+            Problem::new(Exit::NotFound, message)
+                .hint(format!("the parts are recorded: alliance crossing show {}", view.crossing.short()))
+        }
+        other => other.into(),
+    })?;
+    let said: Vec<(&PartDecided, bool, Vec<String>)> =
+        view.parts.iter().map(|decided| (decided, allowed(view, decided), denied_by(view, decided))).collect();
+    let tensors = decided(&manifest, &said)?;
+    Ok(context.screen.list(&tensors, || table(&tensors)))
+}
+
+/// Whether every pack allows a part.
+pub(super) fn allowed(view: &CrossingView, decided: &PartDecided) -> bool {
+    decided.of(&view.verdicts).all(|verdict| verdict.permits())
+}
+
+/// The rules that deny a part, with their packs; the pack alone where no rule did.
+pub(super) fn denied_by(view: &CrossingView, decided: &PartDecided) -> Vec<String> {
+    let mut by = Vec::new();
+    for verdict in decided.of(&view.verdicts).filter(|verdict| !verdict.permits()) {
+        let rules: Vec<&str> =
+            verdict.rules.iter().filter(|rule| rule.role == RuleRole::Denies).map(|rule| rule.id.as_str()).collect();
+        by.push(match rules.as_slice() {
+            [] => verdict.pack.to_string(),
+            rules => format!("{} ({})", verdict.pack, rules.join(" ")),
+        });
+    }
+    by
+}
+
+fn decided<'a>(
+    manifest: &'a Manifest,
+    said: &'a [(&'a PartDecided, bool, Vec<String>)],
+) -> Result<Vec<TensorDecided<'a>>, Problem> {
+    let own = manifest.own_labels();
+    let mut all = Vec::new();
+    for file in manifest.files() {
+        for segment in &file.segments {
+            let labels = segment.labels_in(own);
+            let Some((_, allowed, denied_by)) = said.iter().find(|(decided, ..)| decided.part.labels == *labels) else {
+                let message = format!("manifest {} has labels that were not decided on", manifest.id());
+                return Err(Problem::new(Exit::Damaged, message).hint("alliance ledger verify"));
+            };
+            let tensor = match &segment.kind {
+                SegmentKind::Tensor { name, .. } => Some(name.as_str()),
+                SegmentKind::Header | SegmentKind::Opaque => None,
+            };
+            let (file, bytes) = (file.path.as_str(), segment.bytes);
+            all.push(TensorDecided { file, tensor, bytes, labels, allowed: *allowed, denied_by });
+        }
+    }
+    Ok(all)
+}
+
+fn table(tensors: &[TensorDecided<'_>]) -> String {
+    let mut table = Table::new(["file", "tensor", "size", "labels", "decided", "denied by"]);
+    for tensor in tensors {
+        table.row([
+            tensor.file.to_owned(),
+            tensor.tensor.unwrap_or("-").to_owned(),
+            figures::size(tensor.bytes),
+            figures::words(tensor.labels, "none"),
+            if tensor.allowed { "allowed" } else { "denied" }.to_owned(),
+            figures::words(tensor.denied_by, ""),
+        ]);
+    }
+    table.to_string()
+}
