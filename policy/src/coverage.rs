@@ -134,7 +134,7 @@ mod tests {
         };
         let packs = FOUNDING_MEMBERS.iter().map(|code| member(code)).chain([baseline()]);
         let summaries = packs.map(|pack| CedarGate::new().check(&pack).expect("a pack that can be used"));
-        summaries.flat_map(|summary| summary.rules).map(|rule| (rule.id, rule.role)).collect()
+        summaries.flat_map(|summary| summary.rules).map(|rule| (rule.id.clone(), rule.role)).collect()
     }
 
     #[test]
@@ -190,7 +190,7 @@ mod tests {
             let (law, _) = founding_pack_text(country).expect("a pack");
             let pack = Pack::new(PackOwner::Member(country), 1, law, "");
             let rules = CedarGate::new().check(&pack).expect("a pack that can be used").rules;
-            since.extend(rules.into_iter().map(|rule| (rule.id, rule.since)));
+            since.extend(rules.into_iter().map(|rule| (rule.id.clone(), rule.since.clone())));
         }
         for entry in coverage().expect("a table").iter().filter(|entry| entry.country != "BX") {
             for rule in entry.rules.iter().filter(|rule| !rule.contains("-D")) {

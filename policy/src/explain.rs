@@ -5,6 +5,7 @@
 use std::{
     borrow::Borrow,
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
 };
 
 use alliance_protocol::{
@@ -87,8 +88,8 @@ pub(crate) fn verdict(pack: &Pack, action: Action, denying: &[&Law], satisfied: 
 }
 
 /// The rules as they are shown and recorded, in the order of their ids.
-fn cited(laws: &[&Law], role: RuleRole) -> Vec<RuleCited> {
-    let mut rules: Vec<RuleCited> = laws.iter().map(|law| law.rule.cited(role)).collect();
+fn cited(laws: &[&Law], role: RuleRole) -> Vec<Arc<RuleCited>> {
+    let mut rules: Vec<Arc<RuleCited>> = laws.iter().map(|law| law.rule.cited(role)).collect();
     rules.sort_by(|one, other| one.id.cmp(&other.id));
     rules
 }

@@ -2,7 +2,10 @@
 //!
 //! Anything that is not understood refuses the whole pack. It never loads a part of one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use alliance_protocol::{
     gate::{Action, Pack, PackError, PackOwner, RuleCited, RuleRole},
@@ -174,7 +177,7 @@ impl Compiled {
     }
 
     /// Every rule, for people.
-    pub(crate) fn summary(&self) -> Vec<RuleCited> {
+    pub(crate) fn summary(&self) -> Vec<Arc<RuleCited>> {
         let role = |rule: &Rule| if rule.forbids { RuleRole::Denies } else { RuleRole::Permits };
         self.laws.iter().map(|law| law.rule.cited(role(&law.rule))).collect()
     }

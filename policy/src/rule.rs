@@ -5,12 +5,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    sync::Arc,
 };
 
 use alliance_protocol::{
     gate::{PackOwner, RuleCited, RuleNature, RuleRole},
     limits::TEXT_BYTES_MAX,
-    obligation::{NotADuty, Obligation},
+    obligation::{Duty, NotADuty, Obligation},
     vocabulary::{SafeguardKind, UnknownWord},
 };
 use jiff::civil::Date;
@@ -53,14 +54,12 @@ enum Status {
 #[derive(Debug)]
 pub(crate) struct Rule {
     pub(crate) id: String,
-    title: String,
-    nature: RuleNature,
-    citation: String,
-    native: String,
+    /// As it is shown to people and recorded: where it denies, where it is satisfied, where it permits. Made once, because
+    /// every answer of the law cites some.
+    cited: [Arc<RuleCited>; 3],
     /// First and last day in force.
     pub(crate) from: Option<Date>,
     pub(crate) until: Option<Date>,
-    confidence: String,
     pub(crate) obligations: Vec<Obligation>,
     /// Sets of safeguards, any one of which satisfies a rule that forbids.
     pub(crate) satisfied_by: BTreeSet<BTreeSet<SafeguardKind>>,
@@ -114,6 +113,8 @@ pub(crate) enum RuleError {
     TooMany(&'static str),
     #[error("`@obligation`: {0}")]
     Obligation(#[from] NotADuty),
+    #[error("`@obligation`: nobody approves for the alliance, so the baseline cannot demand `{0}`")]
+    NobodyApproves(Obligation),
     #[error("`@waits` is written `10 working days`, and goes with `waiting_period_elapsed` in `@satisfied_by`")]
     Waits,
     #[error("`@days_off` is written `01-01..01-08, 02-23`, and goes with `@waits`")]
@@ -187,16 +188,29 @@ impl Rule {
             return Err(RuleError::Backwards);
         }
         let satisfied_by = annotations.satisfied_by()?;
-        Ok(Self {
-            id,
+        let obligations = annotations.obligations()?;
+        let approval = obligations.iter().find(|duty| matches!(duty.duty(), Duty::Approval { .. }));
+        if let (PackOwner::Alliance, Some(duty)) = (owner, approval) {
+            return Err(RuleError::NobodyApproves(duty.clone()));
+        }
+        let cited = RuleCited {
+            id: id.clone(),
             title: annotations.required("title")?.to_owned(),
+            role: RuleRole::Denies,
             nature: status.nature(),
             citation: annotations.required(basis)?.to_owned(),
             native: annotations.optional("native").to_owned(),
+            since: from.map(|from| from.to_string()).unwrap_or_default(),
+            confidence: annotations.confidence(status)?,
+            remedies: satisfied_by.iter().cloned().collect(),
+        };
+        Ok(Self {
+            id,
+            cited: [RuleRole::Denies, RuleRole::Satisfied, RuleRole::Permits]
+                .map(|role| Arc::new(RuleCited { role, ..cited.clone() })),
             from,
             until,
-            confidence: annotations.confidence(status)?,
-            obligations: annotations.obligations()?,
+            obligations,
             waits: annotations.waits(&satisfied_by)?,
             valid_for: annotations.valid_for(&satisfied_by)?,
             satisfied_by,
@@ -206,18 +220,13 @@ impl Rule {
     }
 
     /// The rule as it is shown to people and recorded.
-    pub(crate) fn cited(&self, role: RuleRole) -> RuleCited {
-        RuleCited {
-            id: self.id.clone(),
-            title: self.title.clone(),
-            role,
-            nature: self.nature,
-            citation: self.citation.clone(),
-            native: self.native.clone(),
-            since: self.from.map(|from| from.to_string()).unwrap_or_default(),
-            confidence: self.confidence.clone(),
-            remedies: self.satisfied_by.iter().cloned().collect(),
-        }
+    pub(crate) fn cited(&self, role: RuleRole) -> Arc<RuleCited> {
+        let [denies, satisfied, permits] = &self.cited;
+        Arc::clone(match role {
+            RuleRole::Denies => denies,
+            RuleRole::Satisfied => satisfied,
+            RuleRole::Permits => permits,
+        })
     }
 }
 

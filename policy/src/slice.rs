@@ -23,6 +23,13 @@ pub(crate) enum End {
     To,
 }
 
+/// Which people of a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Counted {
+    Ordinary,
+    Sensitive,
+}
+
 /// What is known of a condition.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Known {
@@ -39,6 +46,11 @@ pub(crate) enum Known {
     Country(End, BTreeSet<Country>),
     Controller(End, BTreeSet<Country>),
     Origin(BTreeSet<Country>),
+    /// Somebody of these countries is concerned.
+    Subject(BTreeSet<Country>),
+    NoSubject,
+    /// At least so many people.
+    People(Counted, i64),
     /// None stands for the country outside its zones.
     Zone(End, BTreeSet<Option<Zone>>),
     Ban,
@@ -123,6 +135,9 @@ impl Known {
             | Self::Country(..)
             | Self::Controller(..)
             | Self::Origin(_)
+            | Self::Subject(_)
+            | Self::NoSubject
+            | Self::People(..)
             | Self::Zone(..)
             | Self::Ban
             | Self::StateControlled(_)
@@ -170,6 +185,15 @@ impl Known {
             Self::Country(side, any) => any.contains(&end(side).country),
             Self::Controller(side, any) => any.contains(&end(side).controlled_by),
             Self::Origin(any) => any.contains(&facts.origin),
+            Self::Subject(any) => facts.subjects.iter().any(|country| any.contains(country)),
+            Self::NoSubject => facts.subjects.is_empty(),
+            Self::People(counted, least) => {
+                let people = match counted {
+                    Counted::Ordinary => facts.volume.people,
+                    Counted::Sensitive => facts.volume.sensitive_people,
+                };
+                i64::try_from(people.get()).unwrap_or(i64::MAX) >= *least
+            }
             Self::Zone(side, any) => any.contains(&end(side).zone),
             Self::Ban => look.ban,
             Self::StateControlled(side) => end(side).state_controlled,
@@ -183,6 +207,7 @@ impl Known {
 enum Path<'a> {
     Context(&'a str),
     Of(End, &'a str),
+    People(Counted),
     Resource,
 }
 
@@ -198,7 +223,12 @@ fn path(expression: &Value) -> Option<Path<'_>> {
     match path(left)? {
         Path::Context("from") => Some(Path::Of(End::From, attribute)),
         Path::Context("to") => Some(Path::Of(End::To, attribute)),
-        Path::Context(_) | Path::Of(..) | Path::Resource => None,
+        Path::Context("volume") => match attribute {
+            "people" => Some(Path::People(Counted::Ordinary)),
+            "sensitive_people" => Some(Path::People(Counted::Sensitive)),
+            _ => None,
+        },
+        Path::Context(_) | Path::Of(..) | Path::People(_) | Path::Resource => None,
     }
 }
 
@@ -230,10 +260,16 @@ fn understood(expression: &Value, depth: usize) -> Option<Known> {
         return Some(Known::Not(Box::new(one_of(left, [right])?)));
     }
     if let Some((left, right)) = sides(expression, ">=") {
-        return Some(Known::Since(time(left, right)?));
+        return reached(left, right);
     }
     if let Some((left, right)) = sides(expression, "<") {
-        return Some(Known::Not(Box::new(Known::Since(time(left, right)?))));
+        return Some(Known::Not(Box::new(reached(left, right)?)));
+    }
+    if let Some(inner) = expression.get("isEmpty") {
+        return match path(inner.get("arg")?)? {
+            Path::Context("subjects") => Some(Known::NoSubject),
+            Path::Context(_) | Path::Of(..) | Path::People(_) | Path::Resource => None,
+        };
     }
     if let Some((left, right)) = sides(expression, "contains") {
         return match left.get("Set").and_then(Value::as_array) {
@@ -247,7 +283,7 @@ fn understood(expression: &Value, depth: usize) -> Option<Known> {
     match path(expression)? {
         Path::Context("regulator_ban") => Some(Known::Ban),
         Path::Of(end, "state_controlled") => Some(Known::StateControlled(end)),
-        Path::Context(_) | Path::Of(..) | Path::Resource => None,
+        Path::Context(_) | Path::Of(..) | Path::People(_) | Path::Resource => None,
     }
 }
 
@@ -268,7 +304,7 @@ fn one_of<'a>(place: &Value, words: impl IntoIterator<Item = &'a Value>) -> Opti
             };
             Known::Zone(end, words.map(zone).collect::<Option<_>>()?)
         }
-        Path::Context(_) | Path::Of(..) => return None,
+        Path::Context(_) | Path::Of(..) | Path::People(_) => return None,
     })
 }
 
@@ -278,8 +314,9 @@ fn some_of<'a>(place: &Value, words: impl IntoIterator<Item = &'a Value>) -> Opt
     Some(match path(place)? {
         Path::Context("labels") => Known::Label(parsed(words)?),
         Path::Context("circumstances") => Known::Circumstance(parsed(words)?),
+        Path::Context("subjects") => Known::Subject(parsed(words)?),
         Path::Of(end, "roles") => Known::Role(end, parsed(words)?),
-        Path::Context(_) | Path::Of(..) | Path::Resource => return None,
+        Path::Context(_) | Path::Of(..) | Path::People(_) | Path::Resource => return None,
     })
 }
 
@@ -294,9 +331,11 @@ fn id(word: &Value) -> Option<&str> {
     word.get("Value")?.get("__entity")?.get("id")?.as_str()
 }
 
-fn time(left: &Value, right: &Value) -> Option<Timestamp> {
+/// A quantity has reached a literal.
+fn reached(left: &Value, right: &Value) -> Option<Known> {
     match path(left)? {
-        Path::Context("time") => literal_time(right),
+        Path::Context("time") => Some(Known::Since(literal_time(right)?)),
+        Path::People(counted) => Some(Known::People(counted, right.get("Value")?.as_i64()?)),
         Path::Context(_) | Path::Of(..) | Path::Resource => None,
     }
 }
@@ -391,11 +430,16 @@ mod tests {
     #[test]
     fn what_is_understood_is_taken_out_and_the_rest_stays() {
         let parts = taken_apart(
-            "context.labels.contains(Label::\"health\") && context.subjects.isEmpty() && \
+            "context.labels.contains(Label::\"health\") && context.volume.people >= 10 && \
+             !(context.subjects.isEmpty() || context.subjects.contains(Country::\"BR\")) && \
+             context.circumstances.containsAll([Circumstance::\"collection\"]) && \
              !(context.to.country == Country::\"BR\" || [Purpose::\"research\"].contains(context.purpose))",
         );
         let rest = rest(&parts);
-        assert!(rest.contains("isEmpty") && !rest.contains("labels") && !rest.contains("Country"), "{rest}");
+        assert!(rest.contains("collection"), "{rest}");
+        for gone in ["labels", "Country", "volume", "subjects"] {
+            assert!(!rest.contains(gone), "{rest}");
+        }
         assert!(!rest.contains("export"), "the chapter has chosen the action: {rest}");
     }
 

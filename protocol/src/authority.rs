@@ -11,7 +11,7 @@ use crate::{
     key::PublicKey,
     limits,
     time::{Timestamp, Validity},
-    vocabulary::{Country, Label, NodeRole, OrganisationRole, Purpose, SafeguardKind, Zone},
+    vocabulary::{Country, Label, NodeRole, OrganisationRole, Purpose, SafeguardKind, Use, Zone},
 };
 
 /// "This key is this organisation's node, in this country, with these roles, until then."
@@ -113,6 +113,9 @@ pub struct Approval {
     pub exporter: PublicKey,
     pub importer: PublicKey,
     pub purpose: Purpose,
+    /// What will technically be done with it.
+    #[serde(rename = "use")]
+    pub use_: Use,
     pub validity: Validity,
 }
 

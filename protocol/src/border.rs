@@ -273,7 +273,7 @@ impl Decision {
                 Duty::Approval { .. } | Duty::Require(_) => true,
                 duty @ (Duty::DeleteWithin { .. } | Duty::RetainAtMost { .. }) => duty.kept_hours() == shortest,
             });
-            for rule in &mut verdict.rules {
+            for rule in verdict.rules.iter_mut().map(Arc::make_mut) {
                 (rule.native, rule.citation) = (String::new(), "too long to record; see the pack".to_owned());
                 rule.title = rule.title.chars().take(IGNORED_CHARS_MAX).collect();
             }
@@ -480,14 +480,15 @@ impl Border<'_> {
 
     /// How many officers have approved this crossing, each counted once.
     fn approved(&self, pack: PackOwner, attempt: &Attempt<'_>, model: &ModelOffer) -> usize {
-        let wanted = (model.manifest, attempt.exporter.body().node, attempt.importer.body().node, attempt.purpose);
+        let ends = (attempt.exporter.body().node, attempt.importer.body().node);
+        let wanted = (model.manifest, ends, attempt.purpose, attempt.use_);
         let counts = |signer: &&PublicKey| match pack {
             PackOwner::Member(member) => self.trust.officers(member).contains(signer),
             PackOwner::House | PackOwner::Alliance => self.approvers.contains(*signer),
         };
         let matching = self.approvals.values().filter(|approval| {
             let body = approval.body();
-            let given = (body.manifest, body.exporter, body.importer, body.purpose);
+            let given = (body.manifest, (body.exporter, body.importer), body.purpose, body.use_);
             given == wanted && body.on_behalf == pack && body.validity.check(self.now).is_ok()
         });
         matching.flat_map(|approval| approval.signers()).filter(counts).collect::<BTreeSet<_>>().len()

@@ -234,7 +234,7 @@ pub struct Verdict {
     pub action: Action,
     pub allowed: bool,
     /// The rules that decided: those that deny, or, where allowed, those that were satisfied or permit.
-    pub rules: Vec<RuleCited>,
+    pub rules: Vec<Arc<RuleCited>>,
     /// Duties that come with the crossing.
     pub obligations: BTreeSet<Obligation>,
     /// Set where the pack could not be asked, or an evaluation failed. Always a denial.
@@ -289,7 +289,7 @@ pub enum RuleNature {
 #[serde(deny_unknown_fields)]
 pub struct PackSummary {
     pub owner: PackOwner,
-    pub rules: Vec<RuleCited>,
+    pub rules: Vec<Arc<RuleCited>>,
 }
 
 /// The text of a pack is not usable.

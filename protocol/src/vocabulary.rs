@@ -8,11 +8,17 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 /// A word that the vocabulary does not have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{word}` is not a {what}; known are: {known}")]
+#[error("`{word}` is not a {what}{}; known are: {known}", did_you_mean(meant.as_ref()))]
 pub struct UnknownWord {
     pub what: &'static str,
     pub word: String,
+    /// The known word that differs only in spaces, capitals and hyphens.
+    pub meant: Option<&'static str>,
     pub known: String,
+}
+
+fn plain(word: &str) -> String {
+    word.trim().to_ascii_lowercase().replace(['-', ' '], "_")
 }
 
 macro_rules! vocabulary {
@@ -45,6 +51,7 @@ macro_rules! vocabulary {
                 Self::ALL.iter().copied().find(|known| known.as_str() == word).ok_or_else(|| UnknownWord {
                     what: $what,
                     word: word.chars().take(64).collect(),
+                    meant: Self::ALL.iter().map(|known| known.as_str()).find(|known| plain(known) == plain(word)),
                     known: Self::ALL.iter().map(|known| known.as_str()).collect::<Vec<_>>().join(", "),
                 })
             }
@@ -320,8 +327,33 @@ pub struct Country([u8; 2]);
 
 /// The text is not an assigned code.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a country code of ISO 3166-1 alpha-2 (two capital letters, such as BR, RU, IN, CN, ZA)")]
-pub struct UnknownCountry(String);
+#[error(
+    "`{text}` is not a country code of ISO 3166-1 alpha-2 (two capital letters, such as BR, RU, IN, CN, ZA){}",
+    did_you_mean(meant.as_ref())
+)]
+pub struct UnknownCountry {
+    text: String,
+    meant: Option<Country>,
+}
+
+impl UnknownCountry {
+    /// Says no, with what may have been meant. Nothing is guessed: the text stays refused.
+    fn new(text: &str) -> Self {
+        let capitals = text.trim().to_ascii_uppercase();
+        // Two codes in wide use that ISO 3166-1 gives to nobody.
+        let code = match capitals.as_str() {
+            "UK" => "GB",
+            "EL" => "GR",
+            other => other,
+        };
+        let meant = if code == text { None } else { code.parse().ok() };
+        Self { text: text.chars().take(16).collect(), meant }
+    }
+}
+
+fn did_you_mean(meant: Option<&impl fmt::Display>) -> String {
+    meant.map(|meant| format!("; did you mean `{meant}`?")).unwrap_or_default()
+}
 
 impl Country {
     /// The two letters.
@@ -339,7 +371,7 @@ impl FromStr for Country {
         let assigned = || ISO_3166_1.as_bytes().chunks(3).find(|code| code.get(..2) == Some(text.as_bytes()));
         match text.as_bytes() {
             &[a, b] if assigned().is_some() => Ok(Self([a, b])),
-            _ => Err(UnknownCountry(text.chars().take(16).collect())),
+            _ => Err(UnknownCountry::new(text)),
         }
     }
 }
@@ -393,6 +425,15 @@ mod tests {
         for bad in ["", "B", "BRA", "\u{0412}R", "br", "Br", "UK", "SU", "ZZ", "B ", " B", "R "] {
             assert!(bad.parse::<Country>().is_err(), "{bad}");
         }
+        let meant = [("UK", "GB"), ("EL", "GR"), ("el", "GR"), ("br", "BR"), (" BR", "BR")];
+        for (text, code) in meant {
+            let error = text.parse::<Country>().expect_err("not assigned").to_string();
+            assert!(error.ends_with(&format!("; did you mean `{code}`?")), "{error}");
+        }
+        for text in ["ZZ", "\u{0412}R", ""] {
+            let error = text.parse::<Country>().expect_err("not assigned").to_string();
+            assert!(!error.contains("did you mean"), "{error}");
+        }
     }
 
     #[test]
@@ -401,6 +442,8 @@ mod tests {
             assert_eq!(label.as_str().parse::<Label>(), Ok(*label));
         }
         let error = "persnal".parse::<Label>().expect_err("misspelt");
-        assert!(error.to_string().contains("`persnal` is not a label"), "{error}");
+        assert!(error.to_string().contains("`persnal` is not a label; known are: public"), "{error}");
+        let error = " Non-Personal".parse::<Label>().expect_err("not as it is written").to_string();
+        assert!(error.contains("is not a label; did you mean `non_personal`?; known are"), "{error}");
     }
 }

@@ -12,7 +12,7 @@ use alliance_protocol::{
     key::PublicKey,
     limits,
     time::Validity,
-    vocabulary::{Country, Purpose},
+    vocabulary::{Country, Purpose, Use},
 };
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -43,14 +43,14 @@ pub(super) enum Approval {
     },
 }
 
-/// Approve that an artefact goes from one node to another for a purpose
+/// Approve that an artefact goes from one node to another for a purpose and a use
 ///
 /// One officer signs at a time; the node counts the officers of all approvals that it was given. What has to be approved
 /// stands in the denial of the crossing (`alliance crossing show`).
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  alliance approval sign --key ana.key --charter charter.alliance --manifest 9c1f... \\\n    \
-    --exporter 4f0c... --importer 77ab... --purpose research --for 7d --out ana.approval"
+    --exporter 4f0c... --importer 77ab... --purpose research --use inference --for 7d --out ana.approval"
 )]
 pub(super) struct Sign {
     /// The officer's key
@@ -74,6 +74,9 @@ pub(super) struct Sign {
     /// What it is wanted for
     #[arg(long, value_name = "PURPOSE")]
     purpose: Purpose,
+    /// What will be done with it
+    #[arg(long = "use", default_value_t = Use::Inference, value_name = "USE")]
+    use_: Use,
     /// For how long
     #[arg(long = "for", default_value = "7d", value_name = "SPAN")]
     span: Span,
@@ -133,6 +136,7 @@ impl Sign {
             exporter: self.exporter,
             importer: self.importer,
             purpose: self.purpose,
+            use_: self.use_,
             validity: Validity::lasting_ms(context.now, self.span.ms),
         };
         let signed = Draft::new(&body, charter.alliance()).sign(&keys::read(&self.key)?).finish()?;

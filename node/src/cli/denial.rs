@@ -1,7 +1,7 @@
 //! What a person reads when law packs were asked: per pack the verdict, the rules with their citations, and what would
 //! satisfy those that deny. Pure: verdicts in, text out.
 
-use std::{borrow::Borrow, fmt::Write as _};
+use std::{borrow::Borrow, fmt::Write as _, sync::Arc};
 
 use alliance_policy::Remedy;
 use alliance_protocol::{
@@ -104,7 +104,7 @@ fn one_pack(out: &mut String, verdict: &Verdict, detail: Detail) {
     if let Some(error) = &verdict.error {
         line(out, 2, &format!("it could not be asked, and what cannot be asked denies: {error}"));
     }
-    let told = |rule: &&RuleCited| detail == Detail::All || rule.role == RuleRole::Denies;
+    let told = |rule: &&Arc<RuleCited>| detail == Detail::All || rule.role == RuleRole::Denies;
     for rule in verdict.rules.iter().filter(told) {
         one_rule(out, verdict.pack, rule, detail);
     }

@@ -14,7 +14,7 @@ use alliance_protocol::{
     time::Timestamp,
     vocabulary::{Artefact, Circumstance, Country, Label, OrganisationRole, Purpose, SafeguardKind, Use, Zone},
 };
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use serde::Serialize;
 
 use super::{
@@ -51,7 +51,9 @@ pub(super) enum Policy {
     Prove(prove::Prove),
     /// Check the text of a law pack: syntax, types, annotations
     #[command(
-        after_help = "Example:\n  alliance policy lint za.cedar --member ZA\n\nExits with 1 if a node would refuse the pack."
+        group = ArgGroup::new("whose").args(["member", "house"]).required(true),
+        after_help = "Examples:\n  alliance policy lint za.cedar --member ZA\n  alliance policy lint ~/.alliance/house.cedar --house\n\n\
+            Exits with 1 if a node would refuse the pack."
     )]
     Lint {
         /// The Cedar text of the law
@@ -59,9 +61,12 @@ pub(super) enum Policy {
         law: PathBuf,
         /// The member whose law it is
         #[arg(long, value_name = "CC")]
-        member: Country,
+        member: Option<Country>,
+        /// It holds the rules of a house: house.cedar in the home of a node
+        #[arg(long)]
+        house: bool,
         /// The Cedar text of the authority's directives
-        #[arg(long, value_name = "FILE")]
+        #[arg(long, value_name = "FILE", requires = "member")]
         directives: Option<PathBuf>,
     },
 }
@@ -157,7 +162,10 @@ impl Policy {
             Self::Coverage { country } => coverage(context, country.as_deref()),
             Self::Diff(diff) => diff.run(context).await,
             Self::Prove(prove) => prove.run(context).await,
-            Self::Lint { law, member, directives } => lint(context, &law, member, directives.as_deref()),
+            Self::Lint { law, member, house: _, directives } => {
+                let owner = member.map_or(PackOwner::House, PackOwner::Member);
+                lint(context, &law, owner, directives.as_deref())
+            }
         }
     }
 }
@@ -297,13 +305,13 @@ fn text(context: &Context, answer: &Answer, detail: Detail) -> String {
     text
 }
 
-fn lint(context: &Context, law: &Path, member: Country, directives: Option<&Path>) -> Result<Exit, Problem> {
+fn lint(context: &Context, law: &Path, owner: PackOwner, directives: Option<&Path>) -> Result<Exit, Problem> {
     let text = durable::read_text(law, limits::LAW_PACK_BYTES_MAX)?;
     let directives_text = match directives {
         Some(path) => durable::read_text(path, limits::LAW_PACK_BYTES_MAX)?,
         None => String::new(),
     };
-    let pack = Pack::new(PackOwner::Member(member), 1, &text, &directives_text);
+    let pack = Pack::new(owner, 1, &text, &directives_text);
     let summary = CedarGate::new().check(&pack).map_err(|error| {
         let files = match directives {
             Some(directives) => format!("law is `{}`, directives is `{}`", law.display(), directives.display()),
@@ -321,6 +329,9 @@ struct Coverage<'a> {
 }
 
 fn coverage(context: &Context, country: Option<&str>) -> Result<Exit, Problem> {
+    if let Some(code) = country.filter(|code| *code != "BX") {
+        code.parse::<Country>().map_err(|error| Problem::new(Exit::Usage, error.to_string()))?;
+    }
     let table = alliance_policy::coverage().map_err(|error| Problem::new(Exit::Failed, error))?;
     let rules: Vec<&Covered> = table.iter().filter(|entry| country.is_none_or(|only| entry.country == only)).collect();
     if rules.is_empty() {

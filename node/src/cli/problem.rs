@@ -227,7 +227,7 @@ impl From<DaemonError> for Problem {
                 (Exit::Untrusted, "ask the authority for a new accreditation: alliance init --accreditation FILE")
             }
             DaemonError::Start(StartError::Pack(_)) => {
-                (Exit::Usage, "mend house.cedar; alliance policy lint shows what is wrong")
+                (Exit::Usage, "mend house.cedar until `alliance policy lint house.cedar --house` takes it")
             }
             DaemonError::Start(_) => (Exit::Untrusted, ""),
             DaemonError::Fatal(_) => (Exit::Disk, "free or repair the disk, and start again"),

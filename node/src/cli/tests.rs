@@ -33,6 +33,7 @@ fn every_command_of_the_manual_parses() {
          --state-controlled --at 2027-01-01 --pack BR=br.cedar"
             .to_owned(),
         "policy lint f --member BR --directives d".to_owned(),
+        "policy lint house.cedar --house".to_owned(),
         "crossing list".to_owned(),
         "crossing show ab".to_owned(),
         "ledger list --last 5 --crossing ab --kind cleared".to_owned(),

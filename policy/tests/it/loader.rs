@@ -131,6 +131,8 @@ fn duties_waits_and_spans_that_are_wrong() {
     let with = |annotation: &str| format!("{annotation}\n@satisfied_by");
     check_law("record, report", "record, delete_withn(24h)", "`@obligation`: `delete_withn(24h)` is not a duty");
     check_law("record, report", "record,, report", "`@obligation`: `` is not a duty");
+    let approved = DESIGN.replace("@status", "@obligation(\"approval(2)\")\n@status");
+    check_text(PackOwner::Alliance, &approved, "", "nobody approves for the alliance");
     check_law("@satisfied_by", &with("@waits(\"10 working days\")"), "`@waits` is written");
     check_law("@satisfied_by", &with("@days_off(\"01-01\")"), "`@days_off` does not belong on a rule without `@waits`");
     check_law("@satisfied_by", &with("@valid_for(\"tia 3 years\")"), "`@valid_for` is written");

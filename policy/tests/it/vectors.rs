@@ -136,7 +136,7 @@ fn every_rule_decides_in_one_vector_and_does_not_in_another() {
         let mut decides: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         let (mut quiet, mut classes) = (BTreeSet::new(), BTreeSet::new());
         let ids: BTreeSet<String> =
-            gate.check(&pack(owner)).expect("a pack").rules.into_iter().map(|rule| rule.id).collect();
+            gate.check(&pack(owner)).expect("a pack").rules.into_iter().map(|rule| rule.id.clone()).collect();
         for vector in vectors(owner) {
             classes.insert(vector.facts.artefact);
             let named: BTreeSet<String> = vector.rules.iter().map(|rule| rule.id.clone()).collect();

@@ -225,7 +225,7 @@ fn what_is_too_long_to_record_keeps_the_duties_that_a_node_enforces() {
         epoch: 0,
         action: Action::Import,
         allowed: true,
-        rules: (0..500).map(rule).collect(),
+        rules: (0..500).map(rule).map(Arc::new).collect(),
         obligations: duties.iter().map(|duty| duty.parse().expect("a duty")).collect(),
         error: None,
     };

@@ -266,7 +266,7 @@ mod tests {
             remedies: vec![BTreeSet::from([SafeguardKind::SccBr])],
         };
         let mut verdict = Verdict::failed(PackOwner::Member(country("BR")), 4, Action::Export, "unreadable".into());
-        verdict.rules.push(rule);
+        verdict.rules.push(rule.into());
         vec![verdict.into(), Verdict::failed(PackOwner::House, 0, Action::Import, String::new()).into()]
     }
 

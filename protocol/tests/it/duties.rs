@@ -15,7 +15,7 @@ use alliance_protocol::{
     key::{PublicKey, SecretKey},
     offer::Provenance,
     time::Validity,
-    vocabulary::{Circumstance, Evidence, Label, Purpose},
+    vocabulary::{Circumstance, Evidence, Label, Purpose, Use},
 };
 
 use crate::{
@@ -39,6 +39,7 @@ impl Cluster {
             exporter: self.nodes[0].public(),
             importer: self.nodes[1].public(),
             purpose: Purpose::Research,
+            use_: Use::Inference,
             validity: Validity::lasting_ms(self.now, ms),
         }
     }
@@ -122,12 +123,13 @@ fn an_approval_that_nobody_may_give_is_not_adopted() {
     assert!(refused(cluster.approve(0, &other, &[&key(210)])), "run out");
     for other in [
         Approval { purpose: Purpose::Commercial, ..approval.clone() },
+        Approval { use_: Use::FineTuning, ..approval.clone() },
         Approval { manifest: ManifestId([8; 32]), ..approval },
     ] {
         assert!(matches!(cluster.approve(0, &other, &[&key(210)]), Reply::Adopted { accepted: 1, .. }));
     }
     let offer = cluster.offer(0, &[Label::Public]);
-    assert_eq!(cluster.ends(offer), DENIED, "another purpose, another artefact");
+    assert_eq!(cluster.ends(offer), DENIED, "another purpose, another use, another artefact");
 }
 
 #[test]

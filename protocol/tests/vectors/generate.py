@@ -194,6 +194,7 @@ def valid_statements():
         "exporter": NODE.public,
         "importer": IMPORTER.public,
         "purpose": "research",
+        "use": "inference",
         "validity": lasting(HOUR),
     }
     valid("an approval by an officer of an authority", "approval", alliance, approval, [BR])

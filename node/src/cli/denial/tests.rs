@@ -49,6 +49,7 @@ fn rule(id: &str, role: RuleRole, remedies: Vec<BTreeSet<SafeguardKind>>) -> Rul
 
 fn verdict(owner: PackOwner, allowed: bool, rules: Vec<RuleCited>) -> Arc<Verdict> {
     let obligations = ["keep_the_receipt".parse().expect("a duty"), "delete_within(24h)".parse().expect("a duty")].into();
+    let rules = rules.into_iter().map(Arc::new).collect();
     Verdict { pack: owner, epoch: 3, action: Action::Export, allowed, rules, obligations, error: None }.into()
 }
 
