@@ -98,6 +98,8 @@ async fn killed_twice(exporter: &str, importer: &str, victim: &str) {
         }
         check_hidden(stage.dir.path(), &to);
         restart(&mut stage, victim).await;
+        // What it had not yet written of its catalogue it learns again from its peers.
+        stage.known(importer, &name).await;
         killed.push(view.crossing);
     }
     let (moved, held) = finish(&stage, importer, &name, &to).await;
