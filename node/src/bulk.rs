@@ -7,6 +7,7 @@
 //!
 //! - `tls`, `endpoint`, `socket`: who may connect, with which limits, counted at the socket
 //! - `frame`, `ending`: what is said on the one stream of a connection, and the codes with which it ends
+//! - `runtime`: the thread on which all of it runs
 //! - `admission`, `task`: places for strangers; what all tasks share
 //! - `serve`, `pull`: the two tasks, from the first packet to the receipt
 //! - `send`, `receive`: the two doors
@@ -19,6 +20,7 @@ mod endpoint;
 mod frame;
 mod pull;
 mod receive;
+mod runtime;
 mod send;
 mod serve;
 mod socket;
@@ -41,7 +43,7 @@ use std::{
 use alliance_protocol::{
     core::{AskId, BulkEvent, BulkFailure, BulkOrder},
     crossing::RefusalCode,
-    id::{CrossingId, ManifestId},
+    id::CrossingId,
     key::SecretKey,
 };
 use tokio::{
@@ -55,11 +57,12 @@ use self::{
     ending::Ending,
     endpoint::Line,
     pull::{PullOrder, Reach, pull_task},
+    runtime::PacketThread,
     serve::{ServeOrder, accept_task},
     socket::SocketCounters,
     task::{ArtefactCounters, Handle, Plane, Report},
 };
-use crate::models::delete::delete;
+use crate::models::{Staging, delete::delete};
 
 pub use self::{endpoint::MTU_ETHERNET, tls::TlsError};
 
@@ -142,6 +145,9 @@ pub enum BulkError {
     /// The certificate or the TLS settings.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The thread for packets cannot be started.
+    #[error("the thread that moves packets cannot be started")]
+    Thread(#[source] io::Error),
     /// The TLS library lacks the suite in which QUIC starts.
     #[error("TLS_AES_128_GCM_SHA256 is not available")]
     CipherSuite,
@@ -177,16 +183,20 @@ pub struct Bulk {
     tasks: JoinSet<()>,
     /// Ends when the socket is closed.
     closed: mpsc::Receiver<Infallible>,
+    /// Last, so that it outlives the tasks on it.
+    thread: PacketThread,
 }
 
 impl Bulk {
-    /// Opens the endpoint and starts to take connections. Must be called within a tokio runtime.
+    /// Opens the endpoint and starts to take connections, on a thread of its own.
     ///
     /// # Errors
     /// The address cannot be listened on, or the key cannot be used.
     pub fn start(key: &SecretKey, config: BulkConfig) -> Result<Self, BulkError> {
         let BulkConfig { listen, manifests, mtu, deadlines } = config;
         let socket = Arc::new(SocketCounters::default());
+        let thread = PacketThread::start().map_err(BulkError::Thread)?;
+        let entered = thread.handle().enter();
         let (open, closed) = mpsc::channel(1);
         let line = Line::open(key, listen, mtu, Arc::clone(&socket), open)?;
         let local = line.endpoint().local_addr().map_err(|source| BulkError::Socket { address: listen, source })?;
@@ -203,6 +213,7 @@ impl Bulk {
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(accept_task(Arc::clone(&plane)));
+        drop(entered);
         Ok(Self {
             plane,
             socket,
@@ -214,6 +225,7 @@ impl Bulk {
             voided: HashSet::new(),
             tasks,
             closed,
+            thread,
         })
     }
 
@@ -263,7 +275,13 @@ impl Bulk {
             BulkOrder::Ask { crossing, request } => self.order_pull(crossing, PullOrder::Ask { request }),
             BulkOrder::Receive { crossing, inbound } => self.order_pull(crossing, PullOrder::Receive { inbound }),
             BulkOrder::Deliver { crossing, receipt } => self.order_pull(crossing, PullOrder::Deliver { receipt }),
-            BulkOrder::Delete { crossing, manifest, path } => self.delete(crossing, manifest, path),
+            BulkOrder::Delete { crossing, manifest, path } => {
+                let manifests = self.plane.manifests.clone();
+                self.delete(crossing, move || delete(&manifests, manifest, &path).map_err(|error| error.to_string()));
+            }
+            BulkOrder::Discard { crossing, manifest, to } => {
+                self.delete(crossing, move || Staging::clear_away(&to, manifest).map_err(|error| error.to_string()));
+            }
             BulkOrder::AbortPull { crossing, code } => {
                 if let Some(handle) = self.pulling.get(&crossing) {
                     handle.cut.send_replace(Some(code));
@@ -272,19 +290,23 @@ impl Bulk {
         }
     }
 
-    /// Deletes what a crossing delivered; says how it went.
-    fn delete(&mut self, crossing: CrossingId, manifest: ManifestId, path: PathBuf) {
-        let (manifests, reports) = (self.plane.manifests.clone(), self.plane.reports.clone());
-        self.tasks.spawn(async move {
-            let deleting = tokio::task::spawn_blocking(move || delete(&manifests, manifest, &path));
-            let problem = match deleting.await {
-                Ok(Ok(())) => None,
-                Ok(Err(error)) => Some(error.to_string()),
-                Err(error) => Some(error.to_string()),
-            };
-            // Nobody listens any more when the daemon stops; it is ordered again when it starts.
-            let _ = reports.send(Report::Event(BulkEvent::Deleted { crossing, problem })).await;
-        });
+    /// Deletes what a crossing brought; says how it went.
+    fn delete(&mut self, crossing: CrossingId, deleting: impl FnOnce() -> Result<(), String> + Send + 'static) {
+        let reports = self.plane.reports.clone();
+        let handle = self.thread.handle().clone();
+        self.tasks.spawn_on(
+            async move {
+                let deleting = tokio::task::spawn_blocking(deleting);
+                let problem = match deleting.await {
+                    Ok(Ok(())) => None,
+                    Ok(Err(problem)) => Some(problem),
+                    Err(error) => Some(error.to_string()),
+                };
+                // Nobody listens any more when the daemon stops; it is ordered again when it starts.
+                let _ = reports.send(Report::Event(BulkEvent::Deleted { crossing, problem })).await;
+            },
+            &handle,
+        );
     }
 
     /// Where the endpoint listens.
@@ -305,7 +327,7 @@ impl Bulk {
 
     /// Cuts everything that runs and gives the port back.
     pub async fn close(self) {
-        let Self { plane, reports, mut tasks, mut closed, .. } = self;
+        let Self { plane, reports, mut tasks, mut closed, thread, .. } = self;
         let endpoint = plane.line.endpoint().clone();
         endpoint.close(Ending::GaveUp.into(), b"");
         drop(reports);
@@ -318,6 +340,7 @@ impl Bulk {
         if timeout(CLOSING, quiet).await.is_err() {
             tracing::debug!("the bulk endpoint closed before its last packets were gone");
         }
+        drop(thread);
     }
 
     fn start_pull(&mut self, reach: Reach) {
@@ -333,7 +356,8 @@ impl Bulk {
         }
         let (handle, desk) = Handle::new();
         self.pulling.insert(crossing, handle);
-        self.tasks.spawn(Box::pin(pull_task(Arc::clone(&self.plane), reach, desk)));
+        let pulling = Box::pin(pull_task(Arc::clone(&self.plane), reach, desk));
+        self.tasks.spawn_on(pulling, self.thread.handle());
     }
 
     /// Where the task is gone, its end was reported or there is nothing to report: the order is void, and with it the

@@ -82,6 +82,7 @@ impl Answers {
 
 /// Asks a pack about a crossing at an instant, or remembers what it said.
 pub(crate) fn judge(pack: &Pack, compiled: &Compiled, action: Action, facts: &Facts, at: Timestamp) -> Arc<Verdict> {
+    let at = to_the_second(at);
     let answers = &compiled.answers;
     let key = answers.key(pack.epoch, action, facts);
     if let Some(verdict) = answers.get(key, pack.epoch, action, facts, at) {
@@ -93,6 +94,11 @@ pub(crate) fn judge(pack: &Pack, compiled: &Compiled, action: Action, facts: &Fa
     verdict
 }
 
+/// Cedar is given whole seconds, so everything else that looks at the time is given the same.
+fn to_the_second(at: Timestamp) -> Timestamp {
+    at.minus_ms(at.0 % 1000)
+}
+
 /// Asks without remembering.
 pub(crate) fn evaluate(
     pack: &Pack,
@@ -102,6 +108,7 @@ pub(crate) fn evaluate(
     at: Timestamp,
     span: &mut Span,
 ) -> Verdict {
+    let at = to_the_second(at);
     match Question::new(compiled, action, facts, at).and_then(|question| question.answer(span)) {
         Ok(Said { denying, satisfied, permitting }) => explain::verdict(pack, action, &denying, &satisfied, &permitting),
         Err(error) => Verdict::failed(pack.owner, pack.epoch, action, error.to_string()),

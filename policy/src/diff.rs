@@ -205,11 +205,27 @@ impl Grid {
             self.labels.iter().flat_map(move |labels| {
                 self.routes.iter().flat_map(move |(from, to)| {
                     let facts = case.facts((*from, *to), member, labels, artefact, purpose, use_, safeguards);
-                    self.actions.iter().map(move |action| (*action, facts.clone(), at))
+                    let asked = self.actions.iter().filter({
+                        let facts = facts.clone();
+                        move |action| is_asked(**action, &facts, member)
+                    });
+                    asked.map(move |action| (*action, facts.clone(), at))
                 })
             })
         })
     }
+}
+
+/// Whether a pack is ever asked this: a member about what leaves it, enters it or is about its people, and everybody only
+/// about zones that lie in their country.
+fn is_asked(action: Action, facts: &Facts, member: Option<Country>) -> bool {
+    let concerned = member.is_none_or(|member| match action {
+        Action::Export => facts.from.country == member,
+        Action::Import => facts.to.country == member,
+        Action::Concern => facts.subjects.contains(&member),
+    });
+    let lies = |party: &Party| party.zone.is_none_or(|zone| zone.country() == party.country);
+    concerned && lies(&facts.from) && lies(&facts.to)
 }
 
 impl Case {
@@ -338,6 +354,22 @@ mod tests {
     fn between(old: &str, new: &str) -> Difference {
         let at = "2026-11-23".parse().expect("a date");
         over_the_grid(&CedarGate::new(), &pack(old), &pack(new), &Filter::default(), at).expect("both can be used")
+    }
+
+    #[test]
+    fn what_a_member_is_never_asked_changes_nothing() {
+        let law = |from: &str| {
+            format!(
+                "@id(\"ZA-00\") @title(\"t\") @design(\"d\") @status(\"residual\") permit (principal, action, resource);\n\
+                 @id(\"ZA-01\") @title(\"t\") @law(\"l\") @native(\"n\") @from(\"2020-01-01\") @status(\"in_force\")\n\
+                 @confidence(\"high\") @source(\"s\") forbid (principal, action == Action::\"export\", resource)\n\
+                 when {{ context.time >= datetime(\"2020-01-01\") && {from} context.labels.contains(Label::\"health\") }};"
+            )
+        };
+        let found = between(&law(""), &law("context.from.country == Country::\"ZA\" &&"));
+        assert!(found.changes.is_empty() && found.asked > 0, "{found:?}");
+        let found = between(&law(""), &law("context.to.country == Country::\"BR\" &&"));
+        assert!(!found.changes.is_empty());
     }
 
     #[test]

@@ -197,7 +197,7 @@ impl Rule {
             id: id.clone(),
             title: annotations.required("title")?.to_owned(),
             role: RuleRole::Denies,
-            nature: status.nature(),
+            nature: if owner == PackOwner::House { RuleNature::House } else { status.nature() },
             citation: annotations.required(basis)?.to_owned(),
             native: annotations.optional("native").to_owned(),
             since: from.map(|from| from.to_string()).unwrap_or_default(),

@@ -27,7 +27,7 @@ use history::History;
 use importing::Pull;
 use offers::Offers;
 use peers::Peers;
-use retention::Retention;
+use retention::{Place, Retention};
 use volumes::Volumes;
 use window::Window;
 
@@ -293,19 +293,12 @@ impl Core {
             }
             // From here on the files may stand in their place, whether or not the daemon lives to say so.
             Record::Received { crossing, .. } => {
-                if let Some(view) = self.history.get(*crossing)
-                    && let (Some(due), Some(to)) = (retention::due(view, at), view.to.clone())
-                {
-                    let manifest = view.manifest;
-                    self.retention.keep(*crossing, manifest, to, due);
-                }
+                self.keep_until(*crossing, Place::Destination, at);
             }
+            Record::ClearanceAccepted { crossing, .. } => self.keep_until(*crossing, Place::Staging, at),
             Record::ModelImported { model } => {
-                if let Some(crossing) = model.crossing
-                    && let Some(due) = self.history.get(crossing).and_then(|view| retention::due(view, at))
-                {
-                    self.retention.keep(crossing, model.manifest, model.path.clone(), due);
-                    self.history.delete_by(crossing, due);
+                if let Some(crossing) = model.crossing {
+                    self.keep_until(crossing, Place::Destination, at);
                 }
             }
             Record::Deleted { crossing } => self.retention.gone(*crossing),
@@ -319,10 +312,17 @@ impl Core {
             | Record::Requested { .. }
             | Record::RequestDenied { .. }
             | Record::Refused { .. }
-            | Record::ClearanceAccepted { .. }
             | Record::RefusalAccepted { .. }
             | Record::Settled { .. }
             | Record::CrossingFailed { .. } => {}
+        }
+    }
+
+    /// Notes what has to be deleted at some time, where a duty of the crossing says so.
+    fn keep_until(&mut self, crossing: CrossingId, what: Place, at: Timestamp) {
+        let due = self.history.get(crossing).and_then(|view| self.retention.keep(crossing, what, view, at));
+        if let Some(due) = due {
+            self.history.delete_by(crossing, due);
         }
     }
 

@@ -37,7 +37,7 @@ pub const FILES_PER_MANIFEST_MAX: usize = 4096;
 pub const TENSORS_PER_FILE_MAX: usize = 200_000;
 
 /// Sets of labels in one artefact: each costs a decision, and a place in its offer. A model with adapters has two or three.
-pub const PARTS_PER_ARTEFACT_MAX: usize = 32;
+pub const PARTS_PER_ARTEFACT_MAX: usize = 16;
 
 /// Dimensions of one tensor. Frameworks stop at 8 or so.
 pub const DIMENSIONS_MAX: usize = 16;

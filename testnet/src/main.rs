@@ -8,6 +8,10 @@ use std::{
 
 use alliance_protocol::vocabulary::Country;
 use alliance_testnet::{
+    bench::{
+        self, BenchError, Bulk,
+        process::{BenchEnd, be_an_end},
+    },
     network::{Network, NetworkError, Options},
     report::{self, Report},
     tour::{Tour, TourError},
@@ -29,12 +33,27 @@ enum Command {
     /// Each crossing is printed with what the law decided, which rules decided and what they cite, how many bytes moved and
     /// how long it took. Example: alliance-testnet up --members BR,CN --exit
     Up(Up),
+    /// Measure: contenders run in turn in one run, and ratios are printed
+    #[command(subcommand)]
+    Bench(Bench),
+    /// Be one end of a contender (used by `bench` for its children).
+    #[command(hide = true, subcommand)]
+    BenchEnd(BenchEnd),
     /// Be one node of a test network (used by `up` for its children).
     #[command(hide = true)]
     Daemon {
         #[arg(long)]
         home: PathBuf,
     },
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// A model from node to node, file to file, beside stock quinn and HTTPS
+    ///
+    /// Ours is cleared by the law of both sides, verified and recorded. Stock quinn moves memory to memory and verifies
+    /// nothing. HTTPS moves a file to a file, whose BLAKE3 is then taken. Example: alliance-testnet bench bulk --mib 1024
+    Bulk(Bulk),
 }
 
 #[derive(clap::Args)]
@@ -95,20 +114,34 @@ fn main() -> ExitCode {
     }
     match Arguments::parse().command {
         Command::Daemon { home } => alliance_testnet::network::be_a_node(&home),
+        Command::BenchEnd(end) => be_an_end(end),
+        Command::Bench(Bench::Bulk(bulk)) => match measure(bench::bulk(&bulk)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => broken(&error),
+        },
         Command::Up(up) => match run(&up) {
             Ok(code) => code,
-            Err(error) => {
-                let mut text = format!("alliance-testnet: {error}");
-                let mut source = std::error::Error::source(&error);
-                while let Some(cause) = source {
-                    text.push_str(&format!("\n  because: {cause}"));
-                    source = cause.source();
-                }
-                eprintln!("{text}");
-                ExitCode::from(EXIT_BROKEN)
-            }
+            Err(error) => broken(&error),
         },
     }
+}
+
+/// Says why it came to no good end.
+fn broken(error: &dyn std::error::Error) -> ExitCode {
+    let mut text = format!("alliance-testnet: {error}");
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(&format!("\n  because: {cause}"));
+        source = cause.source();
+    }
+    eprintln!("{text}");
+    ExitCode::from(EXIT_BROKEN)
+}
+
+fn measure(bench: impl Future<Output = Result<(), BenchError>>) -> Result<(), BenchError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let cannot = |source| BenchError::Io { what: "start".to_owned(), source };
+    runtime.map_err(cannot)?.block_on(bench)
 }
 
 fn run(up: &Up) -> Result<ExitCode, UpError> {

@@ -69,7 +69,7 @@ pub struct TestNode {
 pub enum NetworkError {
     #[error("an alliance needs from 2 to 11 different members, and {0} are given")]
     Members(usize),
-    #[error("no law pack of {0} is part of this program; choose from BR, RU, IN, CN, ZA")]
+    #[error("no law pack of {0} is part of this program; choose from {known}", known = alliance_policy::FOUNDING_MEMBERS.join(", "))]
     NoLaw(Country),
     #[error("`{}` is not empty; give an empty or a new directory as --home", .0.display())]
     NotEmpty(PathBuf),
@@ -115,12 +115,18 @@ const STATUS_MS: u64 = 12 * 60 * 60 * 1000;
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// Fictional organisations of the members.
-const ORGANISATIONS: [(&str, &str, &str); 5] = [
+const ORGANISATIONS: [(&str, &str, &str); 11] = [
     ("BR", "ipe-lab", "Autoridade de Teste (BR)"),
     ("RU", "onega-institute", "Test authority (RU)"),
     ("IN", "sagar-labs", "Test authority (IN)"),
     ("CN", "yunhai-lab", "Test authority (CN)"),
     ("ZA", "karoo-ai", "Test authority (ZA)"),
+    ("EG", "siwa-lab", "Test authority (EG)"),
+    ("ET", "tana-lab", "Test authority (ET)"),
+    ("IR", "alborz-lab", "Test authority (IR)"),
+    ("AE", "liwa-lab", "Test authority (AE)"),
+    ("ID", "toba-lab", "Test authority (ID)"),
+    ("SA", "asir-lab", "Test authority (SA)"),
 ];
 
 impl Network {

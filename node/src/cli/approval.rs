@@ -18,8 +18,9 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_bytes::ByteBuf;
 
-use super::{Context, Problem, authority, figures, problem::unexpected, words::Span};
+use super::{Context, Problem, authority, figures, problem::unexpected, screen::Table, words::Span};
 use crate::{
+    api::ClientError,
     durable::{self, Existing, Readers},
     exit::Exit,
     keys,
@@ -93,8 +94,9 @@ struct NewKey {
 
 #[derive(Debug, Serialize)]
 struct Submitted {
-    accepted: u32,
-    known: u32,
+    file: PathBuf,
+    new: bool,
+    problem: Option<String>,
 }
 
 impl Approval {
@@ -115,20 +117,46 @@ impl Approval {
             Self::Submit { files } => {
                 let read = |path: &PathBuf| durable::read(path, limits::STATEMENT_BYTES_MAX).map(ByteBuf::from);
                 let statements = files.iter().map(read).collect::<Result<Vec<_>, _>>()?;
-                match context.daemon().await?.call(&AdminCall::Adopt(statements)).await? {
-                    Reply::Adopted { accepted, known } => {
-                        let view = Submitted { accepted, known };
-                        Ok(context.screen.one(&view, || format!("{accepted} new, {known} known")))
-                    }
-                    _ => Err(unexpected()),
+                let daemon = context.daemon().await?;
+                let mut submitted = Vec::new();
+                for (file, statement) in files.into_iter().zip(statements) {
+                    let problem = match daemon.call(&AdminCall::Adopt(vec![statement])).await {
+                        Ok(Reply::Adopted { accepted, .. }) => {
+                            submitted.push(Submitted { file, new: accepted > 0, problem: None });
+                            continue;
+                        }
+                        Ok(_) => return Err(unexpected()),
+                        Err(ClientError::Refused(failure)) => failure.message,
+                        Err(error) => return Err(error.into()),
+                    };
+                    submitted.push(Submitted { file, new: false, problem: Some(problem) });
                 }
+                context.screen.list(&submitted, || submitted_table(&submitted));
+                let all_taken = submitted.iter().all(|one| one.problem.is_none());
+                Ok(if all_taken { Exit::Done } else { Exit::Untrusted })
             }
         }
     }
 }
 
+fn submitted_table(submitted: &[Submitted]) -> String {
+    let mut table = Table::new(["file", "taken", "why not"]);
+    for one in submitted {
+        let taken = match (&one.problem, one.new) {
+            (Some(_), _) => "no",
+            (None, true) => "yes",
+            (None, false) => "known before",
+        };
+        table.row([one.file.display().to_string(), taken.to_owned(), one.problem.clone().unwrap_or_default()]);
+    }
+    table.to_string()
+}
+
 impl Sign {
     fn run(self, context: &Context) -> Result<Exit, Problem> {
+        if self.span.ms > limits::OFFER_MS_MAX {
+            return Err(Problem::new(Exit::Usage, "an approval counts for at most 366 days"));
+        }
         let charter = authority::charter(&self.charter)?;
         let body = Body {
             on_behalf: self.member.map_or(PackOwner::House, PackOwner::Member),

@@ -96,6 +96,10 @@ fn one(crossings: Vec<CrossingView>, begins: &str) -> Result<CrossingView, Probl
         (None, _) => {
             Err(Problem::new(Exit::NotFound, format!("no crossing `{begins}` is known")).hint("alliance crossing list"))
         }
+        (Some(_), _) if begins.is_empty() => {
+            Err(Problem::new(Exit::Usage, "name the crossing by its id, or by the beginning of it")
+                .hint("alliance crossing list"))
+        }
         (Some(_), _) => {
             Err(Problem::new(Exit::Usage, format!("several crossings begin with `{begins}`")).hint("give more of the id"))
         }

@@ -130,9 +130,11 @@ fn text(made: &Made, now: Timestamp) -> String {
             fields.add("accredited", format!("{organisation}, {member}, until {}", figures::instant(until, now)));
             format!("Start the daemon: allianced --home {}", made.home.display())
         }
-        _ => "Hand the node's public key to the authority of your country. When the charter and the accreditation come \
-              back, install them:\n  alliance init --charter FILE --accreditation FILE"
-            .to_owned(),
+        _ => format!(
+            "Hand the node's public key to the authority of your country. When the charter and the accreditation come \
+             back, install them:\n  alliance --home {} init --charter FILE --accreditation FILE",
+            made.home.display()
+        ),
     };
     format!("{fields}\n{next}")
 }

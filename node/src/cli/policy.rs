@@ -149,6 +149,8 @@ struct Answer {
     allowed: bool,
     at: Timestamp,
     facts: Facts,
+    /// Countries whose people it is about and whose law is not here.
+    unasked: BTreeSet<Country>,
     verdicts: Vec<Arc<Verdict>>,
     /// What would make it allowed: from each pack one of its sets. None: nothing would. Empty: it is allowed.
     remedies: Option<Vec<Remedy>>,
@@ -179,7 +181,8 @@ impl Question {
         let verdicts = ask(&gate, &packs, &facts, at);
         let allowed = verdicts.iter().all(|verdict| verdict.permits());
         let remedies = alliance_policy::remedies(&verdicts);
-        let answer = Answer { allowed, at, facts, verdicts, remedies };
+        let unasked = facts.subjects.iter().copied().filter(|country| !packs.contains_key(country)).collect();
+        let answer = Answer { allowed, at, facts, unasked, verdicts, remedies };
         context.screen.one(&answer, || text(context, &answer, detail));
         Ok(if allowed { Exit::Done } else { Exit::Denied })
     }
@@ -291,6 +294,12 @@ fn text(context: &Context, answer: &Answer, detail: Detail) -> String {
     if !answer.allowed {
         text.push_str(&denial::ways_out(answer.remedies.as_deref()));
     }
+    if !answer.unasked.is_empty() {
+        text.push_str(&format!(
+            "\nNot asked, because there is no law pack of it here: {}. Its people are spoken for by nobody.\n",
+            figures::words(&answer.unasked, "none")
+        ));
+    }
     if answer.facts.subjects.is_empty() && answer.facts.labels.iter().any(|label| label.is_personal()) {
         text.push_str(
             "\nWhose people it is about was not said (--subjects). An offer has to say it, and their law is asked too.\n",
@@ -319,7 +328,62 @@ fn lint(context: &Context, law: &Path, owner: PackOwner, directives: Option<&Pat
         };
         Problem::of(Exit::Failed, &error).hint(format!("mend the text; a node refuses the whole pack until then ({files})"))
     })?;
-    Ok(context.screen.one(&summary, || summary_text(&summary)))
+    let holes = unpermitted(&pack);
+    let linted = Linted { summary, unpermitted: holes };
+    Ok(context.screen.one(&linted, || {
+        let mut text = summary_text(&linted.summary);
+        for action in &linted.unpermitted {
+            text.push_str(&format!(
+                "\nnote: asked about {action}, it denies even an open model, because no rule permits it. What nothing permits is \
+                 denied: a rule with @status(\"residual\") permits what no other rule forbids."
+            ));
+        }
+        text
+    }))
+}
+
+/// A pack that can be used, and for what it permits nothing at all.
+#[derive(Debug, Serialize)]
+struct Linted {
+    #[serde(flatten)]
+    summary: PackSummary,
+    unpermitted: Vec<&'static str>,
+}
+
+/// The actions for which a pack permits not even what nothing forbids: an open model, without safeguards.
+fn unpermitted(pack: &Pack) -> Vec<&'static str> {
+    let party = |code: &str| {
+        let country: Country = code.parse().ok()?;
+        Some(Party {
+            country,
+            zone: None,
+            organisation: String::new(),
+            roles: BTreeSet::new(),
+            controlled_by: country,
+            state_controlled: false,
+        })
+    };
+    let (Some(from), Some(to)) = (party("BR"), party("ZA")) else { return Vec::new() };
+    let facts = Facts {
+        origin: from.country,
+        from,
+        to,
+        artefact: Artefact::Weights,
+        labels: [Label::Public, Label::NonPersonal].into(),
+        subjects: BTreeSet::new(),
+        purpose: Purpose::Research,
+        use_: Use::Inference,
+        circumstances: BTreeSet::new(),
+        volume: Volume::default(),
+        bans: BTreeSet::new(),
+        safeguards: BTreeMap::new(),
+    };
+    let gate = CedarGate::new();
+    let nothing_permits = |action: &Action| {
+        let verdict = gate.judge(pack, *action, &facts, Timestamp(1_790_000_000_000));
+        !verdict.allowed && verdict.rules.is_empty() && verdict.error.is_none()
+    };
+    [Action::Export, Action::Import].into_iter().filter(nothing_permits).map(Action::as_str).collect()
 }
 
 #[derive(Debug, Serialize)]

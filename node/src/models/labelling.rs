@@ -12,9 +12,13 @@ use globset::{Glob, GlobMatcher};
 /// Bytes of a pattern: as long as the longest path that it can fit.
 const PATTERN_BYTES_MAX: usize = limits::PATH_BYTES_MAX;
 
-/// `PATTERN=LABELS`: labels of the tensors, and of the files, whose names fit a pattern of `*`, `?`, `[...]` and `{...}`.
+/// `PATTERN=LABELS`: labels of the tensors, and of the files without tensors, whose names fit a pattern of `*`, `?`, `[...]`
+/// and `{...}`. `FILES::TENSORS=LABELS` is for the tensors of some files only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LabelsOf {
+    /// As it was written, for messages.
+    text: String,
+    files: Option<Glob>,
     pattern: Glob,
     labels: BTreeSet<Label>,
 }
@@ -34,7 +38,14 @@ pub enum BadLabelsOf {
 pub(super) struct Labelling<'a> {
     /// What has no label of its own has these.
     artefact: &'a BTreeSet<Label>,
-    patterns: Vec<(GlobMatcher, &'a LabelsOf, bool)>,
+    patterns: Vec<Pattern<'a>>,
+}
+
+struct Pattern<'a> {
+    files: Option<GlobMatcher>,
+    names: GlobMatcher,
+    of: &'a LabelsOf,
+    used: bool,
 }
 
 impl FromStr for LabelsOf {
@@ -47,17 +58,27 @@ impl FromStr for LabelsOf {
             return Err(BadLabelsOf::Form(shown()));
         }
         let unusable = |error: globset::Error| BadLabelsOf::Pattern { text: shown(), reason: error.kind().to_string() };
-        let pattern = Glob::new(pattern).map_err(unusable)?;
+        let (files, names) = match pattern.split_once("::") {
+            Some((files, names)) => (Some(Glob::new(files).map_err(unusable)?), names),
+            None => (None, pattern),
+        };
+        let (text, pattern) = (pattern.to_owned(), Glob::new(names).map_err(unusable)?);
         let labels: Result<_, _> = labels.split(',').map(|label| label.trim().parse()).collect();
         let labels =
             labels.map_err(|error: alliance_protocol::vocabulary::UnknownWord| BadLabelsOf::Label(error.to_string()))?;
-        Ok(Self { pattern, labels })
+        Ok(Self { text, files, pattern, labels })
     }
 }
 
 impl<'a> Labelling<'a> {
     pub(super) fn new(artefact: &'a BTreeSet<Label>, own: &'a [LabelsOf]) -> Self {
-        let patterns = own.iter().map(|of| (of.pattern.compile_matcher(), of, false)).collect();
+        let compiled = |of: &'a LabelsOf| Pattern {
+            files: of.files.as_ref().map(Glob::compile_matcher),
+            names: of.pattern.compile_matcher(),
+            of,
+            used: false,
+        };
+        let patterns = own.iter().map(compiled).collect();
         Self { artefact, patterns }
     }
 
@@ -70,8 +91,9 @@ impl<'a> Labelling<'a> {
         let mut of_tensors = BTreeSet::new();
         for segment in segments.iter_mut() {
             segment.labels = match &segment.kind {
-                SegmentKind::Tensor { name, .. } => self.fitting(&[path, name]),
-                SegmentKind::Header | SegmentKind::Opaque => self.fitting(&[path]),
+                SegmentKind::Tensor { name, .. } => self.fitting(Some(path), name),
+                SegmentKind::Opaque => self.fitting(None, path),
+                SegmentKind::Header => None,
             };
             if matches!(segment.kind, SegmentKind::Tensor { .. }) {
                 of_tensors.extend(segment.labels_in(self.artefact).iter().copied());
@@ -86,15 +108,21 @@ impl<'a> Labelling<'a> {
 
     /// The first pattern that has fitted nothing, which is a mistake of whoever wrote it.
     pub(super) fn unused(&self) -> Option<String> {
-        self.patterns.iter().find(|(_, _, used)| !used).map(|(_, of, _)| of.pattern.glob().to_owned())
+        self.patterns.iter().find(|pattern| !pattern.used).map(|pattern| pattern.of.text.clone())
     }
 
-    fn fitting(&mut self, names: &[&str]) -> Option<BTreeSet<Label>> {
+    /// The labels of a tensor of this name in a file, or of a file of this name that holds none.
+    fn fitting(&mut self, file: Option<&str>, name: &str) -> Option<BTreeSet<Label>> {
         let mut found = BTreeSet::new();
-        for (matcher, of, used) in &mut self.patterns {
-            if names.iter().any(|name| matcher.is_match(name)) {
-                *used = true;
-                found.extend(of.labels.iter().copied());
+        for pattern in &mut self.patterns {
+            let in_file = match (&pattern.files, file) {
+                (None, _) => true,
+                (Some(files), Some(file)) => files.is_match(file),
+                (Some(_), None) => false,
+            };
+            if in_file && pattern.names.is_match(name) {
+                pattern.used = true;
+                found.extend(pattern.of.labels.iter().copied());
             }
         }
         Some(found).filter(|labels| !labels.is_empty() && labels != self.artefact)
@@ -121,7 +149,7 @@ mod tests {
     fn patterns_are_parsed_or_refused() {
         let good: LabelsOf = "model.*.lora_?=personal, health".parse().expect("good");
         assert_eq!(good.labels, labels(&[Label::Personal, Label::Health]));
-        assert_eq!("a=b=public".parse::<LabelsOf>().expect("good").pattern.glob(), "a=b");
+        assert_eq!("a=b=public".parse::<LabelsOf>().expect("good").text, "a=b");
         let long = format!("{}=public", "a".repeat(PATTERN_BYTES_MAX + 1));
         for bad in ["", "public", "=public", "a=", "a=,", "a=secret", "a[=public", &long] {
             assert!(bad.parse::<LabelsOf>().is_err(), "{bad}");
@@ -132,7 +160,7 @@ mod tests {
     fn labels_go_to_what_fits_and_a_header_has_those_of_its_tensors() {
         let artefact = labels(&[Label::Public]);
         let own: Vec<LabelsOf> =
-            ["*lora*=personal", "*lora_b=health", "adapter*=synthetic", "base.0=public", "nothing=public"]
+            ["*lora*=personal", "*lora_b=health", "adapter*::*=synthetic", "base.0=public", "nothing=public"]
                 .map(|text| text.parse().expect("good"))
                 .into();
         let mut labelling = Labelling::new(&artefact, &own);

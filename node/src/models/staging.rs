@@ -130,10 +130,7 @@ impl Staging {
         let (Some(parent), Some(name)) = (to.parent(), to.file_name()) else {
             return Err(StagingError::NoName { path: to });
         };
-        let mut partial_name = std::ffi::OsString::from(".");
-        partial_name.push(name);
-        partial_name.push(format!(".{}.partial", id.short()));
-        let partial = parent.join(partial_name);
+        let partial = partial(parent, name, id);
 
         let known = known.filter(|manifest| manifest.id() == id);
         let occupied = is_occupied(&to)?;
@@ -151,6 +148,25 @@ impl Staging {
             staging.take_up(stored)?;
         }
         Ok(staging)
+    }
+
+    /// Removes what earlier attempts left for a directory. What was delivered there stays.
+    ///
+    /// # Errors
+    /// A pull is running, or the disk failed.
+    pub fn clear_away(to: &Path, id: ManifestId) -> Result<(), StagingError> {
+        let to = std::path::absolute(to).map_err(|_| StagingError::NoName { path: to.to_owned() })?;
+        let (Some(parent), Some(name)) = (to.parent(), to.file_name()) else {
+            return Err(StagingError::NoName { path: to });
+        };
+        let partial = partial(parent, name, id);
+        if !partial.exists() {
+            return Ok(());
+        }
+        let lock = Lock::take(&partial)?;
+        let (manifest, held, open) = (None, Vec::new(), Vec::new());
+        let left = Self { to, partial, id, lock, manifest, held, in_place: false, finished: false, open };
+        left.discard()
     }
 
     /// The manifest, once it is known: from an earlier attempt or from [`Staging::begin`].
@@ -404,6 +420,14 @@ impl From<StagingError> for BulkFailure {
             | StagingError::Tree(_) => Self::Disk(text),
         }
     }
+}
+
+/// Where an artefact for `name` in `parent` is received.
+fn partial(parent: &Path, name: &std::ffi::OsStr, id: ManifestId) -> PathBuf {
+    let mut partial = std::ffi::OsString::from(".");
+    partial.push(name);
+    partial.push(format!(".{}.partial", id.short()));
+    parent.join(partial)
 }
 
 /// Whether the destination holds anything. One that does not exist, or an empty directory, does not.

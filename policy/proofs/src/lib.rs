@@ -14,7 +14,7 @@ use std::{collections::BTreeSet, fmt, time::Duration};
 use alliance_policy::SCHEMA;
 use alliance_protocol::{
     gate::{Pack, PackOwner},
-    vocabulary::{Country, SafeguardKind},
+    vocabulary::{Country, SafeguardKind, Zone},
 };
 use cedar_policy::{Effect, Policy, PolicyId, PolicySet, Schema};
 use serde::Serialize;
@@ -197,7 +197,8 @@ impl Proofs {
     /// # Errors
     /// A text cannot be read.
     pub async fn newly_allowed(&mut self, old: &Pack, new: &Pack) -> Result<Outcome, ProofError> {
-        Ok(self.plain.newly_allowed(&read(old)?, &read(new)?).await.into())
+        let [old, new] = [old, new].map(|pack| only_what_is_asked(read(pack)?, pack.owner));
+        Ok(self.plain.newly_allowed(&old?, &new?).await.into())
     }
 }
 
@@ -218,6 +219,35 @@ fn read(pack: &Pack) -> Result<PolicySet, ProofError> {
         }
     }
     PolicySet::from_policies(policies).map_err(|error| fail(error.to_string()))
+}
+
+/// A text with what it is never asked about denied, so that two texts are compared over crossings that can be: a member's law
+/// is asked about what leaves it, enters it or is about its people, and a zone lies in its own country.
+fn only_what_is_asked(policies: PolicySet, owner: PackOwner) -> Result<PolicySet, ProofError> {
+    let fail = |reason: String| ProofError::Pack { owner, reason };
+    let mut never = Vec::new();
+    if let PackOwner::Member(member) = owner {
+        for (action, asked) in [
+            ("export", format!("context.from.country == Country::\"{member}\"")),
+            ("import", format!("context.to.country == Country::\"{member}\"")),
+            ("concern", format!("context.subjects.contains(Country::\"{member}\")")),
+        ] {
+            never.push(format!("forbid (principal, action == Action::\"{action}\", resource) unless {{ {asked} }};"));
+        }
+    }
+    for (end, zone) in ["from", "to"].into_iter().flat_map(|end| Zone::ALL.iter().map(move |zone| (end, zone))) {
+        never.push(format!(
+            "forbid (principal, action, resource) when {{ context.{end}.zone == Zone::\"{zone}\" && \
+             context.{end}.country != Country::\"{}\" }};",
+            zone.country()
+        ));
+    }
+    let mut all: Vec<Policy> = policies.policies().cloned().collect();
+    for (number, text) in never.iter().enumerate() {
+        let id = PolicyId::new(format!("never asked {number}"));
+        all.push(Policy::parse(Some(id), text).map_err(|error| fail(error.to_string()))?);
+    }
+    PolicySet::from_policies(all).map_err(|error| fail(error.to_string()))
 }
 
 /// As [`read`], for a pack whose prohibitions are the whole list of what it denies: only such packs can be put together.

@@ -11,7 +11,7 @@ use crate::{
     id::{AllianceId, CrossingId, ManifestId, StatementId},
     key::PublicKey,
     manifest::Part,
-    offer::{Offered, Provenance, Terms},
+    offer::{ModelOffer, Offered, Provenance, Terms},
     time::Timestamp,
     vocabulary::{Artefact, Circumstance, Country, Label, NodeRole, Purpose, Use},
 };
@@ -61,6 +61,15 @@ pub struct LocalModel {
     pub path: PathBuf,
     /// The crossing it came by, or none where it was made or first imported here.
     pub crossing: Option<CrossingId>,
+}
+
+impl LocalModel {
+    /// Whether an offer is of this model, with the facts that it has here.
+    #[must_use]
+    pub fn is_offered_as(&self, offer: &ModelOffer) -> bool {
+        let facts = (self.manifest, self.artefact, &self.parts, self.origin, &self.subjects, &self.provenance);
+        facts == (offer.manifest, offer.artefact, &offer.parts, offer.origin, &offer.subjects, &offer.provenance)
+    }
 }
 
 /// What the operator wants to offer.

@@ -173,7 +173,7 @@ pub enum BulkEvent {
     Delivered { crossing: CrossingId },
     /// Importer: the exporter countersigned the receipt.
     Settled { crossing: CrossingId, receipt: Vec<u8> },
-    /// Importer: what `BulkOrder::Delete` named is gone, or why it is not.
+    /// Importer: what `BulkOrder::Delete` or `BulkOrder::Discard` named is gone, or why it is not.
     Deleted { crossing: CrossingId, problem: Option<String> },
     /// Importer: the pull ended. Nothing was delivered unless `Delivered` came before.
     PullFailed { crossing: CrossingId, failure: BulkFailure },
@@ -200,6 +200,8 @@ pub enum BulkOrder {
     Deliver { crossing: CrossingId, receipt: Vec<u8> },
     /// Importer: delete the files that a crossing delivered under `path`, and nothing else there.
     Delete { crossing: CrossingId, manifest: ManifestId, path: PathBuf },
+    /// Importer: delete what has come for the directory `to` and was not delivered, and nothing else.
+    Discard { crossing: CrossingId, manifest: ManifestId, to: PathBuf },
     /// Importer: give the pull up; what was verified stays for a later attempt.
     AbortPull { crossing: CrossingId, code: RefusalCode },
 }

@@ -211,8 +211,7 @@ impl Core {
         if model.manifest != body.manifest || local.manifest != body.manifest {
             return Err(known(RefusalCode::NoOffer, "the manifest is not the one that is offered"));
         }
-        let offered = (model.artefact, &model.parts, model.origin, &model.subjects, &model.provenance);
-        if offered != (local.artefact, &local.parts, local.origin, &local.subjects, &local.provenance) {
+        if !local.is_offered_as(model) {
             return Err(known(RefusalCode::NoOffer, "the model was imported again with other facts than are offered"));
         }
         let (offer, path) = (offer.clone(), local.path.clone());

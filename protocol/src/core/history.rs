@@ -201,7 +201,7 @@ fn begun(
         began: at,
         ended: None,
         bytes: 0,
-        total: 0,
+        total: decision.parts.iter().fold(0, |sum, decided| sum.saturating_add(decided.part.bytes)),
         to: None,
         delete_by: None,
         deleted: None,

@@ -23,7 +23,7 @@ use crate::{
     vocabulary::{NodeRole, Purpose, Use},
 };
 
-/// Purposes for which an offer in a list is previewed; others are asked with `alliance policy check`.
+/// Purposes for which an offer whose terms name none is previewed; others are asked with `alliance policy check`.
 const PREVIEWED: [Purpose; 3] = [Purpose::Research, Purpose::Commercial, Purpose::PublicService];
 
 /// Offers of one list that are previewed; each costs a few decisions.
@@ -129,7 +129,11 @@ impl Core {
         let mut preview = Vec::new();
         if let (Some(exporter), Offered::Model(_), false, true) = (exporter, &body.what, own, previewed) {
             let border = self.border(gate, now);
-            preview.extend(PREVIEWED.map(|purpose| {
+            let admitted: Vec<Purpose> = match body.terms.purposes.is_empty() {
+                true => PREVIEWED.to_vec(),
+                false => body.terms.purposes.iter().copied().collect(),
+            };
+            preview.extend(admitted.into_iter().map(|purpose| {
                 let attempt = Attempt {
                     exporter,
                     importer: &self.accreditation,
@@ -179,9 +183,27 @@ impl Core {
         if self.models.get(&model.name) == Some(&model) {
             return Ok(Reply::Imported(Box::new(model)));
         }
+        self.withdraw_replaced(&model, now, effects)?;
         self.keep_model(&model);
         self.record(Record::ModelImported { model: model.clone() }, now, effects);
         Ok(Reply::Imported(Box::new(model)))
+    }
+
+    /// Takes back the offers of what was imported under the same name before: nobody could pull them any more.
+    fn withdraw_replaced(&mut self, model: &LocalModel, now: Timestamp, effects: &mut Effects) -> Result<(), Failure> {
+        let stale = |offer: &&Signed<Offer>| {
+            let body = offer.body();
+            let same = match &body.what {
+                Offered::Model(offered) => model.is_offered_as(offered),
+                Offered::Compute(_) => true,
+            };
+            body.node == self.me() && body.name == model.name && !same
+        };
+        let stale: Vec<StatementId> = self.offers.iter().filter(stale).map(Signed::id).collect();
+        for offer in stale {
+            self.take_back(offer, "imported again with other content or facts".to_owned(), now, effects)?;
+        }
+        Ok(())
     }
 
     fn publish(
@@ -227,7 +249,7 @@ impl Core {
         let offer = Offer { node: me, name: draft.name, what, terms: draft.terms, validity };
         let offer = Signed::sign(&offer, self.trust.alliance(), &self.key).map_err(|error| match error {
             OpenError::TooLarge { bytes, limit } => usage(format!(
-                "the offer would have {bytes} bytes; at most {limit} are allowed: shorten its terms or licence"
+                "the offer would have {bytes} bytes; at most {limit} are allowed: shorten its terms or licence, or give more tensors the same labels"
             )),
             other => internal(other.to_string()),
         })?;
@@ -259,14 +281,25 @@ impl Core {
             }
             Some(_) => {}
         }
+        self.take_back(offer, reason, now, effects)?;
+        self.decide_running_again(now, gate, effects);
+        Ok(Reply::Withdrawn { offer })
+    }
+
+    fn take_back(
+        &mut self,
+        offer: StatementId,
+        reason: String,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) -> Result<(), Failure> {
         let withdrawal = Withdrawal { node: self.me(), offer, at: now, reason };
         let withdrawal =
             Signed::sign(&withdrawal, self.trust.alliance(), &self.key).map_err(|error| internal(error.to_string()))?;
         self.offers.withdraw(withdrawal.clone());
         self.record(Record::OfferWithdrawn { withdrawal: withdrawal.bytes().to_vec().into() }, now, effects);
         effects.mesh.push(MeshOrder::Publish { bytes: withdrawal.bytes().to_vec() });
-        self.decide_running_again(now, gate, effects);
-        Ok(Reply::Withdrawn { offer })
+        Ok(())
     }
 
     /// Takes in statements that an authority handed over as files, and passes on what is new.

@@ -1,7 +1,7 @@
 //! What this node received under a duty to delete it, and until when it may keep it.
 //!
-//! Rebuilt from the ledger: the verdicts of the request name the duty, the delivery starts the clock, a record of the deletion
-//! ends it. Deleting is ordered until it is done; a disk that refuses does not make the duty go away.
+//! Rebuilt from the ledger: the verdicts name the duty, the delivery starts the clock, a record of the deletion ends it. For what
+//! came and was never delivered the clock starts at the clearance. Deleting is ordered until it is done; a disk that refuses does not make the duty go away.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -20,12 +20,22 @@ pub(super) struct Retention {
 
 #[derive(Debug)]
 struct Kept {
+    what: Place,
     manifest: ManifestId,
     path: PathBuf,
     /// When it has to be gone.
     due: Timestamp,
     /// When deleting it is ordered: at first when it is due, then again until it is done.
     order_at: Timestamp,
+}
+
+/// Where it lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// What has come so far, beside the destination.
+    Staging,
+    /// At the destination.
+    Destination,
 }
 
 /// Milliseconds in an hour.
@@ -35,15 +45,27 @@ const HOUR_MS: u64 = 60 * 60 * 1000;
 const RETRY_MS: u64 = 10 * 60 * 1000;
 
 /// When an artefact that was delivered at an instant has to be gone, by the shortest span of the duties that came with it.
-pub(super) fn due(view: &CrossingView, delivered: Timestamp) -> Option<Timestamp> {
+fn due(view: &CrossingView, delivered: Timestamp) -> Option<Timestamp> {
     let duties = view.verdicts.iter().flat_map(|verdict| &verdict.obligations);
     let hours = duties.filter_map(|obligation| obligation.duty().kept_hours()).min()?;
     Some(delivered.plus_ms(u64::from(hours).saturating_mul(HOUR_MS)))
 }
 
 impl Retention {
-    pub(super) fn keep(&mut self, crossing: CrossingId, manifest: ManifestId, path: PathBuf, due: Timestamp) {
-        self.kept.insert(crossing, Kept { manifest, path, due, order_at: due });
+    pub(super) fn keep(
+        &mut self,
+        crossing: CrossingId,
+        what: Place,
+        view: &CrossingView,
+        from: Timestamp,
+    ) -> Option<Timestamp> {
+        let (due, path, manifest) = (due(view, from)?, view.to.clone()?, view.manifest);
+        if what == Place::Destination {
+            // What an earlier attempt left in the same place has become part of this one.
+            self.kept.retain(|_, kept| (kept.what, kept.manifest, &kept.path) != (Place::Staging, manifest, &path));
+        }
+        self.kept.insert(crossing, Kept { what, manifest, path, due, order_at: due });
+        Some(due)
     }
 
     pub(super) fn gone(&mut self, crossing: CrossingId) {
@@ -66,7 +88,12 @@ impl Core {
     pub(super) fn delete_due(&mut self, now: Timestamp, effects: &mut Effects) {
         for (crossing, kept) in self.retention.kept.iter_mut().filter(|(_, kept)| now >= kept.order_at) {
             kept.order_at = now.plus_ms(RETRY_MS);
-            effects.bulk.push(BulkOrder::Delete { crossing: *crossing, manifest: kept.manifest, path: kept.path.clone() });
+            let (crossing, manifest, path) = (*crossing, kept.manifest, kept.path.clone());
+            match kept.what {
+                Place::Destination => effects.bulk.push(BulkOrder::Delete { crossing, manifest, path }),
+                Place::Staging if self.pulls.contains_key(&crossing) => {}
+                Place::Staging => effects.bulk.push(BulkOrder::Discard { crossing, manifest, to: path }),
+            }
         }
     }
 

@@ -324,6 +324,14 @@ impl Cluster {
         self.view(at, crossing).state
     }
 
+    /// Whether an offer stands at a node.
+    pub(crate) fn knows(&mut self, at: usize, offer: StatementId) -> bool {
+        match self.call(at, AdminCall::Offers) {
+            Reply::Offers(offers) => offers.iter().any(|view| view.offer == offer),
+            other => panic!("{other:?}"),
+        }
+    }
+
     /// Imports a model with these labels at a node and offers it to everybody; everybody hears of it.
     pub(crate) fn offer(&mut self, at: usize, labels: &[Label]) -> StatementId {
         let model = self.model(at, labels);

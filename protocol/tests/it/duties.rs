@@ -276,6 +276,47 @@ fn a_daemon_that_dies_while_it_delivers_still_deletes() {
 }
 
 #[test]
+fn what_a_broken_pull_left_is_deleted_too() {
+    let mut cluster = Cluster::pair();
+    cluster.enact(country("BR"), "duty export delete_within(24h)");
+    let offer = cluster.offer(0, &[Label::Public]);
+    let crossing = cluster.pull(1, offer);
+    let _never_comes = cluster.run_to("received");
+    cluster.restart(1);
+    cluster.run();
+    assert_eq!(cluster.state(1, crossing), CrossingState::Failed);
+    let view = cluster.view(1, crossing);
+    assert!(view.delete_by.is_some() && view.deleted.is_none(), "{view:?}");
+    cluster.let_pass(25 * HOUR);
+    let orders = cluster.tell(1, Input::Tick).bulk;
+    let discards = |order: &BulkOrder| matches!(order, BulkOrder::Discard { crossing: of, .. } if *of == crossing);
+    assert!(orders.iter().any(discards), "{orders:?}");
+    cluster.tell(1, Input::Bulk(BulkEvent::Deleted { crossing, problem: None }));
+    assert!(cluster.view(1, crossing).deleted.is_some());
+    cluster.let_pass(HOUR);
+    assert!(!cluster.tell(1, Input::Tick).bulk.iter().any(discards), "once");
+}
+
+#[test]
+fn what_came_in_two_attempts_is_deleted_once_from_where_it_was_delivered() {
+    let mut cluster = Cluster::pair();
+    cluster.enact(country("BR"), "duty export delete_within(24h)");
+    let offer = cluster.offer(0, &[Label::Public]);
+    let call = cluster.pull_call(offer);
+    let first = cluster.pull_with(1, call.clone());
+    let _never_comes = cluster.run_to("received");
+    cluster.restart(1);
+    cluster.run();
+    let second = cluster.pull_with(1, call);
+    cluster.run();
+    assert_eq!((cluster.state(1, first), cluster.state(1, second)), (CrossingState::Failed, CrossingState::Done));
+    cluster.let_pass(30 * HOUR);
+    let orders = cluster.tell(1, Input::Tick).bulk;
+    assert!(!orders.iter().any(|order| matches!(order, BulkOrder::Discard { .. })), "{orders:?}");
+    assert!(orders.iter().any(|order| matches!(order, BulkOrder::Delete { crossing, .. } if *crossing == second)));
+}
+
+#[test]
 fn a_forged_safeguard_that_has_run_out_sets_no_clock() {
     let mut cluster = Cluster::pair();
     let offer = cluster.offer(0, &[Label::Public]);

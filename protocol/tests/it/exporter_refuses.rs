@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 
 use alliance_protocol::{
     authority::Accreditation,
-    core::{AskId, BulkEvent, BulkOrder, Effects, admin::AdminCall},
+    core::{
+        AskId, BulkEvent, BulkOrder, Effects,
+        admin::{AdminCall, LocalModel},
+    },
     crossing::{ClearanceGiven, CrossingRequest, Refusal, RefusalCode},
     envelope::{Draft, Signed},
     id::{CrossingId, ManifestId, SessionBinding, StatementId},
@@ -379,14 +382,23 @@ fn offers_that_do_not_stand_are_refused() {
 #[test]
 fn an_offer_of_what_lies_here_no_more_is_refused() {
     let (mut cluster, offer) = pair_with_offer();
-    let mut newer = cluster.model(0, &[Label::Public]);
-    newer.manifest = ManifestId([8; 32]);
-    cluster.call(0, AdminCall::Import(newer));
-    let lie = cluster.by_hand(offer, 1);
-    assert_refused(&cluster.put(&lie).1, RefusalCode::NoOffer, "the manifest is not");
-    let mut lie = cluster.by_hand(offer, 2);
+    let mut lie = cluster.by_hand(offer, 1);
     lie.body.manifest = ManifestId([8; 32]);
     assert_refused(&cluster.put(&lie).1, RefusalCode::NoOffer, "the manifest is not");
+    // The same again is the same; anything else takes the offer back, here and everywhere.
+    let same = cluster.model(0, &[Label::Public]);
+    cluster.call(0, AdminCall::Import(same.clone()));
+    assert!(cluster.knows(1, offer));
+    let other = LocalModel { manifest: ManifestId([8; 32]), ..same.clone() };
+    let labelled = LocalModel { origin: country("ZA"), ..same };
+    for newer in [other, labelled] {
+        let (mut cluster, offer) = pair_with_offer();
+        cluster.call(0, AdminCall::Import(newer));
+        cluster.run();
+        assert!(!cluster.knows(1, offer), "its peers have heard of it");
+        let lie = cluster.by_hand(offer, 2);
+        assert_refused(&cluster.put(&lie).1, RefusalCode::NoOffer, "the offer was withdrawn");
+    }
 }
 
 #[test]

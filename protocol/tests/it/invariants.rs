@@ -66,6 +66,7 @@ impl Invariants {
                 | BulkOrder::Reach { .. }
                 | BulkOrder::Ask { .. }
                 | BulkOrder::Delete { .. }
+                | BulkOrder::Discard { .. }
                 | BulkOrder::AbortPull { .. } => {}
             }
         }

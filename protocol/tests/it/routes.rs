@@ -434,7 +434,9 @@ impl Cluster {
                     self.send(line.importer, Said::PullFailed { crossing: line.crossing, failure });
                 }
             }
-            BulkOrder::Delete { crossing, .. } => self.send(at, Said::Deleted { crossing, problem: None }),
+            BulkOrder::Delete { crossing, .. } | BulkOrder::Discard { crossing, .. } => {
+                self.send(at, Said::Deleted { crossing, problem: None })
+            }
             BulkOrder::AbortPull { crossing, code } => {
                 self.wires.reached.remove(&(at, crossing));
                 if let Some((ask, exporter)) = self.line_of(at, crossing) {

@@ -532,7 +532,7 @@ def refused_manifests(manifest):
     yield bad_segment("chaining values for a segment of one group", 2, 1, g=bytes(32))
     yield bad_segment("an empty segment with the hash of something", 2, 3, h=bytes(32))
     yield bad_segment("an empty list of labels", 0, 0, l=[])
-    tensors = [dict(segment(tensor(f"t{at}", "U8", [1]), 1, at), l=labels_of(at + 2)) for at in range(33)]
+    tensors = [dict(segment(tensor(f"t{at}", "U8", [1]), 1, at), l=labels_of(at + 2)) for at in range(17)]
     many = dict(model, segments=[model["segments"][0], *tensors], bytes=136 + len(tensors))
     yield bad("more sets of labels than one artefact may have", files=[many])
     yield bad_segment("an entry that is empty and not left out", 0, 0, g=b"")

@@ -21,6 +21,8 @@ use crate::{
 #[derive(Debug, PartialEq, Eq, Serialize)]
 struct TensorDecided<'a> {
     file: &'a str,
+    /// The state of the whole crossing: what the law says of a tensor alone does not let it cross.
+    crossing: &'static str,
     /// None for a header, and for a file without tensors.
     tensor: Option<&'a str>,
     bytes: u64,
@@ -47,8 +49,16 @@ pub(super) fn show(context: &Context, view: &CrossingView) -> Result<Exit, Probl
     })?;
     let said: Vec<(&PartDecided, bool, Vec<String>)> =
         view.parts.iter().map(|decided| (decided, allowed(view, decided), denied_by(view, decided))).collect();
-    let tensors = decided(&manifest, &said)?;
-    Ok(context.screen.list(&tensors, || table(&tensors)))
+    let tensors = decided(&manifest, &said, super::state(view.state))?;
+    Ok(context.screen.list(&tensors, || {
+        // The law may allow each tensor and not all of them together; terms and duties are not asked of tensors at all.
+        let outcome = match (&view.refusal, &view.problem) {
+            (Some(code), Some(problem)) => format!("\nthe crossing as a whole was refused ({code}): {problem}"),
+            (Some(code), None) => format!("\nthe crossing as a whole was refused ({code})"),
+            (None, _) => String::new(),
+        };
+        format!("{}{outcome}", table(&tensors))
+    }))
 }
 
 /// Whether every pack allows a part.
@@ -73,6 +83,7 @@ pub(super) fn denied_by(view: &CrossingView, decided: &PartDecided) -> Vec<Strin
 fn decided<'a>(
     manifest: &'a Manifest,
     said: &'a [(&'a PartDecided, bool, Vec<String>)],
+    crossing: &'static str,
 ) -> Result<Vec<TensorDecided<'a>>, Problem> {
     let own = manifest.own_labels();
     let mut all = Vec::new();
@@ -88,7 +99,7 @@ fn decided<'a>(
                 SegmentKind::Header | SegmentKind::Opaque => None,
             };
             let (file, bytes) = (file.path.as_str(), segment.bytes);
-            all.push(TensorDecided { file, tensor, bytes, labels, allowed: *allowed, denied_by });
+            all.push(TensorDecided { crossing, file, tensor, bytes, labels, allowed: *allowed, denied_by });
         }
     }
     Ok(all)
