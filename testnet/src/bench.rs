@@ -58,6 +58,8 @@ pub enum BenchError {
         #[source]
         source: io::Error,
     },
+    #[error("interrupted")]
+    Interrupted,
     #[error("{contender}: {problem}")]
     Contender { contender: String, problem: String },
 }
@@ -109,6 +111,7 @@ pub async fn bulk(bulk: &Bulk) -> Result<(), BenchError> {
     let dir = tempfile::Builder::new().prefix("alliance-bench-").tempdir_in(&place);
     let dir = dir.map_err(io_error(format!("make a directory in `{}`", place.display())))?;
     let bytes = bulk.mib * MIB;
+    warm(dir.path(), bytes.saturating_mul(5))?;
     let flat = dir.path().join("flat.bin");
     data::write_noise(&flat, bytes).map_err(io_error(format!("write `{}`", flat.display())))?;
 
@@ -147,6 +150,19 @@ pub async fn bulk(bulk: &Bulk) -> Result<(), BenchError> {
         place.display()
     );
     print(bulk.output, &about, &[&runs, &small]).map_err(io_error("write the results".to_owned()))
+}
+
+/// Touches as much memory as the files of a run take. On a virtual machine a page that was never used costs many times what
+/// one does that was, and whoever comes first would pay for it.
+fn warm(dir: &Path, bytes: u64) -> Result<(), BenchError> {
+    let path = dir.join("warm");
+    let written = std::fs::File::create(&path).and_then(|mut file| {
+        let chunk = vec![0; 1024 * 1024];
+        (0..bytes / MIB).try_for_each(|_| file.write_all(&chunk))
+    });
+    // A disk that is too small for this is not for what follows; that says so itself.
+    let removed = std::fs::remove_file(&path);
+    written.and(removed).map_err(io_error(format!("write {} MiB under `{}`", bytes / MIB, dir.display())))
 }
 
 /// Memory, where the machine has a file system there: the disk is not what is measured.

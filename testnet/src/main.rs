@@ -141,7 +141,15 @@ fn broken(error: &dyn std::error::Error) -> ExitCode {
 fn measure(bench: impl Future<Output = Result<(), BenchError>>) -> Result<(), BenchError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let cannot = |source| BenchError::Io { what: "start".to_owned(), source };
-    runtime.map_err(cannot)?.block_on(bench)
+    runtime.map_err(cannot)?.block_on(async {
+        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).map_err(cannot)?;
+        // Dropped, it ends its processes and removes its files.
+        tokio::select! {
+            outcome = bench => outcome,
+            _ = tokio::signal::ctrl_c() => Err(BenchError::Interrupted),
+            _ = terminate.recv() => Err(BenchError::Interrupted),
+        }
+    })
 }
 
 fn run(up: &Up) -> Result<ExitCode, UpError> {

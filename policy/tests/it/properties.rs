@@ -121,3 +121,76 @@ proptest! {
         }
     }
 }
+
+/// Conditions over everything that is decided without Cedar, and some that is not.
+fn conditions() -> impl Strategy<Value = String> {
+    let atoms = select(vec![
+        "context.labels.contains(Label::\"health\")",
+        "context.labels.containsAny([Label::\"personal\", Label::\"gov\"])",
+        "context.labels.containsAll([Label::\"personal\", Label::\"gov\"])",
+        "context.circumstances.contains(Circumstance::\"collection\")",
+        "context.from.roles.containsAny([Role::\"university\", Role::\"ciio\"])",
+        "resource == Artefact::\"weights\"",
+        "context.purpose != Purpose::\"research\"",
+        "context.use == Use::\"inference\"",
+        "context.to.country == Country::\"BR\"",
+        "context.to.country == context.from.country",
+        "context.to.controlled_by != Country::\"ZA\"",
+        "context.origin == Country::\"IN\"",
+        "context.from.zone == Zone::\"none\"",
+        "context.to.state_controlled",
+        "context.regulator_ban",
+        "context.subjects.isEmpty()",
+        "context.subjects.contains(Country::\"CN\")",
+        "context.volume.people >= 1",
+        "context.volume.sensitive_people < 100000",
+        "context.time >= datetime(\"2026-11-23\")",
+        "context.time >= datetime(\"2026-11-23T00:00:00.500Z\")",
+        "context.time < datetime(\"2026-11-22T23:59:59.999Z\")",
+    ]);
+    atoms.prop_map(str::to_owned).prop_recursive(4, 24, 2, |inner| {
+        prop_oneof![
+            (inner.clone(), inner.clone()).prop_map(|(one, other)| format!("({one} && {other})")),
+            (inner.clone(), inner.clone()).prop_map(|(one, other)| format!("({one} || {other})")),
+            inner.prop_map(|one| format!("!({one})")),
+        ]
+    })
+}
+
+/// A pack that forbids to export under this condition, and nothing else.
+fn forbids(condition: &str) -> alliance_protocol::gate::Pack {
+    let text = format!(
+        "@id(\"HOUSE-00\") @title(\"t\") @house(\"h\") @status(\"residual\") permit (principal, action, resource);\n\
+         @id(\"HOUSE-01\") @title(\"t\") @house(\"h\") @status(\"house\")\n\
+         forbid (principal, action == Action::\"export\", resource) when {{ {condition} }};"
+    );
+    alliance_protocol::gate::Pack::new(PackOwner::House, 1, &text, "")
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 400, ..ProptestConfig::default() })]
+
+    /// What stands in an `if` is left to Cedar; the same condition by itself is decided without it as far as may be.
+    #[test]
+    fn what_is_decided_without_cedar_is_what_cedar_decides(
+        condition in conditions(),
+        facts in proptest::collection::vec(crossings(), 8),
+        ms in proptest::collection::vec(select(vec![-86_400_000_i64, -1000, -999, -1, 0, 1, 499, 500, 501, 999, 1000, 86_400_000]), 8),
+    ) {
+        let alone = forbids(&condition);
+        let whole = forbids(&format!("if ({condition}) then true else false"));
+        // A condition that can never hold is refused, however it is written.
+        if let (Ok(_), Ok(_)) = (GATE.check(&alone), GATE.check(&whole)) {
+            for (facts, ms) in facts.iter().zip(&ms) {
+                let midnight = at("2026-11-23");
+                let time = if *ms < 0 { midnight.minus_ms(ms.unsigned_abs()) } else { midnight.plus_ms(ms.unsigned_abs()) };
+                let said = [&alone, &whole].map(|pack| GATE.judge(pack, Action::Export, facts, time));
+                prop_assert_eq!(said[0].permits(), said[1].permits(), "{} at {} ms", condition, ms);
+                prop_assert!(said.iter().all(|verdict| verdict.error.is_none()), "{said:?}");
+                // Remembered or not, it is the same.
+                let anew = GATE.judge_anew(&alone, Action::Export, facts, time);
+                prop_assert_eq!(anew.permits(), said[0].permits());
+            }
+        }
+    }
+}
