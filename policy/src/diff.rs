@@ -205,11 +205,9 @@ impl Grid {
             self.labels.iter().flat_map(move |labels| {
                 self.routes.iter().flat_map(move |(from, to)| {
                     let facts = case.facts((*from, *to), member, labels, artefact, purpose, use_, safeguards);
-                    let asked = self.actions.iter().filter({
-                        let facts = facts.clone();
-                        move |action| is_asked(**action, &facts, member)
-                    });
-                    asked.map(move |action| (*action, facts.clone(), at))
+                    let concerned = |action: &Action| is_asked(*action, &facts, member);
+                    let asked: Vec<Action> = self.actions.iter().copied().filter(concerned).collect();
+                    asked.into_iter().map(move |action| (action, facts.clone(), at))
                 })
             })
         })

@@ -290,11 +290,6 @@ impl Decision {
         StatementId(*blake3::hash(&encode(&(&self.verdicts, &self.parts))).as_bytes())
     }
 
-    /// The verdicts on one part.
-    pub fn verdicts_on<'a>(&'a self, part: &'a PartDecided) -> impl Iterator<Item = &'a Verdict> {
-        part.of(&self.verdicts)
-    }
-
     /// Keeps what a pack said, once however often it said so; gives its number.
     fn keep(&mut self, verdict: Arc<Verdict>) -> u32 {
         let at = self.verdicts.iter().position(|known| *known == verdict).unwrap_or_else(|| {
@@ -319,7 +314,7 @@ impl Decision {
         let denied: Vec<String> = self
             .parts
             .iter()
-            .filter(|decided| self.verdicts_on(decided).any(denies))
+            .filter(|decided| decided.of(&self.verdicts).any(denies))
             .map(|decided| decided.part.labels.iter().map(|label| label.as_str()).collect::<Vec<_>>().join(" "))
             .collect();
         Some(match denied.as_slice() {

@@ -8,7 +8,7 @@ use alliance_protocol::{
     crossing::{Receipt, RefusalCode},
     id::{CrossingId, StatementId},
     manifest::{Part, check_parts},
-    offer::{ModelOffer, Offer, Offered, Provenance, Terms},
+    offer::{ModelOffer, Offer, Offered, Terms},
     time::Validity,
 };
 
@@ -112,20 +112,7 @@ impl Scene {
 
     /// The exporter offers the model in other words than are true.
     pub(crate) fn offer_falsely(&mut self, change: impl FnOnce(&mut ModelOffer)) -> StatementId {
-        let model = &self.model;
-        let mut what = ModelOffer {
-            artefact: model.artefact,
-            manifest: model.manifest,
-            bytes: model.bytes,
-            files: model.files,
-            tensors: model.tensors,
-            labels: model.labels.clone(),
-            parts: model.parts.clone(),
-            origin: model.origin,
-            subjects: model.subjects.clone(),
-            provenance: Provenance::default(),
-            licence: model.licence.clone(),
-        };
+        let mut what = self.model.offered();
         change(&mut what);
         if check_parts(&what.parts, &what.labels, what.tensors, what.bytes).is_err() {
             // A lie that contradicts itself reaches nobody.

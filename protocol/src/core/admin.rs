@@ -64,6 +64,24 @@ pub struct LocalModel {
 }
 
 impl LocalModel {
+    /// What an offer says of it.
+    #[must_use]
+    pub fn offered(&self) -> ModelOffer {
+        ModelOffer {
+            artefact: self.artefact,
+            manifest: self.manifest,
+            bytes: self.bytes,
+            files: self.files,
+            tensors: self.tensors,
+            labels: self.labels.clone(),
+            parts: self.parts.clone(),
+            origin: self.origin,
+            subjects: self.subjects.clone(),
+            provenance: self.provenance.clone(),
+            licence: self.licence.clone(),
+        }
+    }
+
     /// Whether an offer is of this model, with the facts that it has here.
     #[must_use]
     pub fn is_offered_as(&self, offer: &ModelOffer) -> bool {

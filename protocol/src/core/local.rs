@@ -17,7 +17,7 @@ use crate::{
     ledger::Record,
     limits,
     manifest::check_parts,
-    offer::{ModelOffer, Offer, Offered, Withdrawal, split_name},
+    offer::{Offer, Offered, Withdrawal, split_name},
     time::{Timestamp, Validity},
     trust::Accepted,
     vocabulary::{NodeRole, Purpose, Use},
@@ -228,19 +228,7 @@ impl Core {
             None => {
                 let missing = || not_found(format!("no model `{}` is imported here (`alliance model import`)", draft.name));
                 let model = self.models.get(&draft.name).ok_or_else(missing)?;
-                Offered::Model(ModelOffer {
-                    artefact: model.artefact,
-                    manifest: model.manifest,
-                    bytes: model.bytes,
-                    files: model.files,
-                    tensors: model.tensors,
-                    labels: model.labels.clone(),
-                    parts: model.parts.clone(),
-                    origin: model.origin,
-                    subjects: model.subjects.clone(),
-                    provenance: model.provenance.clone(),
-                    licence: model.licence.clone(),
-                })
+                Offered::Model(model.offered())
             }
         };
         what.within_bounds().map_err(|why| usage(format!("not published: {why}")))?;

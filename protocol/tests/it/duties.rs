@@ -360,19 +360,7 @@ fn data_about_nobody_is_data_about_nobody_knows_how_many() {
 fn personal_data_names_whose_people_it_is_about() {
     let mut cluster = Cluster::pair();
     let model = LocalModel { subjects: BTreeSet::new(), ..cluster.about(10, 20) };
-    let what = alliance_protocol::offer::Offered::Model(alliance_protocol::offer::ModelOffer {
-        artefact: model.artefact,
-        manifest: model.manifest,
-        bytes: model.bytes,
-        files: model.files,
-        tensors: model.tensors,
-        labels: model.labels.clone(),
-        parts: model.parts.clone(),
-        origin: model.origin,
-        subjects: BTreeSet::new(),
-        provenance: model.provenance.clone(),
-        licence: model.licence.clone(),
-    });
+    let what = alliance_protocol::offer::Offered::Model(model.offered());
     assert_eq!(what.within_bounds(), Err(alliance_protocol::offer::OutOfBounds::NoSubjects), "no peer passes it on");
     let reply = cluster.call(0, AdminCall::Import(model));
     assert!(matches!(reply, Reply::Failed(failure) if failure.kind == FailureKind::Usage));

@@ -47,8 +47,8 @@ pub(super) fn show(context: &Context, view: &CrossingView) -> Result<Exit, Probl
         }
         other => other.into(),
     })?;
-    let said: Vec<(&PartDecided, bool, Vec<String>)> =
-        view.parts.iter().map(|decided| (decided, allowed(view, decided), denied_by(view, decided))).collect();
+    let said: Vec<(&PartDecided, Vec<String>)> =
+        view.parts.iter().map(|decided| (decided, denied_by(view, decided))).collect();
     let tensors = decided(&manifest, &said, super::state(view.state))?;
     Ok(context.screen.list(&tensors, || {
         // The law may allow each tensor and not all of them together; terms and duties are not asked of tensors at all.
@@ -61,12 +61,7 @@ pub(super) fn show(context: &Context, view: &CrossingView) -> Result<Exit, Probl
     }))
 }
 
-/// Whether every pack allows a part.
-pub(super) fn allowed(view: &CrossingView, decided: &PartDecided) -> bool {
-    decided.of(&view.verdicts).all(|verdict| verdict.permits())
-}
-
-/// The rules that deny a part, with their packs; the pack alone where no rule did.
+/// The rules that deny a part, with their packs; the pack alone where no rule did. Empty where every pack allows it.
 pub(super) fn denied_by(view: &CrossingView, decided: &PartDecided) -> Vec<String> {
     let mut by = Vec::new();
     for verdict in decided.of(&view.verdicts).filter(|verdict| !verdict.permits()) {
@@ -82,7 +77,7 @@ pub(super) fn denied_by(view: &CrossingView, decided: &PartDecided) -> Vec<Strin
 
 fn decided<'a>(
     manifest: &'a Manifest,
-    said: &'a [(&'a PartDecided, bool, Vec<String>)],
+    said: &'a [(&'a PartDecided, Vec<String>)],
     crossing: &'static str,
 ) -> Result<Vec<TensorDecided<'a>>, Problem> {
     let own = manifest.own_labels();
@@ -90,7 +85,7 @@ fn decided<'a>(
     for file in manifest.files() {
         for segment in &file.segments {
             let labels = segment.labels_in(own);
-            let Some((_, allowed, denied_by)) = said.iter().find(|(decided, ..)| decided.part.labels == *labels) else {
+            let Some((_, denied_by)) = said.iter().find(|(decided, _)| decided.part.labels == *labels) else {
                 let message = format!("manifest {} has labels that were not decided on", manifest.id());
                 return Err(Problem::new(Exit::Damaged, message).hint("alliance ledger verify"));
             };
@@ -99,7 +94,7 @@ fn decided<'a>(
                 SegmentKind::Header | SegmentKind::Opaque => None,
             };
             let (file, bytes) = (file.path.as_str(), segment.bytes);
-            all.push(TensorDecided { crossing, file, tensor, bytes, labels, allowed: *allowed, denied_by });
+            all.push(TensorDecided { crossing, file, tensor, bytes, labels, allowed: denied_by.is_empty(), denied_by });
         }
     }
     Ok(all)
