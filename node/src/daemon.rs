@@ -215,11 +215,11 @@ pub fn command() -> Exit {
 /// What is logged without `RUST_LOG`: our own records and orders, and what libraries warn of.
 const DEFAULT_LOG: &str = "warn,alliance_node=info";
 
-/// Threads for network work: the loop and the transfers.
+/// Threads for the loop, the mesh and the local API. Transfers have a thread of their own.
 const WORKERS: usize = 2;
 
-/// Threads for disk work: two for each crossing that may run, at the most.
-const BLOCKING_THREADS_MAX: usize = 2 * alliance_protocol::limits::CROSSINGS_RUNNING_MAX;
+/// Threads for what blocks, other than the files of transfers.
+const BLOCKING_THREADS_MAX: usize = 16;
 
 /// How long the end of a daemon waits for disk work that is still under way.
 const BLOCKED_MAX: Duration = Duration::from_secs(1);

@@ -51,8 +51,7 @@ pub(super) enum Model {
         /// Tensors or files that have other labels: a pattern of their names with * and ?, `=`, labels with commas
         ///
         /// May be given several times; what fits several has the labels of all. FILES::TENSORS=LABELS is for the tensors of
-        /// some files only. The law is asked about each set of labels,
-        /// and about all of it together.
+        /// some files only. The law is asked about each set of labels, and about all of it together.
         #[arg(long, value_name = "PATTERN=LABELS")]
         labels_of: Vec<LabelsOf>,
         /// What it is: weights, adapter, dataset, embedding, ...

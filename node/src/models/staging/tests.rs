@@ -246,6 +246,24 @@ fn two_pulls_do_not_collide() {
 }
 
 #[test]
+fn what_was_not_delivered_can_be_cleared_away_and_nothing_else() {
+    let mut world = World::new();
+    let clear = |world: &World| Staging::clear_away(&world.to(), world.manifest.id());
+    clear(&world).expect("nothing is there");
+    let mut staging = world.open();
+    staging.begin(&world.manifest).expect("begun");
+    world.receive(&mut staging, |group| group < 2);
+    assert!(matches!(clear(&world), Err(StagingError::Busy { .. })), "a pull is running");
+    drop(staging);
+    assert_eq!(world.names().len(), 1, "kept for another attempt");
+    fs::create_dir(world.to()).expect("made");
+    fs::write(world.to().join("mine.txt"), b"mine").expect("written");
+    clear(&world).expect("cleared");
+    assert_eq!(world.names(), ["model"]);
+    assert_eq!(fs::read(world.to().join("mine.txt")).expect("kept"), b"mine");
+}
+
+#[test]
 fn another_manifest_is_refused_and_its_leavings_are_removed() {
     let mut world = World::new();
     let mut staging = world.open();
