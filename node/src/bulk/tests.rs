@@ -110,11 +110,18 @@ async fn a_refusal_moves_no_artefact_byte() {
         let BulkEvent::Answered { crossing: answered, answer } = event(&mut importer).await else { panic!("not answered") };
         assert_eq!((answered, answer), (crossing(n), b"no".to_vec()));
     }
-    let (out, back) = (exporter.counters(), importer.counters());
+    let back = importer.counters();
+    // Each plane has its own thread: what has arrived was sent, and is counted as sent a moment later at the most.
+    let counted = async {
+        while exporter.counters().socket_bytes_sent < back.socket_bytes_received {
+            tokio::task::yield_now().await;
+        }
+        exporter.counters()
+    };
+    let out = soon(counted).await;
     assert_eq!((out.artefact_bytes_sent, back.artefact_bytes_received), (0, 0));
     assert!(out.socket_bytes_sent > 3 * 1200, "three handshakes: {out:?}");
     assert!(out.socket_bytes_sent < 64 * 1024, "a refusal is small: {out:?}");
-    assert!(back.socket_bytes_received <= out.socket_bytes_sent, "{back:?} {out:?}");
     assert!(back.socket_bytes_sent > 3 * 1000, "the requests: {back:?}");
 
     // Core mistakes the refusal for a clearance and goes on: it is told that there is no transfer any more.
