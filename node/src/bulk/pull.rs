@@ -113,10 +113,13 @@ async fn take_artefact(
         Ok(read) => read?,
         Err(_) => return Err(BulkFailure::Lost(format!("no answer within {} s", plane.deadlines.answer.as_secs()))),
     };
-    plane.tell(BulkEvent::Answered { crossing, answer }).await;
     if kind == Kind::Refusal {
+        // Before Core hears of it: it may take the answer for a clearance, and must then find that nobody takes its order.
+        orders.close();
+        plane.tell(BulkEvent::Answered { crossing, answer }).await;
         return Ok(None);
     }
+    plane.tell(BulkEvent::Answered { crossing, answer }).await;
 
     let PullOrder::Receive { inbound } = link.order(orders, plane.deadlines.order).await? else {
         return Err(out_of_turn(crossing));
