@@ -5,7 +5,8 @@
 //! There are two doors, `send` and `receive`: artefact bytes pass through no other function, and each takes by value
 //! the permission that only the border makes.
 //!
-//! - `tls`, `endpoint`, `socket`: who may connect, with which limits, counted at the socket
+//! - `tls`, `endpoint`, `socket`, `batch`: who may connect, with which limits; counted, and sent many at a time, at the socket
+//! - `congestion`: how much is in flight, by the path
 //! - `frame`, `ending`: what is said on the one stream of a connection, and the codes with which it ends
 //! - `runtime`: the thread on which all of it runs
 //! - `admission`, `task`: places for strangers; what all tasks share
@@ -15,6 +16,8 @@
 //! Only this module and those below it name quinn or rustls.
 
 mod admission;
+mod batch;
+mod congestion;
 mod ending;
 mod endpoint;
 mod frame;
@@ -64,7 +67,10 @@ use self::{
 };
 use crate::models::{Staging, delete::delete};
 
-pub use self::{endpoint::MTU_ETHERNET, tls::TlsError};
+pub use self::{
+    endpoint::MTU_ETHERNET,
+    tls::{TlsError, crypto_provider},
+};
 
 /// Reports that wait for Core. Tasks wait when it is full; progress is not reported then.
 const REPORTS_WAITING_MAX: usize = 256;

@@ -7,6 +7,7 @@
 
 mod check;
 mod dtype;
+mod extents;
 mod hash;
 mod parts;
 mod path;
@@ -22,6 +23,7 @@ use serde_bytes::ByteBuf;
 pub use self::{
     check::{FileFault, ManifestError},
     dtype::{Dtype, UnknownDtype},
+    extents::{Extent, Untrue},
     hash::SegmentHasher,
     parts::{Part, PartsError, check_parts},
     path::{PathError, check_path, is_printable},

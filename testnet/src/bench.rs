@@ -35,6 +35,9 @@ pub struct Bulk {
     /// Where the files lie [default: /dev/shm, else the directory for temporary files]
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
+    /// Leave out the others, to look at ours with a profiler
+    #[arg(long)]
+    pub ours_only: bool,
     /// How to print: text for people, or one JSON object for each contender
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     pub output: Output,
@@ -119,11 +122,14 @@ pub async fn bulk(bulk: &Bulk) -> Result<(), BenchError> {
     let large = ours.offer("large", &[(bytes / 8, 8)]).await?;
     let many = ours.offer("many", &[(SMALL_TENSOR_BYTES, SMALL_TENSORS)]).await?;
     let one = ours.offer("one", &[(SMALL_TENSOR_BYTES * SMALL_TENSORS, 1)]).await?;
-    let others = [
+    let mut others = vec![
         Contender::new("stock quinn, as shipped, memory to memory", End::Quinn { ours: false }),
         Contender::new("stock quinn, our settings, memory to memory", End::Quinn { ours: true }),
         Contender::new("HTTPS over TCP, file to file, then BLAKE3", End::Https),
     ];
+    if bulk.ours_only {
+        others.clear();
+    }
 
     let named = |name: &str| Runs { contender: name.to_owned(), rounds: Vec::new() };
     let mut runs = vec![named("ours, cleared and verified, file to file")];

@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 
 use super::{
     BulkError,
+    congestion::PathControlFactory,
     socket::{self, SocketCounters},
     tls::{self, Identity},
 };
@@ -26,20 +27,17 @@ use super::{
 /// The label under which both ends derive the value that binds a request to its session.
 const SESSION_LABEL: &[u8] = b"EXPORTER-alliance-crossing-v1";
 
-/// Bytes that an exporter may have in flight to this node on one stream: 100 Gbit/s at 0.6 ms, 450 Mbit/s at 150 ms.
-const TENSOR_STREAM_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
-
-/// As above for the whole connection, with room for what is read but not yet released.
-const TENSOR_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
-
-/// The same on this machine: half of the socket's buffer, so that flow control holds the sender and not loss.
-const LOOPBACK_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
+/// Bytes that may be on their way from an exporter: on a short path about half of the socket's buffer, so that flow control
+/// holds the sender and not loss; on a long one twice what 800 Mbit/s have in flight, which at 150 ms are 30 MB.
+const WINDOW_BYTES_MIN: u32 = 3 * 1024 * 1024;
+const WINDOW_BYTES_MAX: u32 = 32 * 1024 * 1024;
+const WINDOW_BYTES_PER_MS: u32 = 200_000;
 
 /// Bytes that an importer may have in flight to this node: one request and the framing around it.
 const REQUEST_WINDOW_BYTES: u32 = 512 * 1024;
 
-/// Bytes of artefact handed to a connection and not yet acknowledged.
-const SEND_WINDOW_BYTES: u64 = 16 * 1024 * 1024;
+/// Bytes of artefact handed to a connection and not yet acknowledged, beyond those that the importer's window holds.
+const SEND_AHEAD_BYTES: u32 = 4 * 1024 * 1024;
 
 /// Milliseconds of silence after which a connection is dead, and between two signs of life.
 const IDLE_MS: u32 = 20_000;
@@ -55,8 +53,11 @@ const INCOMING_BYTES_TOTAL: u64 = 4 * 1024 * 1024;
 /// Bytes of UDP payload that every Ethernet carries (1500 less the headers of IPv6 and UDP).
 pub const MTU_ETHERNET: u16 = 1452;
 
-/// Packets that may arrive before the importer has to acknowledge: one in ten spares both sides most of the work.
-const PACKETS_PER_ACK: u32 = 10;
+/// Packets that may arrive before the importer has to acknowledge: as many as arrive in one batch, so that it answers a batch.
+const PACKETS_PER_ACK: u32 = 40;
+
+/// How long an acknowledgement may wait for more packets: short, since it is also what time is measured by.
+const ACK_DELAY_MAX: Duration = Duration::from_millis(5);
 
 /// Packets by which the path may reorder before an acknowledgement is sent at once.
 const REORDERING_PACKETS: u32 = 3;
@@ -105,27 +106,27 @@ impl Line {
 
     /// Connects to `address`, where `peer` must answer, or says why not.
     pub(super) async fn connect(&self, peer: PublicKey, address: SocketAddr) -> Result<Connection, String> {
-        let config = self.client_config(peer, address).map_err(|error| error.to_string())?;
+        let config = self.client_config(peer).map_err(|error| error.to_string())?;
         let connecting = self.endpoint.connect_with(config, address, SERVER_NAME).map_err(|error| error.to_string())?;
         let connection = connecting.await.map_err(|error| error.to_string())?;
         // The handshake has refused every other key; the certificate is read again so that this does not rest on the
         // settings of the TLS library alone.
-        if peer_of(&connection) == Some(peer) { Ok(connection) } else { Err("another key answered".to_owned()) }
+        if peer_of(&connection) != Some(peer) {
+            return Err("another key answered".to_owned());
+        }
+        connection.set_receive_window(VarInt::from_u32(window(connection.rtt())));
+        Ok(connection)
     }
 
-    fn client_config(&self, peer: PublicKey, address: SocketAddr) -> Result<ClientConfig, BulkError> {
+    fn client_config(&self, peer: PublicKey) -> Result<ClientConfig, BulkError> {
         let crypto = QuicClientConfig::try_from(self.identity.client(peer)?).map_err(|_| BulkError::CipherSuite)?;
         let mut config = ClientConfig::new(Arc::new(crypto));
         let mut transport = transport(self.mtu);
-        let (stream, connection) = if address.ip().is_loopback() {
-            (LOOPBACK_WINDOW_BYTES, LOOPBACK_WINDOW_BYTES)
-        } else {
-            (TENSOR_STREAM_WINDOW_BYTES, TENSOR_WINDOW_BYTES)
-        };
+        // The connection has one stream; its window grows to the path when that is known.
         transport
             .max_concurrent_bidi_streams(VarInt::from_u32(0))
-            .stream_receive_window(VarInt::from_u32(stream))
-            .receive_window(VarInt::from_u32(connection))
+            .stream_receive_window(VarInt::from_u32(WINDOW_BYTES_MAX))
+            .receive_window(VarInt::from_u32(WINDOW_BYTES_MIN))
             .send_window(u64::from(REQUEST_WINDOW_BYTES));
         config.transport_config(Arc::new(transport));
         Ok(config)
@@ -139,12 +140,13 @@ fn server_config(identity: &Identity, mtu: u16) -> Result<ServerConfig, BulkErro
     let mut acknowledgements = AckFrequencyConfig::default();
     acknowledgements
         .ack_eliciting_threshold(VarInt::from_u32(PACKETS_PER_ACK))
+        .max_ack_delay(Some(ACK_DELAY_MAX))
         .reordering_threshold(VarInt::from_u32(REORDERING_PACKETS));
     transport
         .max_concurrent_bidi_streams(VarInt::from_u32(1))
         .stream_receive_window(VarInt::from_u32(REQUEST_WINDOW_BYTES))
         .receive_window(VarInt::from_u32(REQUEST_WINDOW_BYTES))
-        .send_window(SEND_WINDOW_BYTES)
+        .send_window(u64::from(WINDOW_BYTES_MIN.saturating_add(SEND_AHEAD_BYTES)))
         .ack_frequency_config(Some(acknowledgements));
     config
         .transport_config(Arc::new(transport))
@@ -155,7 +157,18 @@ fn server_config(identity: &Identity, mtu: u16) -> Result<ServerConfig, BulkErro
     Ok(config)
 }
 
-/// What holds on both sides. CUBIC stays the congestion control: BBR collapses where the round trip is near zero.
+/// Lets an exporter have as much under way to the importer as the path takes, now that its round trip is known.
+pub(super) fn open_send_window(connection: &Connection) {
+    connection.set_send_window(u64::from(window(connection.rtt()).saturating_add(SEND_AHEAD_BYTES)));
+}
+
+/// Bytes on their way at a time, for a path with this round trip.
+fn window(round_trip: Duration) -> u32 {
+    let ms = u32::try_from(round_trip.as_millis()).unwrap_or(u32::MAX);
+    ms.saturating_mul(WINDOW_BYTES_PER_MS).clamp(WINDOW_BYTES_MIN, WINDOW_BYTES_MAX)
+}
+
+/// What holds on both sides.
 fn transport(mtu: u16) -> TransportConfig {
     let mut discovery = MtuDiscoveryConfig::default();
     discovery.upper_bound(mtu);
@@ -166,7 +179,8 @@ fn transport(mtu: u16) -> TransportConfig {
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_MS))))
         .keep_alive_interval(Some(KEEP_ALIVE))
         .initial_mtu(MTU_ETHERNET)
-        .mtu_discovery_config(Some(discovery));
+        .mtu_discovery_config(Some(discovery))
+        .congestion_controller_factory(Arc::new(PathControlFactory));
     transport
 }
 

@@ -197,14 +197,14 @@ fn write_groups(
     verified: &AtomicU64,
 ) -> Result<Staging, BulkFailure> {
     let mut bytes = Vec::with_capacity(usize::try_from(limits::GROUP_BYTES).unwrap_or_default());
-    for group in manifest.groups_except(held) {
+    for extent in manifest.extents_except(held) {
         bytes.clear();
-        if !packets.fill(&mut bytes, usize::try_from(group.bytes).unwrap_or(usize::MAX)) {
+        if !packets.fill(&mut bytes, usize::try_from(extent.bytes).unwrap_or(usize::MAX)) {
             return Err(BulkFailure::Lost("the transfer was cut".to_owned()));
         }
         // Compared with the manifest there, before it is written.
-        staging.write_group(&group, &bytes)?;
-        verified.fetch_add(u64::from(group.bytes), Ordering::Relaxed);
+        staging.write(&extent, &bytes)?;
+        verified.fetch_add(u64::from(extent.bytes), Ordering::Relaxed);
     }
     Ok(staging)
 }

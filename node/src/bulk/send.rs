@@ -6,6 +6,7 @@
 //! Files are read by a thread of their own, a few groups ahead, so that memory does not depend on the artefact.
 
 use std::{
+    collections::VecDeque,
     future::Future,
     path::Path,
     sync::atomic::{AtomicU64, Ordering},
@@ -17,9 +18,10 @@ use alliance_protocol::{
     crossing::RefusalCode,
     id::{ManifestId, SessionBinding},
     key::PublicKey,
-    manifest::{Group, Manifest, runs_valid},
+    limits,
+    manifest::{Extent, Manifest, Untrue, runs_valid},
 };
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use quinn::{SendStream, StoppedError, VarInt};
 use tokio::sync::mpsc;
 
@@ -30,11 +32,14 @@ use super::{
 };
 use crate::models::{Source, load_manifest};
 
-/// Groups that are handed over at a time: 1 MiB, so that a hop between threads is paid once for many packets.
-const GROUPS_PER_BATCH: usize = 4;
+/// Extents that are handed over at a time: 1 MiB, so that a hop between threads is paid once for many packets.
+const EXTENTS_PER_BATCH: usize = 4;
 
 /// Batches that are read ahead of the wire.
 const BATCHES_AHEAD: usize = 2;
+
+/// Buffers that are kept to be used again: as much as may wait for an acknowledgement.
+const BUFFERS_MAX: usize = 80;
 
 /// What is to be sent: the manifest, as it is and as bytes, and the files that it describes.
 #[derive(Debug)]
@@ -132,9 +137,10 @@ fn read_groups(
     held: &[(u64, u64)],
     batches: &mpsc::Sender<Result<Vec<Bytes>, BulkFailure>>,
 ) {
-    let mut batch = Vec::with_capacity(GROUPS_PER_BATCH);
-    for group in manifest.groups_except(held) {
-        match read_group(&mut source, manifest, &group) {
+    let mut buffers = Buffers::default();
+    let mut batch = Vec::with_capacity(EXTENTS_PER_BATCH);
+    for extent in manifest.extents_except(held) {
+        match read_extent(&mut source, manifest, &extent, &mut buffers) {
             Ok(bytes) => batch.push(bytes),
             Err(error) => {
                 // Nobody to tell means that the transfer is over already.
@@ -142,7 +148,7 @@ fn read_groups(
                 return;
             }
         }
-        if batch.len() >= GROUPS_PER_BATCH && batches.blocking_send(Ok(std::mem::take(&mut batch))).is_err() {
+        if batch.len() >= EXTENTS_PER_BATCH && batches.blocking_send(Ok(std::mem::take(&mut batch))).is_err() {
             return;
         }
     }
@@ -151,16 +157,50 @@ fn read_groups(
     }
 }
 
-/// Reads one group and compares it with the manifest: what was changed on the disk since the import was not decided on, and
+/// Reads one extent and compares it with the manifest: what was changed on the disk since the import was not decided on, and
 /// must not leave.
-fn read_group(source: &mut Source, manifest: &Manifest, group: &Group) -> Result<Bytes, BulkFailure> {
-    let mut bytes = Vec::with_capacity(usize::try_from(group.bytes).unwrap_or_default());
-    source.read_group(group, &mut bytes)?;
-    if manifest.verify_group(group, &bytes) {
-        Ok(Bytes::from(bytes))
-    } else {
-        let what = manifest.describe_group(group);
-        Err(BulkFailure::Tampered(format!("{what} is not what was imported; import the model again")))
+fn read_extent(
+    source: &mut Source,
+    manifest: &Manifest,
+    extent: &Extent,
+    buffers: &mut Buffers,
+) -> Result<Bytes, BulkFailure> {
+    let mut bytes = buffers.take(usize::try_from(extent.bytes).unwrap_or_default());
+    source.read(extent, &mut bytes)?;
+    match manifest.verify_extent(extent, &bytes) {
+        Ok(()) => Ok(buffers.lend(bytes)),
+        Err(Untrue { what, good: _ }) => {
+            Err(BulkFailure::Tampered(format!("{what} is not what was imported; import the model again")))
+        }
+    }
+}
+
+/// What was sent, until it is acknowledged and can be overwritten: memory that was never used costs more than what is read
+/// into it, and memory that was used lately is still in the processor's cache.
+#[derive(Default)]
+struct Buffers(VecDeque<Bytes>);
+
+impl Buffers {
+    /// A buffer of this length, with any content.
+    fn take(&mut self, bytes: usize) -> BytesMut {
+        // What was sent first is acknowledged first.
+        let is_free = self.0.front().is_some_and(Bytes::is_unique);
+        let free = if is_free { self.0.pop_front() } else { None };
+        let free = free.and_then(|oldest| oldest.try_into_mut().ok());
+        let mut buffer = free.filter(|free| free.capacity() >= bytes).unwrap_or_else(|| {
+            BytesMut::with_capacity(usize::try_from(limits::GROUP_BYTES).unwrap_or_default().max(bytes))
+        });
+        buffer.resize(bytes, 0);
+        buffer
+    }
+
+    /// The bytes to be sent. They come back when nobody else has them any more.
+    fn lend(&mut self, buffer: BytesMut) -> Bytes {
+        let bytes = buffer.freeze();
+        if self.0.len() < BUFFERS_MAX {
+            self.0.push_back(bytes.clone());
+        }
+        bytes
     }
 }
 
@@ -201,6 +241,27 @@ async fn put(
 mod tests {
     use super::*;
     use crate::bulk::tests::{links, plane, soon};
+
+    #[test]
+    fn buffers_come_back_when_nobody_else_has_them() {
+        let mut buffers = Buffers::default();
+        let mut lent = Vec::new();
+        for n in 0..3_u8 {
+            let mut buffer = buffers.take(1000);
+            buffer.fill(n);
+            lent.push(buffers.lend(buffer));
+        }
+        let places: Vec<*const u8> = lent.iter().map(|bytes| bytes.as_ptr()).collect();
+        assert_eq!(buffers.take(2000).len(), 2000, "a new one, while all are lent");
+        assert!(lent.iter().zip(0..3).all(|(bytes, n)| bytes.iter().all(|byte| *byte == n)), "nobody writes into them");
+        lent.clear();
+        for place in places {
+            let buffer = buffers.take(1500);
+            assert_eq!((buffer.as_ptr(), buffer.len()), (place, 1500), "the oldest first");
+            drop(buffer);
+        }
+        assert!(buffers.0.is_empty());
+    }
 
     #[tokio::test]
     async fn groups_go_out_in_order_and_every_byte_is_counted() {

@@ -23,7 +23,7 @@ use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 use super::{
     admission::Place,
     ending::{Ending, connection_ended},
-    endpoint::{peer_of, session_of},
+    endpoint::{open_send_window, peer_of, session_of},
     frame::Kind,
     send::{open_artefact, send_artefact},
     task::{Desk, Handle, Link, OpenConnection, Plane, Report},
@@ -117,6 +117,7 @@ async fn meet(plane: &Plane, incoming: Incoming, open: &OpenConnection) -> Resul
     let connecting = incoming.accept().map_err(|error| connection_ended(&error))?;
     let connection = connecting.await.map_err(|error| connection_ended(&error))?;
     open.is(&connection);
+    open_send_window(&connection);
     let peer = peer_of(&connection).ok_or_else(|| BulkFailure::Protocol("no key was proved".to_owned()))?;
     let session = session_of(&connection).ok_or_else(|| BulkFailure::Protocol("the session has no binding".to_owned()))?;
     let peer_place = plane.admission.peer(peer).ok_or(BulkFailure::EndedHere(RefusalCode::Busy))?;

@@ -5,11 +5,12 @@
 
 use std::{
     convert::Infallible,
+    future::poll_fn,
     io::{self, IoSliceMut},
     net::{SocketAddr, UdpSocket},
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll},
@@ -20,11 +21,20 @@ use quinn::{
     udp::{RecvMeta, Transmit},
 };
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::sync::mpsc;
+use tokio::{
+    sync::{Notify, mpsc},
+    task::{AbortHandle, yield_now},
+};
+
+use super::batch::{Batch, Offered};
 
 /// Bytes asked of the kernel for each direction. The largest that stock Linux gives without a sysctl is less; what it
 /// grants is taken. A burst that does not fit is lost and sent again, which is the main brake on fast paths.
 const SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;
+
+/// Batches of datagrams that are taken from the kernel in a call, each up to 64 KiB: what comes is then decrypted while it
+/// is still in the processor's nearest cache.
+const RECEIVED_AT_A_TIME: usize = 4;
 
 /// Bytes of UDP payload since the endpoint was opened.
 #[derive(Debug, Default)]
@@ -60,27 +70,112 @@ pub(super) fn bind(
     socket.set_nonblocking(true)?;
     socket.bind(&listen.into())?;
     let inner = TokioRuntime.wrap_udp_socket(UdpSocket::from(socket))?;
-    Ok(Arc::new(CountingSocket { inner, counters, _open: open }))
+    let outbox = Arc::new(Outbox { inner, counters, batch: Mutex::default(), waiting: Notify::new(), _open: open });
+    let flushing = tokio::spawn(flush_task(Arc::clone(&outbox))).abort_handle();
+    Ok(Arc::new(CountingSocket { outbox, flushing }))
 }
 
-/// A socket of quinn's runtime that adds up the payload it moves.
+/// Sends what waits as soon as nothing else is to be done on this thread: whoever has more to send has then had its turn.
+async fn flush_task(outbox: Arc<Outbox>) {
+    let mut writable = Arc::clone(&outbox.inner).create_io_poller();
+    loop {
+        outbox.waiting.notified().await;
+        yield_now().await;
+        while let Err(error) = outbox.flush() {
+            if error.kind() != io::ErrorKind::WouldBlock {
+                tracing::debug!(%error, "datagrams cannot be sent");
+                break;
+            }
+            if let Err(error) = poll_fn(|context| writable.as_mut().poll_writable(context)).await {
+                tracing::debug!(%error, "the bulk socket cannot be written");
+                break;
+            }
+        }
+    }
+}
+
+/// The way out: the socket, and the datagrams that wait to go in one call.
 #[derive(Debug)]
-pub(super) struct CountingSocket {
+struct Outbox {
     inner: Arc<dyn AsyncUdpSocket>,
     counters: Arc<SocketCounters>,
+    batch: Mutex<Batch>,
+    /// Told when something waits that nothing else will send.
+    waiting: Notify,
     /// Last, so that it goes after the socket.
     _open: mpsc::Sender<Infallible>,
 }
 
-impl AsyncUdpSocket for CountingSocket {
-    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
-        Arc::clone(&self.inner).create_io_poller()
+impl Outbox {
+    fn offer(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        let mut batch = self.batch.lock().unwrap_or_else(PoisonError::into_inner);
+        let was_empty = batch.is_empty();
+        match batch.offer(transmit, self.inner.max_transmit_segments()) {
+            Offered::Held if was_empty => self.waiting.notify_one(),
+            Offered::Held => {}
+            // It waits where the kernel takes no more; the next in the way finds that out.
+            Offered::Full => match self.send_batch(&mut batch) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.waiting.notify_one(),
+                outcome => return outcome,
+            },
+            Offered::Apart => {
+                self.send_batch(&mut batch)?;
+                match batch.offer(transmit, self.inner.max_transmit_segments()) {
+                    Offered::Held => self.waiting.notify_one(),
+                    Offered::Full => return self.send_batch(&mut batch),
+                    Offered::Apart => return self.send(transmit),
+                }
+            }
+        }
+        Ok(())
     }
 
-    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+    fn flush(&self) -> io::Result<()> {
+        self.send_batch(&mut self.batch.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Sends the batch and empties it. It stays where the kernel cannot take it now; whatever else fails loses it, as a
+    /// network may.
+    fn send_batch(&self, batch: &mut Batch) -> io::Result<()> {
+        let Some(transmit) = batch.transmit() else { return Ok(()) };
+        let sent = self.send(&transmit);
+        if !matches!(&sent, Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
+            batch.clear();
+        }
+        sent
+    }
+
+    fn send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         self.inner.try_send(transmit)?;
         self.counters.sent.fetch_add(as_u64(transmit.contents.len()), Ordering::Relaxed);
         Ok(())
+    }
+}
+
+/// A socket of quinn's runtime that adds up the payload it moves, and sends many datagrams at a time.
+#[derive(Debug)]
+pub(super) struct CountingSocket {
+    outbox: Arc<Outbox>,
+    flushing: AbortHandle,
+}
+
+impl Drop for CountingSocket {
+    fn drop(&mut self) {
+        // What still waits are the last words of connections; they are not lost because of a moment.
+        if let Err(error) = self.outbox.flush() {
+            tracing::debug!(%error, "the last datagrams were not sent");
+        }
+        self.flushing.abort();
+    }
+}
+
+impl AsyncUdpSocket for CountingSocket {
+    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
+        Arc::clone(&self.outbox.inner).create_io_poller()
+    }
+
+    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        self.outbox.offer(transmit)
     }
 
     fn poll_recv(
@@ -89,28 +184,32 @@ impl AsyncUdpSocket for CountingSocket {
         buffers: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
-        let polled = self.inner.poll_recv(context, buffers, meta);
+        let at_a_time = buffers.len().min(RECEIVED_AT_A_TIME);
+        let (Some(buffers), Some(meta)) = (buffers.get_mut(..at_a_time), meta.get_mut(..at_a_time)) else {
+            return Poll::Ready(Err(io::ErrorKind::InvalidInput.into()));
+        };
+        let polled = self.outbox.inner.poll_recv(context, buffers, meta);
         if let Poll::Ready(Ok(messages)) = &polled {
             let bytes = meta.iter().take(*messages).map(|meta| as_u64(meta.len)).sum();
-            self.counters.received.fetch_add(bytes, Ordering::Relaxed);
+            self.outbox.counters.received.fetch_add(bytes, Ordering::Relaxed);
         }
         polled
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.inner.local_addr()
+        self.outbox.inner.local_addr()
     }
 
     fn max_transmit_segments(&self) -> usize {
-        self.inner.max_transmit_segments()
+        self.outbox.inner.max_transmit_segments()
     }
 
     fn max_receive_segments(&self) -> usize {
-        self.inner.max_receive_segments()
+        self.outbox.inner.max_receive_segments()
     }
 
     fn may_fragment(&self) -> bool {
-        self.inner.may_fragment()
+        self.outbox.inner.may_fragment()
     }
 }
 

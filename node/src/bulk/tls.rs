@@ -18,6 +18,7 @@ use rustls::{
     crypto::{
         CryptoProvider,
         aws_lc_rs::{self, cipher_suite},
+        ring,
     },
     pki_types::{CertificateDer, ServerName, UnixTime},
     server::{
@@ -58,7 +59,7 @@ impl Identity {
         let (certificate, secret) = certificate::generate(&keypair).map_err(TlsError::Certificate)?;
         let secret = aws_lc_rs::sign::any_ecdsa_type(&secret).map_err(TlsError::Settings)?;
         let certified = CertifiedKey::new(vec![certificate], secret);
-        Ok(Self { certificate: Arc::new(SingleCertAndKey::from(certified)), provider: Arc::new(provider()) })
+        Ok(Self { certificate: Arc::new(SingleCertAndKey::from(certified)), provider: Arc::new(crypto_provider()) })
     }
 
     /// The side that exports: whoever connects must prove some Ed25519 key.
@@ -93,17 +94,29 @@ impl Identity {
     }
 }
 
-/// AES-128-GCM first: it is the fastest where the processor has AES, which is where tensors are. The order of the key
-/// exchanges stays the library's, which puts the hybrid with ML-KEM first.
-fn provider() -> CryptoProvider {
+/// What encrypts packets, and how keys are agreed on.
+///
+/// AES-128-GCM first: it is the fastest where the processor has AES, which is where tensors are. Two libraries have it, and
+/// which one is faster depends on the processor: AWS-LC where it has AVX-512, ring elsewhere (packets of 1400 bytes on a
+/// Zen 3: 0.22 s/GB against 0.36). Everything else is AWS-LC's; its order of key exchanges has the hybrid with ML-KEM first.
+#[must_use]
+pub fn crypto_provider() -> CryptoProvider {
+    let first =
+        if has_avx512() { cipher_suite::TLS13_AES_128_GCM_SHA256 } else { ring::cipher_suite::TLS13_AES_128_GCM_SHA256 };
     CryptoProvider {
-        cipher_suites: vec![
-            cipher_suite::TLS13_AES_128_GCM_SHA256,
-            cipher_suite::TLS13_AES_256_GCM_SHA384,
-            cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
-        ],
+        cipher_suites: vec![first, cipher_suite::TLS13_AES_256_GCM_SHA384, cipher_suite::TLS13_CHACHA20_POLY1305_SHA256],
         ..aws_lc_rs::default_provider()
     }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn has_avx512() -> bool {
+    std::arch::is_x86_feature_detected!("avx512f") && std::arch::is_x86_feature_detected!("vaes")
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn has_avx512() -> bool {
+    false
 }
 
 /// The key that a certificate proves.

@@ -2,7 +2,7 @@
 //!
 //! Opens each file when it is first needed and keeps few open. Never follows a link out of the directory, and never decides
 //! whether bytes may be sent. What is read is what is on the disk now: whoever must not send anything else compares it with
-//! [`Manifest::verify_group`].
+//! [`Manifest::verify_extent`].
 
 use std::{
     fs::File,
@@ -13,7 +13,7 @@ use std::{
 
 use alliance_protocol::{
     core::BulkFailure,
-    manifest::{Group, Manifest},
+    manifest::{Extent, Group, Manifest},
 };
 
 use super::tree::{TreeError, open_inside};
@@ -82,13 +82,22 @@ impl Source {
     /// # Errors
     /// The group is not one of this artefact, or the disk failed.
     pub fn read_group(&mut self, group: &Group, buffer: &mut Vec<u8>) -> Result<(), SourceError> {
-        if self.manifest.group(group.index).as_ref() != Some(group) {
-            return Err(SourceError::Group { index: group.index });
-        }
         // At most one group; an exact resize keeps what a buffer that is used again has.
         buffer.resize(usize::try_from(group.bytes).unwrap_or(usize::MAX), 0);
-        let read = self.file(group.file)?.read_exact_at(buffer, group.offset);
-        read.map_err(|source| SourceError::Read { what: self.manifest.describe_group(group), source })
+        self.read(&Extent::from(group), buffer)
+    }
+
+    /// Reads the bytes of an extent into `buffer`, which is as long as the extent.
+    ///
+    /// # Errors
+    /// The extent is not one of this artefact, or the disk failed.
+    pub fn read(&mut self, extent: &Extent, buffer: &mut [u8]) -> Result<(), SourceError> {
+        if usize::try_from(extent.bytes) != Ok(buffer.len()) {
+            return Err(SourceError::Group { index: extent.first });
+        }
+        let read = self.file(extent.file)?.read_exact_at(buffer, extent.offset);
+        let describe = || self.manifest.group(extent.first).map(|group| self.manifest.describe_group(&group));
+        read.map_err(|source| SourceError::Read { what: describe().unwrap_or_default(), source })
     }
 
     fn file(&mut self, number: u32) -> Result<&File, SourceError> {

@@ -29,7 +29,7 @@ use alliance_protocol::{
     core::BulkFailure,
     id::ManifestId,
     limits,
-    manifest::{Group, Manifest},
+    manifest::{Extent, Manifest, Untrue},
 };
 use rustix::{
     fs::{FallocateFlags, OFlags},
@@ -228,23 +228,33 @@ impl Staging {
         Ok(())
     }
 
-    /// Verifies a group and writes it to its place. The only check that its bytes get, and enough.
+    /// Verifies the groups of an extent and writes them to their place. The only check that their bytes get, and enough.
     ///
     /// # Errors
-    /// The bytes are not the group's, or the disk failed.
-    pub fn write_group(&mut self, group: &Group, bytes: &[u8]) -> Result<(), StagingError> {
+    /// The bytes are not what the manifest says, or the disk failed. Of the extent only what comes before the first wrong
+    /// group is written then.
+    pub fn write(&mut self, extent: &Extent, bytes: &[u8]) -> Result<(), StagingError> {
         let manifest = self.manifest.as_ref().ok_or(StagingError::NotBegun)?;
-        if !manifest.verify_group(group, bytes) {
-            return Err(StagingError::Tampered { what: manifest.describe_group(group) });
+        let Err(Untrue { good, what }) = manifest.verify_extent(extent, bytes) else {
+            return self.write_verified(extent, bytes);
+        };
+        let good_bytes = usize::try_from(good.bytes).ok().and_then(|good| bytes.get(..good)).unwrap_or_default();
+        if !good_bytes.is_empty() {
+            self.write_verified(&good, good_bytes)?;
         }
-        let at = usize::try_from(group.index).map_err(|_| StagingError::Group { index: group.index })?;
-        if self.held.get(at) == Some(&true) {
+        Err(StagingError::Tampered { what })
+    }
+
+    fn write_verified(&mut self, extent: &Extent, bytes: &[u8]) -> Result<(), StagingError> {
+        let index = |index: u64| usize::try_from(index).map_err(|_| StagingError::Group { index });
+        let groups = index(extent.first)?..index(extent.end)?;
+        if self.held.get(groups.clone()).is_some_and(|held| held.iter().all(|held| *held)) {
             return Ok(());
         }
-        let (file, path) = self.file(group.file)?;
-        file.write_all_at(bytes, group.offset).map_err(|source| disk("write", &path, source))?;
-        if let Some(held) = self.held.get_mut(at) {
-            *held = true;
+        let (file, path) = self.file(extent.file)?;
+        file.write_all_at(bytes, extent.offset).map_err(|source| disk("write", &path, source))?;
+        if let Some(held) = self.held.get_mut(groups) {
+            held.fill(true);
         }
         Ok(())
     }
@@ -341,12 +351,14 @@ impl Staging {
     fn create_files(&self, manifest: &Manifest) -> Result<(), StagingError> {
         let files = self.files();
         fs::create_dir_all(&files).map_err(|source| disk("create", &files, source))?;
+        let in_memory = is_in_memory(&files).map_err(|source| disk("look at", &files, source))?;
         for file in manifest.files() {
             let path = files.join(&file.path);
             let parent = path.parent().unwrap_or(&files);
             fs::create_dir_all(parent).map_err(|source| disk("create", parent, source))?;
             let created = open_to_write(&path, true).map_err(|source| disk("create", &path, source))?;
-            reserve(&created, file.bytes).map_err(|source| disk("reserve space for", &path, source))?;
+            let reserved = if in_memory { created.set_len(file.bytes) } else { reserve(&created, file.bytes) };
+            reserved.map_err(|source| disk("reserve space for", &path, source))?;
         }
         Ok(())
     }
@@ -447,6 +459,15 @@ fn open_to_write(path: &Path, create: bool) -> io::Result<File> {
     // A link in the place of a file is not one of ours.
     let flags = i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).map_err(io::Error::other)?;
     OpenOptions::new().write(true).create(create).truncate(false).custom_flags(flags).open(path)
+}
+
+/// Whether a directory lies on a file system that is memory. There every page is cleared when it is reserved, long before
+/// it is written, and what is reserved is taken from programs: a full one is found when it is written to.
+fn is_in_memory(dir: &Path) -> io::Result<bool> {
+    /// The types of tmpfs and ramfs, from statfs(2).
+    const IN_MEMORY: [rustix::fs::FsWord; 2] = [0x0102_1994, 0x8584_58f6];
+    let found = rustix::fs::statfs(dir)?;
+    Ok(IN_MEMORY.contains(&found.f_type))
 }
 
 /// Gives a file its full length, on disk where the file system can reserve.

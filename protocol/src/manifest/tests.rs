@@ -15,7 +15,7 @@ fn noise(bytes: usize, seed: u64) -> Vec<u8> {
     out
 }
 
-fn opaque(path: &str, bytes: &[u8]) -> File {
+pub(super) fn opaque(path: &str, bytes: &[u8]) -> File {
     let segments = if bytes.is_empty() { Vec::new() } else { vec![Segment::of(SegmentKind::Opaque, bytes)] };
     File { path: path.into(), bytes: bytes.len() as u64, sha256: Sha256([7; 32]), segments }
 }
@@ -26,7 +26,7 @@ fn tensor(name: &str, bytes: &[u8]) -> Segment {
 }
 
 /// A file with a header and tensors of these lengths, and its bytes.
-fn tensors(path: &str, lengths: &[usize]) -> (File, Vec<u8>) {
+pub(super) fn tensors(path: &str, lengths: &[usize]) -> (File, Vec<u8>) {
     let mut bytes = noise(100, 99);
     let mut segments = vec![Segment::of(SegmentKind::Header, &bytes)];
     for (at, length) in lengths.iter().enumerate() {
@@ -37,7 +37,7 @@ fn tensors(path: &str, lengths: &[usize]) -> (File, Vec<u8>) {
     (File { path: path.into(), bytes: bytes.len() as u64, sha256: Sha256([7; 32]), segments }, bytes)
 }
 
-fn made(files: Vec<File>) -> Result<Manifest, ManifestError> {
+pub(super) fn made(files: Vec<File>) -> Result<Manifest, ManifestError> {
     Manifest::new(Artefact::Weights, labels(&[Label::Public]), files)
 }
 

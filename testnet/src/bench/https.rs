@@ -15,10 +15,6 @@ use hyper::{Request, Response, body::Frame, service::service_fn};
 use hyper_util::rt::TokioIo;
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
-    crypto::{
-        CryptoProvider,
-        aws_lc_rs::{self, cipher_suite},
-    },
     pki_types::{CertificateDer, PrivateKeyDer, ServerName},
 };
 use tokio::{
@@ -26,6 +22,8 @@ use tokio::{
     sync::mpsc,
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+use alliance_node::bulk::crypto_provider;
 
 use super::process::{EndError, say, until_dismissed};
 
@@ -114,13 +112,13 @@ pub(super) async fn take(from: SocketAddr, certificate: &str, to: &Path) -> Resu
     Ok(())
 }
 
-/// A certificate made up on the spot, and the settings of a server that has it; the certificate in hexadecimal, for the
+/// A certificate made up on the spot, with the same ciphers as ours, and the settings of a server that has it; the certificate in hexadecimal, for the
 /// other end.
 pub(super) fn server_tls(alpn: &[u8]) -> Result<(ServerConfig, String), EndError> {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()])?;
     let certificate = made.cert.der().clone();
     let key = PrivateKeyDer::try_from(made.key_pair.serialize_der())?;
-    let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
+    let mut config = ServerConfig::builder_with_provider(Arc::new(crypto_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_no_client_auth()
         .with_single_cert(vec![certificate.clone()], key)?;
@@ -135,16 +133,10 @@ pub(super) fn client_tls(certificate: &str, alpn: &[u8]) -> Result<ClientConfig,
         (0..certificate.len() / 2).map(|at| Ok(u8::from_str_radix(digits(at)?, 16)?)).collect::<Result<_, EndError>>()?;
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from(bytes))?;
-    let mut config = ClientConfig::builder_with_provider(Arc::new(provider()))
+    let mut config = ClientConfig::builder_with_provider(Arc::new(crypto_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = vec![alpn.to_vec()];
     Ok(config)
-}
-
-/// AES-128-GCM first, as on our side.
-fn provider() -> CryptoProvider {
-    let cipher_suites = vec![cipher_suite::TLS13_AES_128_GCM_SHA256, cipher_suite::TLS13_AES_256_GCM_SHA384];
-    CryptoProvider { cipher_suites, ..aws_lc_rs::default_provider() }
 }

@@ -2,7 +2,7 @@
 
 use alliance_protocol::{
     id::Sha256,
-    manifest::{self, Segment, SegmentKind},
+    manifest::{self, Group, Segment, SegmentKind},
     vocabulary::{Artefact, Label},
 };
 
@@ -46,7 +46,7 @@ impl World {
         // Out of order, as they come.
         for group in groups.iter().rev() {
             self.source.read_group(group, &mut buffer).expect("reads");
-            staging.write_group(group, &buffer).expect("writes");
+            staging.write(&group.into(), &buffer).expect("writes");
         }
     }
 
@@ -68,7 +68,10 @@ fn what_is_received_is_delivered_whole() {
     let mut world = World::new();
     let mut staging = world.open();
     assert!(staging.manifest().is_none() && staging.held().is_empty() && !staging.is_complete());
-    assert!(matches!(staging.write_group(&world.manifest.group(0).expect("a group"), b"x"), Err(StagingError::NotBegun)));
+    assert!(matches!(
+        staging.write(&(&world.manifest.group(0).expect("a group")).into(), b"x"),
+        Err(StagingError::NotBegun)
+    ));
     staging.begin(&world.manifest).expect("begun");
     assert!(staging.held().is_empty(), "reserved zeros are not held");
     world.receive(&mut staging, |_| true);
@@ -146,7 +149,7 @@ fn tampered_groups_are_not_written() {
         world.source.read_group(&group, &mut buffer).expect("reads");
         let at = buffer.len() / 2;
         buffer[at] ^= 1;
-        assert!(matches!(staging.write_group(&group, &buffer), Err(StagingError::Tampered { .. })));
+        assert!(matches!(staging.write(&(&group).into(), &buffer), Err(StagingError::Tampered { .. })));
     }
     assert!(staging.held().is_empty());
     drop(staging);
@@ -339,7 +342,7 @@ fn files_that_are_not_what_they_claim_are_not_delivered() {
         staging.begin(&manifest).expect("begun");
         for group in manifest.groups() {
             let from = usize::try_from(group.offset).expect("fits");
-            staging.write_group(&group, &content[from..from + group.bytes as usize]).expect("writes");
+            staging.write(&(&group).into(), &content[from..from + group.bytes as usize]).expect("writes");
         }
         assert_eq!(staging.put_in_place().is_ok(), good, "{what}");
         let left: Vec<_> = fs::read_dir(disk.path()).expect("read").map(|entry| entry.expect("read").file_name()).collect();
@@ -371,7 +374,7 @@ fn a_link_in_the_place_of_a_file_is_not_followed() {
     let group = world.manifest.group(0).expect("a group");
     let mut buffer = Vec::new();
     world.source.read_group(&group, &mut buffer).expect("reads");
-    assert!(matches!(staging.write_group(&group, &buffer), Err(StagingError::Disk { .. })));
+    assert!(matches!(staging.write(&(&group).into(), &buffer), Err(StagingError::Disk { .. })));
     drop(staging);
     assert!(Staging::open(&world.to(), world.manifest.id()).is_err());
     assert_eq!(fs::read(&secret).expect("read"), b"do not touch");

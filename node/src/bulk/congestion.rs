@@ -1,0 +1,464 @@
+//! Congestion control that follows the path.
+//!
+//! Within a machine room CUBIC (RFC 9438) is best: round trips are short, losses are those of a full buffer, and it recovers
+//! in no time. Over a distance it is not: at 150 ms a single lost packet costs it minutes, and lines between countries lose
+//! packets without being full. There [`Distant`] keeps a model of the path instead, as BBR does (Cardwell et al., 2016;
+//! draft-ietf-ccwg-bbr): how much was delivered in a round trip, and how short a round trip can be. The product is what fits
+//! into the path, and about that much is kept in flight.
+//!
+//! Which one it is follows from the first round trips of the connection. Both are functions of what is sent, acknowledged
+//! and lost; neither reads a clock.
+
+use std::{
+    any::Any,
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use quinn::congestion::{Controller, ControllerFactory, Cubic, CubicConfig};
+use quinn_proto::RttEstimator;
+
+/// A shorter round trip is one within a place.
+const NEAR: Duration = Duration::from_millis(2);
+
+/// Packets that may be sent before anything is known of the path: more than a peer may leave unacknowledged, so that the
+/// first round trip is not spent waiting; spread over it by the pacer.
+const INITIAL_PACKETS: u64 = 64;
+
+/// Bytes in flight with which CUBIC begins within a place: what fits into the receiver's socket several times over.
+const NEAR_WINDOW_BYTES: u64 = 1024 * 1024;
+
+/// Makes a [`PathControl`] for each connection.
+#[derive(Debug, Default)]
+pub(super) struct PathControlFactory;
+
+impl ControllerFactory for PathControlFactory {
+    fn build(self: Arc<Self>, now: Instant, current_mtu: u16) -> Box<dyn Controller> {
+        let mtu = u64::from(current_mtu);
+        Box::new(PathControl { mtu: current_mtu, began: now, control: Control::Unknown { window: INITIAL_PACKETS * mtu } })
+    }
+}
+
+/// The control of one connection.
+#[derive(Debug, Clone)]
+struct PathControl {
+    mtu: u16,
+    began: Instant,
+    control: Control,
+}
+
+#[derive(Debug, Clone)]
+enum Control {
+    /// Nothing came back yet.
+    Unknown {
+        window: u64,
+    },
+    Near(Box<Cubic>),
+    Distant(Box<Distant>),
+}
+
+impl PathControl {
+    /// Chooses by the shortest round trip so far. What looked distant because a machine was busy may turn out to be near.
+    fn choose(&mut self, shortest: Duration) {
+        let is_near = shortest < NEAR;
+        match &self.control {
+            Control::Near(_) => {}
+            Control::Distant(_) if !is_near => {}
+            Control::Unknown { .. } | Control::Distant(_) if is_near => {
+                let mut config = CubicConfig::default();
+                config.initial_window(NEAR_WINDOW_BYTES);
+                self.control = Control::Near(Box::new(Cubic::new(Arc::new(config), self.began, self.mtu)));
+            }
+            Control::Unknown { window } => self.control = Control::Distant(Box::new(Distant::new(self.mtu, *window))),
+            Control::Distant(_) => {}
+        }
+    }
+}
+
+impl Controller for PathControl {
+    fn on_sent(&mut self, now: Instant, bytes: u64, last_packet_number: u64) {
+        match &mut self.control {
+            Control::Unknown { .. } => {}
+            Control::Near(cubic) => cubic.on_sent(now, bytes, last_packet_number),
+            Control::Distant(distant) => distant.on_sent(last_packet_number),
+        }
+    }
+
+    fn on_ack(&mut self, now: Instant, sent: Instant, bytes: u64, app_limited: bool, rtt: &RttEstimator) {
+        self.choose(rtt.min());
+        match &mut self.control {
+            Control::Unknown { .. } => {}
+            Control::Near(cubic) => cubic.on_ack(now, sent, bytes, app_limited, rtt),
+            Control::Distant(distant) => distant.on_ack(now, sent, bytes),
+        }
+    }
+
+    fn on_end_acks(&mut self, now: Instant, in_flight: u64, app_limited: bool, largest_packet_num_acked: Option<u64>) {
+        match &mut self.control {
+            Control::Unknown { .. } => {}
+            Control::Near(cubic) => cubic.on_end_acks(now, in_flight, app_limited, largest_packet_num_acked),
+            Control::Distant(distant) => distant.on_end_acks(now, app_limited, largest_packet_num_acked),
+        }
+    }
+
+    fn on_congestion_event(&mut self, now: Instant, sent: Instant, is_persistent_congestion: bool, lost_bytes: u64) {
+        match &mut self.control {
+            Control::Unknown { window } => *window = (*window / 2).max(2 * u64::from(self.mtu)),
+            Control::Near(cubic) => cubic.on_congestion_event(now, sent, is_persistent_congestion, lost_bytes),
+            Control::Distant(distant) => distant.on_lost(is_persistent_congestion, lost_bytes),
+        }
+    }
+
+    fn on_mtu_update(&mut self, new_mtu: u16) {
+        self.mtu = new_mtu;
+        match &mut self.control {
+            Control::Unknown { .. } => {}
+            Control::Near(cubic) => cubic.on_mtu_update(new_mtu),
+            Control::Distant(distant) => distant.mtu = u64::from(new_mtu),
+        }
+    }
+
+    fn window(&self) -> u64 {
+        match &self.control {
+            Control::Unknown { window } => *window,
+            Control::Near(cubic) => cubic.window(),
+            Control::Distant(distant) => distant.window,
+        }
+    }
+
+    fn clone_box(&self) -> Box<dyn Controller> {
+        Box::new(self.clone())
+    }
+
+    fn initial_window(&self) -> u64 {
+        INITIAL_PACKETS * u64::from(self.mtu)
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
+}
+
+/// Round trips in which the best delivery still counts: longer than a cycle of [`GAINS`], so that each probe is felt.
+const RATES_KEPT: usize = 10;
+
+/// Growth of the delivery rate in a round trip, in percent, below which a path is taken to be full; and in how many of them.
+const STARTUP_GROWTH_PERCENT: u64 = 125;
+const STARTUP_FLAT_ROUNDS: u32 = 2;
+
+/// What is kept in flight, in percent of what fits into the path, in the round trips of a cycle: once more, to find out
+/// whether the path has become faster; once less, to empty what that has queued; and then what keeps a short queue, so that
+/// the path never runs dry.
+const GAINS: [u64; 8] = [125, 90, 110, 110, 110, 110, 110, 110];
+
+/// The same while the rate of the path is not known: each round trip doubles what is in flight.
+const STARTUP_GAIN: u64 = 200;
+
+/// Packets lost in a round trip, in percent, that are taken as the path's own. More of them come from a full queue.
+const LOSS_PERCENT: u64 = 8;
+
+/// What may be in flight beyond the model: packets that wait for an acknowledgement which is sent for many of them, as long
+/// as that is delayed, but no more than there can be.
+const SLACK_MS: u64 = 5;
+const SLACK_PACKETS_MAX: u64 = 64;
+const SLACK_PACKETS_MIN: u64 = 4;
+
+/// A path over a distance: what it delivers, how long it takes, and what follows for the bytes in flight.
+#[derive(Debug, Clone)]
+struct Distant {
+    mtu: u64,
+    /// Bytes that may be in flight.
+    window: u64,
+    /// Bytes per second delivered in the last round trips, the latest at the end.
+    rates: VecDeque<u64>,
+    /// The shortest round trip.
+    shortest: Option<Duration>,
+    phase: Phase,
+    round: Option<Round>,
+    last_sent: u64,
+    /// Bytes acknowledged in the batch that is being told.
+    batch: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Phase {
+    /// Doubles until the rate grows no more.
+    Startup { best: u64, flat: u32 },
+    /// Stays at what fits; the place in [`GAINS`].
+    Cruise { at: usize },
+}
+
+/// From the sending of a packet to its acknowledgement.
+#[derive(Debug, Clone, Copy)]
+struct Round {
+    began: Instant,
+    /// The acknowledgement of a later packet ends it.
+    last_packet: u64,
+    acked: u64,
+    lost: u64,
+}
+
+impl Distant {
+    fn new(mtu: u16, window: u64) -> Self {
+        Self {
+            mtu: u64::from(mtu),
+            window,
+            rates: VecDeque::with_capacity(RATES_KEPT),
+            shortest: None,
+            phase: Phase::Startup { best: 0, flat: 0 },
+            round: None,
+            last_sent: 0,
+            batch: 0,
+        }
+    }
+
+    fn on_sent(&mut self, packet: u64) {
+        self.last_sent = packet;
+    }
+
+    fn on_ack(&mut self, now: Instant, sent: Instant, bytes: u64) {
+        let took = now.saturating_duration_since(sent);
+        self.shortest = Some(self.shortest.map_or(took, |shortest| shortest.min(took)));
+        self.batch = self.batch.saturating_add(bytes);
+    }
+
+    fn on_lost(&mut self, persistent: bool, bytes: u64) {
+        if let Some(round) = &mut self.round {
+            round.lost = round.lost.saturating_add(bytes);
+        }
+        if persistent {
+            // Nothing came through for several round trips: what is known of the path is of another path.
+            *self = Self { shortest: None, last_sent: self.last_sent, ..Self::new(0, self.floor()) }.with_mtu(self.mtu);
+        }
+    }
+
+    fn with_mtu(self, mtu: u64) -> Self {
+        Self { mtu, ..self }
+    }
+
+    fn on_end_acks(&mut self, now: Instant, app_limited: bool, largest: Option<u64>) {
+        let acked = std::mem::take(&mut self.batch);
+        let last_packet = self.last_sent;
+        let round = self.round.get_or_insert(Round { began: now, last_packet, acked: 0, lost: 0 });
+        round.acked = round.acked.saturating_add(acked);
+        let ended = if largest.is_some_and(|largest| largest > round.last_packet) { self.round.take() } else { None };
+        if let Some(ended) = ended {
+            self.round = Some(Round { began: now, last_packet, acked: 0, lost: 0 });
+            self.end_round(now, ended, app_limited);
+        }
+        match self.phase {
+            Phase::Startup { .. } => {
+                let fits = self.fits().map_or(u64::MAX, |fits| percent(fits, STARTUP_GAIN));
+                // Not less than before: the first rates are those of a handshake.
+                self.window = self.window.saturating_add(acked).min(self.with_slack(fits)).max(self.window);
+            }
+            Phase::Cruise { at } => {
+                let gain = GAINS.get(at).copied().unwrap_or(100);
+                let wanted = self.with_slack(percent(self.fits().unwrap_or_default(), gain));
+                // Up as packets arrive, down at once.
+                self.window = wanted.min(self.window.saturating_add(acked)).max(self.floor());
+            }
+        }
+    }
+
+    /// Learns from a round trip.
+    fn end_round(&mut self, now: Instant, round: Round, app_limited: bool) {
+        let took = now.saturating_duration_since(round.began).as_nanos().max(1);
+        let rate = u128::from(round.acked).saturating_mul(1_000_000_000) / took;
+        let rate = u64::try_from(rate).unwrap_or(u64::MAX);
+        let congested = percent(round.acked.saturating_add(round.lost), LOSS_PERCENT) < round.lost;
+        let best = self.rates.iter().copied().max().unwrap_or_default();
+        if congested {
+            // More was sent than goes through: what went through is what is known.
+            self.rates.clear();
+        }
+        // Where there was nothing more to send, a low rate says nothing.
+        if congested || !app_limited || rate > best {
+            if self.rates.len() >= RATES_KEPT {
+                self.rates.pop_front();
+            }
+            self.rates.push_back(rate);
+        }
+        self.phase = match self.phase {
+            Phase::Startup { .. } if congested => Phase::Cruise { at: 1 },
+            Phase::Startup { best, flat } if app_limited => Phase::Startup { best, flat },
+            Phase::Startup { best, .. } if rate >= percent(best, STARTUP_GROWTH_PERCENT) => {
+                Phase::Startup { best: rate, flat: 0 }
+            }
+            Phase::Startup { best, flat } if flat + 1 < STARTUP_FLAT_ROUNDS => Phase::Startup { best, flat: flat + 1 },
+            Phase::Startup { .. } => Phase::Cruise { at: 1 },
+            Phase::Cruise { at } => Phase::Cruise { at: (at + 1) % GAINS.len() },
+        };
+    }
+
+    /// Bytes that fit into the path; none before a round trip is over.
+    fn fits(&self) -> Option<u64> {
+        let (rate, shortest) = (self.rates.iter().copied().max()?, self.shortest?);
+        let bytes = u128::from(rate).saturating_mul(shortest.as_nanos()) / 1_000_000_000;
+        Some(u64::try_from(bytes).unwrap_or(u64::MAX))
+    }
+
+    fn with_slack(&self, bytes: u64) -> u64 {
+        let rate = self.rates.iter().copied().max().unwrap_or(u64::MAX);
+        let packets = |packets: u64| packets.saturating_mul(self.mtu);
+        let delayed = rate.saturating_mul(SLACK_MS) / 1000;
+        bytes.saturating_add(delayed.clamp(packets(SLACK_PACKETS_MIN), packets(SLACK_PACKETS_MAX)))
+    }
+
+    /// Less is never in flight, or nothing would be learnt any more.
+    fn floor(&self) -> u64 {
+        4_u64.saturating_mul(self.mtu)
+    }
+}
+
+fn percent(of: u64, percent: u64) -> u64 {
+    u64::try_from(u128::from(of).saturating_mul(u128::from(percent)) / 100).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MTU: u64 = 1452;
+
+    /// A path, and a sender that is driven by the control as quinn drives it, in steps of a millisecond.
+    struct Path {
+        /// Bytes in a millisecond.
+        rate: u64,
+        one_way_ms: u64,
+        /// Of a million packets.
+        loss_ppm: u64,
+        queue_bytes: u64,
+    }
+
+    /// What came of some seconds.
+    struct Outcome {
+        /// Bytes that were delivered in the last half of the time, in percent of what the path can carry.
+        utilised: u64,
+        /// Packets lost in the last half, of a million.
+        lost_ppm: u64,
+        /// The longest that a packet was queued, in milliseconds, in the last half.
+        queued_ms: u64,
+    }
+
+    impl Path {
+        fn run(&self, seconds: u64) -> Outcome {
+            let mut control = Distant::new(1452, INITIAL_PACKETS * MTU);
+            let start = Instant::now();
+            let at = |ms: u64| start + Duration::from_millis(ms);
+            let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
+            let mut random = move || {
+                // xorshift64 (Marsaglia 2003)
+                seed ^= seed << 13;
+                seed ^= seed >> 7;
+                seed ^= seed << 17;
+                seed
+            };
+            let (mut in_flight, mut next_packet, mut queue, mut tokens) = (0_u64, 1_u64, 0_u64, 0_u64);
+            // Packets on their way: number, sent, acknowledged at (none: lost).
+            let mut flying: VecDeque<(u64, u64, Option<u64>)> = VecDeque::new();
+            let (mut srtt, half) = (2 * self.one_way_ms, seconds * 500);
+            let (mut delivered, mut lost_packets, mut sent_packets, mut queued) = (0, 0, 0, 0);
+            for ms in 0..seconds * 1000 {
+                // Acknowledgements that have arrived; a hole before one is a loss.
+                let newest = flying.iter().rev().find(|(_, _, acked)| acked.is_some_and(|acked| acked <= ms));
+                if let Some((largest, sent, _)) = newest.copied() {
+                    srtt = (7 * srtt + (ms - sent)) / 8;
+                    while let Some((number, sent, acked)) =
+                        flying.front().copied().filter(|(number, ..)| *number <= largest)
+                    {
+                        flying.pop_front();
+                        in_flight -= MTU;
+                        if acked.is_some_and(|acked| acked <= ms) {
+                            control.on_ack(at(ms), at(sent), MTU);
+                            delivered += if ms >= half { MTU } else { 0 };
+                        } else {
+                            control.on_lost(false, MTU);
+                            lost_packets += u64::from(ms >= half);
+                        }
+                        assert!(number <= largest);
+                    }
+                    control.on_end_acks(at(ms), false, Some(largest));
+                }
+                // The queue of the path moves on.
+                queue = queue.saturating_sub(self.rate);
+                // The sender: as its window and its pacer let it.
+                tokens = (tokens + control.window * 5 / 4 / srtt.max(1)).min(256 * MTU);
+                while tokens >= MTU && in_flight + MTU <= control.window {
+                    tokens -= MTU;
+                    in_flight += MTU;
+                    sent_packets += u64::from(ms >= half);
+                    control.on_sent(next_packet);
+                    let fits = queue + MTU <= self.queue_bytes + self.rate;
+                    let arrives = fits && random() % 1_000_000 >= self.loss_ppm;
+                    queue += if fits { MTU } else { 0 };
+                    let waits = queue / self.rate;
+                    queued = if ms >= half { queued.max(waits) } else { queued };
+                    flying.push_back((next_packet, ms, arrives.then_some(ms + waits + 2 * self.one_way_ms)));
+                    next_packet += 1;
+                }
+            }
+            let could = self.rate * half;
+            Outcome {
+                utilised: delivered * 100 / could,
+                lost_ppm: lost_packets * 1_000_000 / sent_packets.max(1),
+                queued_ms: queued,
+            }
+        }
+    }
+
+    /// A path with a queue of so many percent of what fits into it.
+    fn path(mbit: u64, rtt_ms: u64, loss_ppm: u64, queue_percent: u64) -> Path {
+        let rate = mbit * 125;
+        Path { rate, one_way_ms: rtt_ms / 2, loss_ppm, queue_bytes: rate * rtt_ms * queue_percent / 100 }
+    }
+
+    #[test]
+    fn a_distant_path_is_filled_although_it_loses_packets() {
+        for (mbit, rtt, loss, queue) in [
+            (500, 150, 5_000, 100),
+            (500, 150, 0, 100),
+            (100, 300, 10_000, 100),
+            (1000, 80, 1_000, 50),
+            (20, 40, 20_000, 100),
+            (200, 10, 0, 100),
+        ] {
+            let outcome = path(mbit, rtt, loss, queue).run(20);
+            assert!(outcome.utilised >= 95, "{mbit} Mbit/s, {rtt} ms, {loss} ppm: {} %", outcome.utilised);
+            assert!(outcome.queued_ms <= rtt * 45 / 100 + 8, "{mbit} Mbit/s, {rtt} ms: {} ms queued", outcome.queued_ms);
+        }
+    }
+
+    #[test]
+    fn a_short_queue_is_not_flooded() {
+        let outcome = path(100, 100, 0, 10).run(30);
+        assert!(outcome.utilised >= 85, "{} %, {}", outcome.utilised, outcome.lost_ppm);
+        assert!(outcome.lost_ppm <= 60_000, "{} of a million", outcome.lost_ppm);
+    }
+
+    #[test]
+    fn the_path_decides_which_control_it_is() {
+        let now = Instant::now();
+        let mut control = PathControl { mtu: 1452, began: now, control: Control::Unknown { window: 64 * 1452 } };
+        assert_eq!(control.window(), 64 * 1452);
+        control.choose(Duration::from_millis(30));
+        assert!(matches!(control.control, Control::Distant(_)));
+        control.choose(Duration::from_millis(20));
+        assert!(matches!(control.control, Control::Distant(_)));
+        control.choose(Duration::from_micros(300));
+        assert!(matches!(control.control, Control::Near(_)), "a busy machine is not a distant one");
+        assert_eq!(control.window(), NEAR_WINDOW_BYTES);
+        control.choose(Duration::from_millis(30));
+        assert!(matches!(control.control, Control::Near(_)));
+    }
+
+    #[test]
+    fn persistent_congestion_begins_anew() {
+        let mut distant = Distant::new(1452, 10_000_000);
+        distant.on_sent(70);
+        distant.on_lost(true, 1452);
+        assert_eq!((distant.window, distant.mtu, distant.last_sent), (4 * 1452, 1452, 70));
+        assert!(distant.fits().is_none());
+    }
+}
