@@ -212,6 +212,7 @@ impl Bulk {
             manifests,
             deadlines,
             artefact: ArtefactCounters::default(),
+            compared: Arc::default(),
             admission: Admission::new(),
             running: Plane::running_max(),
             reports: report,

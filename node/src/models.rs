@@ -7,9 +7,10 @@
 //!
 //! - [`mod@import`]: a directory in, a manifest out; and the same check again later
 //! - [`safetensors`]: the strict reading of headers
-//! - [`source`]: the exporter's side, groups out of files
+//! - [`source`]: the exporter's side, groups out of files; `compared` spares it to hash what it has hashed
 //! - [`staging`]: the importer's side, groups into files, then one rename
 
+mod compared;
 pub mod delete;
 mod digest;
 mod durable;
@@ -24,6 +25,7 @@ mod tree;
 mod verify;
 
 pub use self::{
+    compared::Compared,
     import::{ImportError, ImportRequest, LoadError, import, load_manifest, store_manifest},
     inspect::FormatError,
     labelling::{BadLabelsOf, LabelsOf},

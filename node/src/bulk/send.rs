@@ -1,15 +1,18 @@
 //! The exporter's door: the only code that puts artefact bytes on a wire.
 //!
 //! [`send_artefact`] takes the permission by value, checks that it is for this peer, this session and this manifest, and
-//! only then sends the clearance, the manifest and the groups. Each group is compared with the manifest as it is read, so
-//! that a file that was changed since its import does not leave; each of its bytes passes through [`put`], which counts it.
+//! only then sends the clearance, the manifest and the groups. Nothing is sent that is not what the manifest says, so that
+//! a file that was changed since its import does not leave; each of its bytes passes through [`put`], which counts it.
 //! Files are read by a thread of their own, a few groups ahead, so that memory does not depend on the artefact.
 
 use std::{
     collections::VecDeque,
     future::Future,
     path::Path,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use alliance_protocol::{
@@ -19,7 +22,7 @@ use alliance_protocol::{
     id::{ManifestId, SessionBinding},
     key::PublicKey,
     limits,
-    manifest::{Extent, Manifest, Untrue, runs_valid},
+    manifest::{Extent, Manifest, runs_valid},
 };
 use bytes::{Bytes, BytesMut};
 use quinn::{SendStream, StoppedError, VarInt};
@@ -30,7 +33,7 @@ use super::{
     frame::Kind,
     task::{Link, Plane, blocking, no_progress, stalled},
 };
-use crate::models::{Source, load_manifest};
+use crate::models::{Compared, Source, load_manifest};
 
 /// Extents that are handed over at a time: 1 MiB, so that a hop between threads is paid once for many packets.
 const EXTENTS_PER_BATCH: usize = 4;
@@ -96,8 +99,8 @@ pub(super) async fn send_artefact(
         super::frame::write(send, Kind::Clearance, clearance).await?;
         super::frame::write(send, Kind::Manifest, encoded).await?;
         let (batches, read) = mpsc::channel(BATCHES_AHEAD);
-        let held = outbound.held().to_vec();
-        tokio::task::spawn_blocking(move || read_groups(source, &manifest, &held, &batches));
+        let (held, compared) = (outbound.held().to_vec(), Arc::clone(&plane.compared));
+        tokio::task::spawn_blocking(move || read_groups(source, &manifest, &held, &compared, &batches));
         send_groups(plane, send, read, sent, activity).await
     };
     tokio::select! {
@@ -135,12 +138,13 @@ fn read_groups(
     mut source: Source,
     manifest: &Manifest,
     held: &[(u64, u64)],
+    compared: &Compared,
     batches: &mpsc::Sender<Result<Vec<Bytes>, BulkFailure>>,
 ) {
     let mut buffers = Buffers::default();
     let mut batch = Vec::with_capacity(EXTENTS_PER_BATCH);
     for extent in manifest.extents_except(held) {
-        match read_extent(&mut source, manifest, &extent, &mut buffers) {
+        match read_extent(&mut source, &extent, &mut buffers, compared) {
             Ok(bytes) => batch.push(bytes),
             Err(error) => {
                 // Nobody to tell means that the transfer is over already.
@@ -157,22 +161,17 @@ fn read_groups(
     }
 }
 
-/// Reads one extent and compares it with the manifest: what was changed on the disk since the import was not decided on, and
+/// Reads one extent, if it is what the manifest says: what was changed on the disk since the import was not decided on, and
 /// must not leave.
 fn read_extent(
     source: &mut Source,
-    manifest: &Manifest,
     extent: &Extent,
     buffers: &mut Buffers,
+    compared: &Compared,
 ) -> Result<Bytes, BulkFailure> {
     let mut bytes = buffers.take(usize::try_from(extent.bytes).unwrap_or_default());
-    source.read(extent, &mut bytes)?;
-    match manifest.verify_extent(extent, &bytes) {
-        Ok(()) => Ok(buffers.lend(bytes)),
-        Err(Untrue { what, good: _ }) => {
-            Err(BulkFailure::Tampered(format!("{what} is not what was imported; import the model again")))
-        }
-    }
+    source.read_true(extent, &mut bytes, compared)?;
+    Ok(buffers.lend(bytes))
 }
 
 /// What was sent, until it is acknowledged and can be overwritten: memory that was never used costs more than what is read

@@ -35,6 +35,7 @@ use super::{
     frame::{self, Kind},
     serve::ServeOrder,
 };
+use crate::models::Compared;
 
 /// Orders of Core that wait for one task: it is told one thing at a time, so more is Core's error.
 pub(super) const ORDERS_WAITING_MAX: usize = 4;
@@ -53,6 +54,8 @@ pub(super) struct Plane {
     pub(super) manifests: PathBuf,
     pub(super) deadlines: Deadlines,
     pub(super) artefact: ArtefactCounters,
+    /// What was compared with its manifest already.
+    pub(super) compared: Arc<Compared>,
     pub(super) admission: Admission,
     /// Transfers that run, both ways together.
     pub(super) running: Arc<Semaphore>,

@@ -9,14 +9,18 @@ use std::{
     io,
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use alliance_protocol::{
     core::BulkFailure,
-    manifest::{Extent, Group, Manifest},
+    manifest::{Extent, Group, Manifest, Untrue},
 };
 
-use super::tree::{TreeError, open_inside};
+use super::{
+    compared::{Compared, Stamp},
+    tree::{TreeError, open_inside},
+};
 
 /// Files held open at a time by one transfer. Groups are read in order, so one is enough but for the seams.
 const OPEN_FILES_MAX: usize = 4;
@@ -39,6 +43,8 @@ pub enum SourceError {
     Length { path: String, expected: u64, found: u64 },
     #[error("group {index} is not one of this artefact")]
     Group { index: u64 },
+    #[error("{what} is not what was imported; import the model again")]
+    Changed { what: String },
     #[error("cannot read {what}: {source}; check the disk, and import the model again if it was changed")]
     Read { what: String, source: io::Error },
 }
@@ -47,7 +53,7 @@ impl From<SourceError> for BulkFailure {
     fn from(error: SourceError) -> Self {
         let text = error.to_string();
         match error {
-            SourceError::Length { .. } | SourceError::Tree(_) => Self::Tampered(text),
+            SourceError::Length { .. } | SourceError::Changed { .. } | SourceError::Tree(_) => Self::Tampered(text),
             // It was cut after it was opened.
             SourceError::Read { source, .. } if source.kind() == io::ErrorKind::UnexpectedEof => Self::Tampered(text),
             SourceError::Group { .. } | SourceError::Read { .. } => Self::Disk(text),
@@ -100,6 +106,35 @@ impl Source {
         read.map_err(|source| SourceError::Read { what: describe().unwrap_or_default(), source })
     }
 
+    /// As [`Source::read`], of nothing but what the manifest says: the bytes are hashed, unless that was done before and the
+    /// file has not been written since.
+    ///
+    /// # Errors
+    /// As [`Source::read`], or the file was altered.
+    pub fn read_true(&mut self, extent: &Extent, buffer: &mut [u8], compared: &Compared) -> Result<(), SourceError> {
+        let (id, groups) = (self.manifest.id(), extent.first..extent.end);
+        let before = self.stamp(extent)?;
+        self.read(extent, buffer)?;
+        // Taken after the bytes: whoever wrote to the file while they were read has left a later one.
+        let after = self.stamp(extent)?;
+        if before == after && compared.holds(id, extent.file, &after, &groups) {
+            return Ok(());
+        }
+        self.manifest.verify_extent(extent, buffer).map_err(|Untrue { what, good: _ }| SourceError::Changed { what })?;
+        if before == after {
+            compared.note(id, extent.file, &after, groups, SystemTime::now());
+        }
+        Ok(())
+    }
+
+    fn stamp(&mut self, extent: &Extent) -> Result<Stamp, SourceError> {
+        let metadata = self.file(extent.file)?.metadata();
+        metadata.map(|metadata| Stamp::of(&metadata)).map_err(|source| {
+            let what = usize::try_from(extent.file).ok().and_then(|at| self.manifest.files().get(at));
+            SourceError::Read { what: what.map_or_else(String::new, |file| format!("`{}`", file.path)), source }
+        })
+    }
+
     fn file(&mut self, number: u32) -> Result<&File, SourceError> {
         if let Some(at) = self.open.iter().position(|(open, _)| *open == number) {
             let used = self.open.remove(at);
@@ -144,6 +179,32 @@ mod tests {
             assert!(manifest.verify_group(&group, &buffer), "{}", manifest.describe_group(&group));
             assert!(source.open.len() <= OPEN_FILES_MAX);
         }
+    }
+
+    #[test]
+    fn what_was_altered_is_not_read_whatever_was_known() {
+        let (dir, manifests) = (model(), tempfile::tempdir().expect("a directory"));
+        let local =
+            crate::models::import::import(dir.path(), request(), manifests.path(), &mut |_, _| {}).expect("imported");
+        let manifest = crate::models::import::load_manifest(manifests.path(), local.manifest).expect("loaded");
+        let mut source = Source::open(dir.path(), manifest.clone()).expect("opens");
+        let extent = manifest.extents_except(&[]).next().expect("an extent");
+        let mut buffer = vec![0; usize::try_from(extent.bytes).expect("small")];
+        // As if it had been compared long ago.
+        let compared = Compared::default();
+        let stamp = source.stamp(&extent).expect("there");
+        let later = SystemTime::now() + std::time::Duration::from_secs(60);
+        compared.note(manifest.id(), extent.file, &stamp, extent.first..extent.end, later);
+        source.read_true(&extent, &mut buffer, &compared).expect("true");
+        let path = dir.path().join(&manifest.files()[usize::try_from(extent.file).expect("small")].path);
+        let mut content = fs::read(&path).expect("read");
+        content[0] ^= 1;
+        // Written in place, the same file with the same length, until its times show it.
+        while source.stamp(&extent).expect("there") == stamp {
+            fs::write(&path, &content).expect("written");
+        }
+        let error = source.read_true(&extent, &mut buffer, &compared).expect_err("altered");
+        assert!(matches!(error, SourceError::Changed { .. }), "{error}");
     }
 
     #[test]
