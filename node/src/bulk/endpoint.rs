@@ -53,8 +53,9 @@ const INCOMING_BYTES_TOTAL: u64 = 4 * 1024 * 1024;
 /// Bytes of UDP payload that every Ethernet carries (1500 less the headers of IPv6 and UDP).
 pub const MTU_ETHERNET: u16 = 1452;
 
-/// Packets that may arrive before the importer has to acknowledge: as many as arrive in one batch, so that it answers a batch.
-const PACKETS_PER_ACK: u32 = 40;
+/// Packets that may arrive before the importer has to acknowledge: as many as arrive in a few batches. Each acknowledgement
+/// costs both sides as much as several packets.
+const PACKETS_PER_ACK: u32 = 100;
 
 /// How long an acknowledgement may wait for more packets: short, since it is also what time is measured by.
 const ACK_DELAY_MAX: Duration = Duration::from_millis(5);

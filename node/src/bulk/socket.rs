@@ -32,10 +32,6 @@ use super::batch::{Batch, Offered};
 /// grants is taken. A burst that does not fit is lost and sent again, which is the main brake on fast paths.
 const SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 
-/// Batches of datagrams that are taken from the kernel in a call, each up to 64 KiB: what comes is then decrypted while it
-/// is still in the processor's nearest cache.
-const RECEIVED_AT_A_TIME: usize = 4;
-
 /// Bytes of UDP payload since the endpoint was opened.
 #[derive(Debug, Default)]
 pub(super) struct SocketCounters {
@@ -184,10 +180,6 @@ impl AsyncUdpSocket for CountingSocket {
         buffers: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
-        let at_a_time = buffers.len().min(RECEIVED_AT_A_TIME);
-        let (Some(buffers), Some(meta)) = (buffers.get_mut(..at_a_time), meta.get_mut(..at_a_time)) else {
-            return Poll::Ready(Err(io::ErrorKind::InvalidInput.into()));
-        };
         let polled = self.outbox.inner.poll_recv(context, buffers, meta);
         if let Poll::Ready(Ok(messages)) = &polled {
             let bytes = meta.iter().take(*messages).map(|meta| as_u64(meta.len)).sum();
