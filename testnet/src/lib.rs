@@ -11,3 +11,4 @@ pub mod network;
 pub mod report;
 pub mod sample;
 pub mod tour;
+pub mod wan;
