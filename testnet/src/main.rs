@@ -9,8 +9,9 @@ use std::{
 use alliance_protocol::vocabulary::Country;
 use alliance_testnet::{
     bench::{
-        self, BenchError, Bulk,
+        self, BenchError, Bulk, fanout,
         process::{BenchEnd, be_an_end},
+        wan,
     },
     network::{Network, NetworkError, Options},
     report::{self, Report},
@@ -54,6 +55,15 @@ enum Bench {
     /// Ours is cleared by the law of both sides, verified and recorded. Stock quinn moves memory to memory and verifies
     /// nothing. HTTPS moves a file to a file, whose BLAKE3 is then taken. Example: alliance-testnet bench bulk --mib 1024
     Bulk(Bulk),
+    /// The same over a long path that loses packets, beside TCP and stock quinn; as root
+    ///
+    /// Each node has a network namespace of its own, and every contender the same path with the same losses. What is slow is
+    /// stopped, and what has come by then counts. Example: alliance-testnet bench wan --rtt-ms 150 --loss-ppm 5000 --mbit 500
+    Wan(wan::Settings),
+    /// Several importers that pull one model at once, each with its own line; as root
+    ///
+    /// What counts is how long the last of them takes, beside a single pull. Example: alliance-testnet bench fanout --peers 4
+    Fanout(fanout::Settings),
 }
 
 #[derive(clap::Args)]
@@ -115,10 +125,17 @@ fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Daemon { home } => alliance_testnet::network::be_a_node(&home),
         Command::BenchEnd(end) => be_an_end(end),
-        Command::Bench(Bench::Bulk(bulk)) => match measure(bench::bulk(&bulk)) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => broken(&error),
-        },
+        Command::Bench(bench) => {
+            let measured = match &bench {
+                Bench::Bulk(bulk) => measure(bench::bulk(bulk)),
+                Bench::Wan(settings) => measure(wan::run(settings)),
+                Bench::Fanout(settings) => measure(fanout::run(settings)),
+            };
+            match measured {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => broken(&error),
+            }
+        }
         Command::Up(up) => match run(&up) {
             Ok(code) => code,
             Err(error) => broken(&error),
@@ -180,8 +197,12 @@ async fn tour_and_stay(up: &Up, slot: &mut Option<Network>) -> Result<ExitCode, 
     }
     let mut say = Speaker { json: up.output == Output::Json };
     say.line(&format!("Starting {} members, each with its authority and its nodes ...", up.members.len()))?;
-    let network =
-        slot.insert(Network::found(Options { members: up.members.clone(), home: up.home.clone(), program: None })?);
+    let network = slot.insert(Network::found(Options {
+        members: up.members.clone(),
+        home: up.home.clone(),
+        program: None,
+        wan: None,
+    })?);
     network.start().await?;
     say.line(&format!("{} nodes are connected; every law pack is in force.", network.nodes_all().count()))?;
 

@@ -28,8 +28,9 @@ use tokio::{
 };
 use tokio_tun::Tun;
 
+pub use self::carrier::Carried;
 use self::{
-    carrier::{Carried, Order, carry},
+    carrier::{Order, carry},
     link::{PLACES_MAX, Place, Terrain},
     namespace::Namespace,
 };
@@ -47,7 +48,7 @@ pub enum WanError {
     NotRoot,
     #[error("a wide-area network takes the program `ip`; install the package `iproute2`")]
     NoIp,
-    #[error("a wide-area network has from 2 to {PLACES_MAX} nodes, and {0} are asked for")]
+    #[error("a wide-area network has from 2 to {PLACES_MAX} nodes, or as many as it was made with, and not {0}")]
     Places(usize),
     #[error("`{command}` failed: {problem}")]
     Ip { command: String, problem: String },

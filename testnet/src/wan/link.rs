@@ -325,7 +325,7 @@ fn is_lost(seed: u64, from: Place, to: Place, number: u64, ppm: u32) -> bool {
     let pair = u64::try_from(from * PLACES_MAX + to).unwrap_or_default();
     let drawn = mixed(mixed(seed ^ mixed(pair)).wrapping_add(number));
     // The upper half, scaled to parts: off by less than one part in 4000 of a part.
-    (drawn >> 32) * PARTS >> 32 < u64::from(ppm)
+    ((drawn >> 32) * PARTS) >> 32 < u64::from(ppm)
 }
 
 /// A bijection that scatters its argument (splitmix64, Steele, Lea and Flood, OOPSLA 2014).

@@ -227,8 +227,8 @@ proptest! {
                     bytes += bytes_of(&sent, *packet);
                     // A packet is delivered when its last bit is there, at a whole nanosecond.
                     let passed = u128::from(at - begin + 1) * u128::from(line.bits_per_second);
-                    let largest = u64::try_from(came[first..].iter().map(|(.., p)| bytes_of(&sent, *p)).max().unwrap_or(0));
-                    let bucket = line.bucket_bytes.max(largest.expect("small"));
+                    let largest = came[first..].iter().map(|(.., packet)| bytes_of(&sent, *packet)).max().unwrap_or(0);
+                    let bucket = line.bucket_bytes.max(largest);
                     prop_assert!(cost(bytes) <= passed + cost(bucket), "{bytes} bytes from {begin} to {at}");
                 }
             }
