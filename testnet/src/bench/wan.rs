@@ -166,11 +166,12 @@ fn print(settings: &Settings, runs: &[Runs]) -> io::Result<()> {
     for row in &rows {
         writeln!(
             out,
-            "{:<44}{:>8.1}{:>9}{:>12.2}{:>21}{:>14.3}{}",
+            "{:<44}{:>8.1}{:>9}{:>12}{:>21}{:>14.3}{}",
             row.contender,
             row.mbit_per_second,
             format!("{:.1} %", row.share_of_link * 100.0),
-            row.ours_is_faster,
+            // The slowest are slower by three orders of magnitude.
+            format!("{:.*}", if row.ours_is_faster < 1.0 { 4 } else { 2 }, row.ours_is_faster),
             format!("{:.2}, {:.2}", row.sender_cpu_seconds_per_gb, row.receiver_cpu_seconds_per_gb),
             row.sent_per_byte,
             if row.stopped { " *" } else { "" },
