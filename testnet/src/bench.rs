@@ -26,7 +26,10 @@ use serde::Serialize;
 use tempfile::TempDir;
 
 use self::process::{Contender, End, Usage};
-use crate::{network::NetworkError, wan::WanError};
+use crate::{
+    network::NetworkError,
+    wan::{Carried, WanError},
+};
 
 /// How a benchmark is run.
 #[derive(Clone, Debug, clap::Args)]
@@ -217,6 +220,16 @@ fn print(output: Output, about: &str, groups: &[&[Runs]]) -> io::Result<()> {
         }
     }
     out.flush()
+}
+
+/// Says how far the network kept to its own word, of what it has carried.
+fn punctuality<'a>(carried: impl Iterator<Item = &'a Carried> + Clone) -> String {
+    let late: u64 = carried.clone().map(|carried| carried.late).sum();
+    let tallies = carried.clone().flat_map(|carried| &carried.tallies);
+    let all: u64 = tallies.map(|tally| tally.delivered.packets).sum();
+    let latest = carried.map(|carried| carried.late_ms_max).fold(0.0, f64::max);
+    let share = as_f64(late) * 100.0 / as_f64(all.max(1));
+    format!("The network gave {share:.2} % of the packets more than 1 ms late, and one {latest:.1} ms.")
 }
 
 fn row(runs: &Runs, ours: f64) -> Row<'_> {

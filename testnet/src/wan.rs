@@ -32,7 +32,7 @@ pub use self::carrier::Carried;
 use self::{
     carrier::{Order, carry},
     link::{PLACES_MAX, Place, Terrain},
-    namespace::Namespace,
+    namespace::{Names, Namespace},
 };
 
 /// Orders that wait for the carrier. Whoever gives one waits for the answer.
@@ -65,6 +65,7 @@ pub enum WanError {
 /// Places connected by a link, each a network namespace. Dropping removes all of it; what still runs there is cut off.
 #[derive(Debug)]
 pub struct Wan {
+    /// Their names.
     namespaces: Vec<String>,
     /// None only while it is dropped.
     orders: Option<mpsc::Sender<Order>>,
@@ -85,10 +86,10 @@ impl Wan {
             return Err(WanError::NotRoot);
         }
         namespace::remove_abandoned()?;
-        let namespaces: Vec<_> = (0..places).map(namespace::name).collect();
+        let names: Vec<_> = (0..places).map(|_| Names::new()).collect();
+        let namespaces = names.iter().map(|names| names.namespace.clone()).collect();
         let (orders, given) = mpsc::channel(ORDERS_WAITING_MAX);
         let (ready, is_ready) = sync_channel(1);
-        let names = namespaces.clone();
         let carrier = std::thread::Builder::new()
             .name("wan".to_owned())
             .spawn(move || live(&names, &terrain, given, &ready))
@@ -152,12 +153,12 @@ struct Site {
 }
 
 /// The life of the carrier: makes everything, carries until there is nobody to give orders, removes everything.
-fn live(names: &[String], terrain: &Terrain, orders: mpsc::Receiver<Order>, ready: &SyncSender<Result<(), WanError>>) {
+fn live(names: &[Names], terrain: &Terrain, orders: mpsc::Receiver<Order>, ready: &SyncSender<Result<(), WanError>>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
     let cannot = |source| WanError::Io { what: "start a thread".to_owned(), source };
     let said = runtime.map_err(cannot).and_then(|runtime| {
         runtime.block_on(async {
-            let sites = names.iter().enumerate().map(|(place, name)| site(place, name)).collect::<Result<Vec<_>, _>>()?;
+            let sites = names.iter().enumerate().map(|(place, names)| site(place, names)).collect::<Result<Vec<_>, _>>()?;
             // Nobody waits when the other thread is gone; then nobody gives orders either.
             let _ = ready.send(Ok(()));
             let tuns: Vec<_> = sites.iter().map(|site| &site.tun).collect();
@@ -173,16 +174,16 @@ fn live(names: &[String], terrain: &Terrain, orders: mpsc::Receiver<Order>, read
 }
 
 /// Makes a place. Its device is made here, where its other end stays, and then moved into the namespace.
-fn site(place: Place, name: &str) -> Result<Site, WanError> {
-    let namespace = Namespace::make(name)?;
-    let device = namespace::device(place);
+fn site(place: Place, names: &Names) -> Result<Site, WanError> {
+    let namespace = Namespace::make(&names.namespace)?;
+    let device = &names.device;
     let cannot = |error: tokio_tun::Error| WanError::Io {
         what: format!("make the device `{device}`"),
         source: io::Error::other(error.to_string()),
     };
-    let tuns = Tun::builder().name(&device).mtu(MTU_BYTES).build().map_err(cannot)?;
+    let tuns = Tun::builder().name(device).mtu(MTU_BYTES).build().map_err(cannot)?;
     let tun = tuns.into_iter().next().ok_or(WanError::Gone)?;
-    namespace.take_in(&device, Wan::address(place))?;
+    namespace.take_in(device, Wan::address(place))?;
     Ok(Site { tun, _namespace: namespace })
 }
 

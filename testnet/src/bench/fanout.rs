@@ -9,7 +9,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::{BenchError, MIB, Output, Round, as_f64, directory, io_error, median, ours};
+use super::{BenchError, MIB, Output, Round, as_f64, directory, io_error, median, ours, punctuality};
 use crate::{
     network::Network,
     wan::{
@@ -60,8 +60,8 @@ struct Summary {
     /// Bytes of packets that the exporter sent while all pulled, for each byte of the model.
     sent_by_exporter_per_byte: f64,
     exporter_cpu_seconds: f64,
-    /// How late packets were given at the most.
-    late_ms_max: f64,
+    /// How punctual the network was.
+    punctuality: String,
 }
 
 /// The pulls that were ordered at once, and what the network saw of them.
@@ -125,7 +125,7 @@ fn summary(settings: &Settings, single: &[Pulls], all: &[Pulls]) -> Summary {
         sent_by_exporter_per_byte: median(all.iter().map(|pulls| as_f64(sent(pulls)) / as_f64(settings.mib * MIB))),
         // The last to end has seen all that the exporter used.
         exporter_cpu_seconds: median(all.iter().map(|pulls| most(pulls, |round| round.sender.cpu_seconds))),
-        late_ms_max: single.iter().chain(all).map(|pulls| pulls.carried.late_ms_max).fold(0.0, f64::max),
+        punctuality: punctuality(single.iter().chain(all).map(|pulls| &pulls.carried)),
     }
 }
 
@@ -141,5 +141,5 @@ fn print(output: Output, summary: &Summary) -> io::Result<()> {
     writeln!(out, "{:<46}{last_by_single:>8.2}", "the last ÷ one")?;
     writeln!(out, "{:<46}{:>8.2}", "sent by the exporter ÷ the model", summary.sent_by_exporter_per_byte)?;
     writeln!(out, "{:<46}{:>8.2} s", "CPU of the exporter", summary.exporter_cpu_seconds)?;
-    writeln!(out, "\nThe network gave packets {:.1} ms late at the most.", summary.late_ms_max)
+    writeln!(out, "\n{}", summary.punctuality)
 }

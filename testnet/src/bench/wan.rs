@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::{
     BenchError, MIB, Output, Round, as_f64, directory, io_error, median, ours,
     process::{Contender, End},
+    punctuality,
 };
 use crate::{
     network::Network,
@@ -79,8 +80,6 @@ struct Row<'a> {
     sent_per_byte: f64,
     /// Whether it was stopped before all had come, in any round.
     stopped: bool,
-    /// How late packets were given at the most, in any round.
-    late_ms_max: f64,
     rounds: &'a [Trip],
 }
 
@@ -181,8 +180,8 @@ fn print(settings: &Settings, runs: &[Runs]) -> io::Result<()> {
     if rows.iter().any(|row| row.stopped) {
         writeln!(out, "* stopped after {within} s, before all had come")?;
     }
-    let late = rows.iter().map(|row| row.late_ms_max).fold(0.0, f64::max);
-    writeln!(out, "The network gave packets {late:.1} ms late at the most.")?;
+    let trips = runs.iter().flat_map(|runs| &runs.trips);
+    writeln!(out, "{}", punctuality(trips.map(|trip| &trip.carried)))?;
     out.flush()
 }
 
@@ -200,7 +199,6 @@ fn row<'a>(settings: &Settings, runs: &'a Runs, ours: f64) -> Row<'a> {
         receiver_cpu_seconds_per_gb: per_gb(|round| round.receiver.cpu_seconds),
         sent_per_byte: median(trips.iter().map(|trip| as_f64(sent(trip)) / as_f64(trip.round.bytes))),
         stopped: trips.iter().any(|trip| trip.round.bytes < settings.mib * MIB),
-        late_ms_max: trips.iter().map(|trip| trip.carried.late_ms_max).fold(0.0, f64::max),
         rounds: trips,
     }
 }

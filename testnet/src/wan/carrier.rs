@@ -27,6 +27,9 @@ use super::{
 /// much at once ([`super::link::Line::new`]), and 2,000 wakings a second take about 2 % of a core.
 const INTERVAL: Duration = Duration::from_micros(500);
 
+/// More than this is late: what a line lets pass at once.
+const LATE: Duration = Duration::from_millis(1);
+
 /// Its niceness: ahead of the ends that it carries for, which would measure their own slowness as that of the network.
 const NICENESS: i32 = -15;
 
@@ -48,7 +51,9 @@ pub(super) enum Order {
 pub struct Carried {
     /// By the place that sent.
     pub tallies: Vec<Tally>,
-    /// How late a packet was given at the most, in milliseconds. More than one means that the machine had no time for it.
+    /// Packets that were given later than a line makes up for: the machine had no time for it.
+    pub late: u64,
+    /// How late one of them was at the most, in milliseconds.
     pub late_ms_max: f64,
 }
 
@@ -100,12 +105,13 @@ async fn first_packet(tuns: &[&Tun]) -> io::Result<(Place, Vec<u8>)> {
 struct Carrier {
     began: Instant,
     link: Link<Box<[u8]>>,
+    late: u64,
     late_max: Duration,
 }
 
 impl Carrier {
     fn new(terrain: &Terrain) -> Self {
-        Self { began: Instant::now(), link: Link::new(terrain), late_max: Duration::ZERO }
+        Self { began: Instant::now(), link: Link::new(terrain), late: 0, late_max: Duration::ZERO }
     }
 
     fn now(&self) -> Nanos {
@@ -115,8 +121,11 @@ impl Carrier {
     fn obey(&mut self, order: Order, terrain: &Terrain) {
         match order {
             Order::Renew(answer) => {
-                let carried =
-                    Carried { tallies: self.link.tallies().to_vec(), late_ms_max: self.late_max.as_secs_f64() * 1000.0 };
+                let carried = Carried {
+                    tallies: self.link.tallies().to_vec(),
+                    late: self.late,
+                    late_ms_max: self.late_max.as_secs_f64() * 1000.0,
+                };
                 *self = Self::new(terrain);
                 // Whoever asked may have gone.
                 let _ = answer.send(carried);
@@ -151,10 +160,10 @@ impl Carrier {
     /// Gives the nodes what is due.
     fn give(&mut self, tuns: &[&Tun]) {
         let now = self.now();
-        if let Some(next) = self.link.next() {
-            self.late_max = self.late_max.max(Duration::from_nanos(now.saturating_sub(next)));
-        }
-        while let Some((to, packet)) = self.link.due(now) {
+        while let Some((since, to, packet)) = self.link.due(now) {
+            let late = Duration::from_nanos(now.saturating_sub(since));
+            self.late += u64::from(late > LATE);
+            self.late_max = self.late_max.max(late);
             if let Some(tun) = tuns.get(to) {
                 // A node whose device takes nothing loses packets, as one would whose memory is full.
                 let _ = tun.try_send(&packet);

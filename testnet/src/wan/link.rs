@@ -157,15 +157,15 @@ impl<P> Link<P> {
         self.flying.push(Reverse(Flight { arrives, order: self.flights, from, to, bytes, packet }));
     }
 
-    /// The next packet that is there by `now`, and where; for each place in the order in which they come.
-    pub fn due(&mut self, now: Nanos) -> Option<(Place, P)> {
+    /// The next packet that is there by `now`, since when, and where; for each place in the order in which they come.
+    pub fn due(&mut self, now: Nanos) -> Option<(Nanos, Place, P)> {
         self.land(now);
         let ready = |queue: &VecDeque<Landed<P>>| queue.front().is_some_and(|landed| landed.passes <= now);
         let to = self.landed.iter().position(ready)?;
-        let Landed { from, bytes, packet, .. } = self.landed.get_mut(to)?.pop_front()?;
+        let Landed { passes, from, bytes, packet } = self.landed.get_mut(to)?.pop_front()?;
         self.held.remove(bytes);
         self.tallies.get_mut(from)?.delivered.add(bytes);
-        Some((to, packet))
+        Some((passes, to, packet))
     }
 
     /// When to ask again; none while nothing is under way. A packet may turn out not to be there yet.

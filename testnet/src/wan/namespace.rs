@@ -5,14 +5,15 @@ use std::{
     net::Ipv4Addr,
     path::Path,
     process::{Command, Output},
+    sync::atomic::{AtomicU32, Ordering},
 };
 
-use super::{WanError, link::Place};
+use super::WanError;
 
 /// The first three bytes of every address. No address outside the namespaces is concerned.
 pub(super) const SUBNET: [u8; 3] = [10, 77, 0];
 
-/// What the names of namespaces begin with; the process and the place follow.
+/// What the names of namespaces begin with; the process and a number follow.
 const PREFIX: &str = "alliance-wan-";
 
 /// Where `ip` keeps the names of namespaces (ip-netns(8)).
@@ -35,13 +36,20 @@ pub(super) struct Namespace {
     name: String,
 }
 
-pub(super) fn name(place: Place) -> String {
-    format!("{PREFIX}{}-{place}", std::process::id())
+/// What a namespace and its device are called, unlike any other on this machine.
+pub(super) struct Names {
+    pub(super) namespace: String,
+    /// Before it is in its namespace. At most 15 bytes, as all of them.
+    pub(super) device: String,
 }
 
-/// The name of a place's device before it is in its namespace: at most 15 bytes, as all of them.
-pub(super) fn device(place: Place) -> String {
-    format!("alw{}-{place}", std::process::id())
+impl Names {
+    pub(super) fn new() -> Self {
+        /// Namespaces that this process has named.
+        static NAMED: AtomicU32 = AtomicU32::new(0);
+        let (process, number) = (std::process::id(), NAMED.fetch_add(1, Ordering::Relaxed));
+        Self { namespace: format!("{PREFIX}{process}-{number}"), device: format!("alw{process}-{number}") }
+    }
 }
 
 impl Namespace {

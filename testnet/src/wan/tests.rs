@@ -1,3 +1,5 @@
+//! A real network between namespaces, where there can be one: this takes root and devices.
+
 use std::{path::Path, process::Stdio, time::Duration};
 
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};

@@ -1,3 +1,5 @@
+//! Tables and properties of the link.
+
 use proptest::prelude::*;
 
 use super::*;
@@ -17,8 +19,9 @@ fn two(line: Line, distance: Distance, seed: u64) -> Link<u64> {
 fn run(link: &mut Link<u64>) -> Vec<(Nanos, Place, u64)> {
     let mut delivered = Vec::new();
     while let Some(now) = link.next() {
-        while let Some((to, packet)) = link.due(now) {
-            delivered.push((now, to, packet));
+        while let Some(due) = link.due(now) {
+            assert_eq!(due.0, now);
+            delivered.push(due);
         }
     }
     delivered
@@ -172,8 +175,8 @@ fn carried(terrain: &Terrain, sent: &[Sent]) -> (Link<u64>, Vec<(Nanos, Place, u
     for (number, (after, from, to, bytes)) in sent.iter().enumerate() {
         now += after;
         while let Some(at) = link.next().filter(|at| *at <= now) {
-            while let Some((to, packet)) = link.due(at) {
-                delivered.push((at, to, packet));
+            while let Some(due) = link.due(at) {
+                delivered.push(due);
             }
         }
         link.offer(now, *from, *to, *bytes, u64::try_from(number).expect("few"));
@@ -257,13 +260,13 @@ proptest! {
             now += after;
             link.offer(now, *from, *to, *bytes, u64::try_from(number).expect("few"));
         }
-        while let Some((to, packet)) = link.due(Nanos::MAX) {
-            seen.push((to, packet));
+        while let Some(due) = link.due(Nanos::MAX) {
+            seen.push(due);
         }
         prop_assert_eq!(link.tallies(), exact.tallies());
         for place in 0..3 {
-            let of = |all: &mut dyn Iterator<Item = (Place, u64)>| all.filter(|(to, _)| *to == place).collect::<Vec<_>>();
-            prop_assert_eq!(of(&mut seen.iter().copied()), of(&mut delivered.iter().map(|(_, to, packet)| (*to, *packet))));
+            let of = |all: &[(Nanos, Place, u64)]| all.iter().copied().filter(|(_, to, _)| *to == place).collect::<Vec<_>>();
+            prop_assert_eq!(of(&seen), of(&delivered));
         }
     }
 }
