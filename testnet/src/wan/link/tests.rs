@@ -64,16 +64,20 @@ fn a_full_bucket_lets_pass_at_once_what_is_in_it() {
 
 #[test]
 fn what_finds_no_room_in_the_queue_is_dropped() {
-    let line = Line { bits_per_second: 8 * MBIT, bucket_bytes: 0, queue_bytes: 2500 };
-    let mut link = two(line, Distance::NONE, 1);
-    for packet in 0..5 {
-        link.offer(0, 0, 1, 1000, packet);
+    // (bytes of the queue, packets of 1000 bytes that it takes at once)
+    for (queue_bytes, fit) in [(0, 0), (999, 0), (1000, 1), (2999, 2), (3000, 3), (100_000, 5)] {
+        let line = Line { bits_per_second: 8 * MBIT, bucket_bytes: 0, queue_bytes };
+        let mut link = Link::new(&Terrain { lines: vec![line, WIDE], distances: Vec::new(), seed: 1 });
+        (0..5).for_each(|packet| link.offer(SECOND, 0, 1, 1000, packet));
+        // After a millisecond the first has passed, and there is room for one more.
+        (5..7).for_each(|packet| link.offer(SECOND + MS, 0, 1, 1000, packet));
+        let there: Vec<_> = run(&mut link).into_iter().map(|(.., packet)| packet).collect();
+        let expected: Vec<_> =
+            if fit == 5 { (0..7).collect() } else { (0..fit).chain((0..fit.min(1)).map(|_| 5)).collect() };
+        assert_eq!(there, expected, "a queue of {queue_bytes}");
+        let dropped = 7 - u64::try_from(there.len()).expect("few");
+        assert_eq!(link.tallies()[0].dropped, Amount { packets: dropped, bytes: dropped * 1000 });
     }
-    // After a millisecond the first has passed, and there is room for one.
-    link.offer(MS, 0, 1, 1000, 5);
-    link.offer(MS, 0, 1, 1000, 6);
-    assert_eq!(run(&mut link).iter().map(|(.., packet)| *packet).collect::<Vec<_>>(), [0, 1, 5]);
-    assert_eq!(link.tallies()[0].dropped, Amount { packets: 4, bytes: 4000 });
 }
 
 #[test]
@@ -186,22 +190,30 @@ fn carried(terrain: &Terrain, sent: &[Sent]) -> (Link<u64>, Vec<(Nanos, Place, u
 }
 
 fn bytes_of(sent: &[Sent], packet: u64) -> u64 {
-    u64::from(sent[usize::try_from(packet).expect("few")].3)
+    u64::from(sent[index(packet)].3)
+}
+
+fn index(packet: u64) -> usize {
+    usize::try_from(packet).expect("few")
+}
+
+fn amount(sizes: &[u64]) -> (u64, u64) {
+    (u64::try_from(sizes.len()).expect("few"), sizes.iter().sum())
 }
 
 proptest! {
     #[test]
     fn no_byte_comes_from_nowhere_or_goes_there(terrain in terrain(), sent in sent()) {
         let (link, delivered) = carried(&terrain, &sent);
-        let total = |of: fn(&Tally) -> Amount| link.tallies().iter().map(of).fold((0, 0), |sum, amount| {
-            (sum.0 + amount.packets, sum.1 + amount.bytes)
-        });
-        let [offered, there, lost, dropped] =
-            [total(|t| t.offered), total(|t| t.delivered), total(|t| t.lost), total(|t| t.dropped)];
-        prop_assert_eq!(offered, (there.0 + lost.0 + dropped.0, there.1 + lost.1 + dropped.1));
-        prop_assert_eq!(usize::try_from(offered.0).expect("few"), sent.len());
-        prop_assert_eq!(usize::try_from(there.0).expect("few"), delivered.len());
-        prop_assert_eq!(there.1, delivered.iter().map(|(.., packet)| bytes_of(&sent, *packet)).sum::<u64>());
+        for (place, tally) in link.tallies().iter().enumerate() {
+            let sum = |of: fn(&Amount) -> u64| [tally.delivered, tally.lost, tally.dropped].iter().map(of).sum::<u64>();
+            prop_assert_eq!((sum(|it| it.packets), sum(|it| it.bytes)), (tally.offered.packets, tally.offered.bytes));
+            let sizes: Vec<_> = sent.iter().filter(|sent| sent.1 == place).map(|sent| u64::from(sent.3)).collect();
+            prop_assert_eq!((tally.offered.packets, tally.offered.bytes), amount(&sizes));
+            let came = delivered.iter().map(|(.., packet)| *packet).filter(|packet| sent[index(*packet)].1 == place);
+            let sizes: Vec<_> = came.map(|packet| bytes_of(&sent, packet)).collect();
+            prop_assert_eq!((tally.delivered.packets, tally.delivered.bytes), amount(&sizes));
+        }
         prop_assert_eq!(link.held(), Amount::default());
     }
 
@@ -211,7 +223,7 @@ proptest! {
         for from in 0..3 {
             for to in 0..3 {
                 let of_pair = delivered.iter().map(|(.., packet)| *packet).filter(|packet| {
-                    let (_, f, t, _) = sent[usize::try_from(*packet).expect("few")];
+                    let (_, f, t, _) = sent[index(*packet)];
                     (f, t) == (from, to)
                 });
                 prop_assert!(of_pair.is_sorted());
