@@ -2,16 +2,20 @@
 //!
 //! - `data`: what is moved
 //! - `process`: what a process used, and the ends of a contender as processes of their own
-//! - `ours`: two daemons and a pull
-//! - `stock_quinn`, `https`: the others
+//! - `ours`: daemons and pulls
+//! - `stock_quinn`, `https`, `tcp`: the others
+//! - `wan`, `fanout`: over a long path that loses packets, and to several at once
 //!
 //! Nothing here is a test: no figure fails anything.
 
 pub mod data;
+pub mod fanout;
 pub mod https;
 pub mod ours;
 pub mod process;
 pub mod stock_quinn;
+pub mod tcp;
+pub mod wan;
 
 use std::{
     io::{self, Write},
@@ -19,9 +23,13 @@ use std::{
 };
 
 use serde::Serialize;
+use tempfile::TempDir;
 
 use self::process::{Contender, End, Usage};
-use crate::network::NetworkError;
+use crate::{
+    network::NetworkError,
+    wan::{Carried, WanError},
+};
 
 /// How a benchmark is run.
 #[derive(Clone, Debug, clap::Args)]
@@ -55,6 +63,8 @@ pub enum Output {
 pub enum BenchError {
     #[error(transparent)]
     Network(#[from] NetworkError),
+    #[error(transparent)]
+    Wan(#[from] WanError),
     #[error("cannot {what}")]
     Io {
         what: String,
@@ -110,15 +120,13 @@ const SMALL_TENSOR_BYTES: u64 = 16 * 1024;
 /// # Errors
 /// A contender does not run, or the disk is full.
 pub async fn bulk(bulk: &Bulk) -> Result<(), BenchError> {
-    let place = place(bulk.dir.as_deref())?;
-    let dir = tempfile::Builder::new().prefix("alliance-bench-").tempdir_in(&place);
-    let dir = dir.map_err(io_error(format!("make a directory in `{}`", place.display())))?;
+    let dir = directory(bulk.dir.as_deref())?;
     let bytes = bulk.mib * MIB;
     warm(dir.path(), bytes.saturating_mul(5))?;
     let flat = dir.path().join("flat.bin");
     data::write_noise(&flat, bytes).map_err(io_error(format!("write `{}`", flat.display())))?;
 
-    let mut ours = ours::Pair::up(&dir.path().join("network")).await?;
+    let ours = ours::Daemons::up(&dir.path().join("network"), 1, None).await?;
     let large = ours.offer("large", &[(bytes / 8, 8)]).await?;
     let many = ours.offer("many", &[(SMALL_TENSOR_BYTES, SMALL_TENSORS)]).await?;
     let one = ours.offer("one", &[(SMALL_TENSOR_BYTES * SMALL_TENSORS, 1)]).await?;
@@ -153,9 +161,16 @@ pub async fn bulk(bulk: &Bulk) -> Result<(), BenchError> {
         "bulk: {} MiB, {} rounds, files in {}, both ends on this machine; medians",
         bulk.mib,
         bulk.rounds,
-        place.display()
+        dir.path().parent().unwrap_or(dir.path()).display()
     );
     print(bulk.output, &about, &[&runs, &small]).map_err(io_error("write the results".to_owned()))
+}
+
+/// A directory for the files of a run, removed at its end.
+fn directory(dir: Option<&Path>) -> Result<TempDir, BenchError> {
+    let place = place(dir)?;
+    let made = tempfile::Builder::new().prefix("alliance-bench-").tempdir_in(&place);
+    made.map_err(io_error(format!("make a directory in `{}`", place.display())))
 }
 
 /// Touches as much memory as the files of a run take. On a virtual machine a page that was never used costs many times what
@@ -211,6 +226,16 @@ fn print(output: Output, about: &str, groups: &[&[Runs]]) -> io::Result<()> {
         }
     }
     out.flush()
+}
+
+/// Says how far the network kept to its own word, of what it has carried.
+fn punctuality<'a>(carried: impl Iterator<Item = &'a Carried> + Clone) -> String {
+    let late: u64 = carried.clone().map(|carried| carried.late).sum();
+    let tallies = carried.clone().flat_map(|carried| &carried.tallies);
+    let all: u64 = tallies.map(|tally| tally.delivered.packets).sum();
+    let latest = carried.map(|carried| carried.late_ms_max).fold(0.0, f64::max);
+    let share = as_f64(late) * 100.0 / as_f64(all.max(1));
+    format!("The network gave {share:.2} % of the packets more than 1 ms late, and one {latest:.1} ms.")
 }
 
 fn row(runs: &Runs, ours: f64) -> Row<'_> {

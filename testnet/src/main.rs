@@ -4,17 +4,20 @@ use std::{
     io::{self, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
 };
 
 use alliance_protocol::vocabulary::Country;
 use alliance_testnet::{
     bench::{
-        self, BenchError, Bulk,
+        self, BenchError, Bulk, fanout,
         process::{BenchEnd, be_an_end},
+        wan as bench_wan,
     },
     network::{Network, NetworkError, Options},
     report::{self, Report},
     tour::{Tour, TourError},
+    wan::{Wan, atlas},
 };
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -54,6 +57,15 @@ enum Bench {
     /// Ours is cleared by the law of both sides, verified and recorded. Stock quinn moves memory to memory and verifies
     /// nothing. HTTPS moves a file to a file, whose BLAKE3 is then taken. Example: alliance-testnet bench bulk --mib 1024
     Bulk(Bulk),
+    /// The same over a long path that loses packets, beside TCP and stock quinn; as root
+    ///
+    /// Each node has a network namespace of its own, and every contender the same path with the same losses. What is slow is
+    /// stopped, and what has come by then counts. Example: alliance-testnet bench wan --rtt-ms 150 --loss-ppm 5000 --mbit 500
+    Wan(bench_wan::Settings),
+    /// Several importers that pull one model at once, each with its own line; as root
+    ///
+    /// What counts is how long the last of them takes, beside a single pull. Example: alliance-testnet bench fanout --peers 4
+    Fanout(fanout::Settings),
 }
 
 #[derive(clap::Args)]
@@ -70,6 +82,9 @@ struct Up {
     /// Share this model (a directory as a hub keeps it) instead of a sample made up on the spot.
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
+    /// Put each node into a network of its own, as far from the others as the countries' capitals are; as root.
+    #[arg(long)]
+    wan: bool,
     /// How to print: text for people, or one JSON object for each crossing.
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -115,10 +130,17 @@ fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Daemon { home } => alliance_testnet::network::be_a_node(&home),
         Command::BenchEnd(end) => be_an_end(end),
-        Command::Bench(Bench::Bulk(bulk)) => match measure(bench::bulk(&bulk)) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => broken(&error),
-        },
+        Command::Bench(bench) => {
+            let measured = match &bench {
+                Bench::Bulk(bulk) => measure(bench::bulk(bulk)),
+                Bench::Wan(settings) => measure(bench_wan::run(settings)),
+                Bench::Fanout(settings) => measure(fanout::run(settings)),
+            };
+            match measured {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => broken(&error),
+            }
+        }
         Command::Up(up) => match run(&up) {
             Ok(code) => code,
             Err(error) => broken(&error),
@@ -180,8 +202,9 @@ async fn tour_and_stay(up: &Up, slot: &mut Option<Network>) -> Result<ExitCode, 
     }
     let mut say = Speaker { json: up.output == Output::Json };
     say.line(&format!("Starting {} members, each with its authority and its nodes ...", up.members.len()))?;
-    let network =
-        slot.insert(Network::found(Options { members: up.members.clone(), home: up.home.clone(), program: None })?);
+    let members = up.members.clone();
+    let wan = if up.wan { Some(Arc::new(between_capitals(&members, &mut say)?)) } else { None };
+    let network = slot.insert(Network::found(Options { members, home: up.home.clone(), program: None, wan })?);
     network.start().await?;
     say.line(&format!("{} nodes are connected; every law pack is in force.", network.nodes_all().count()))?;
 
@@ -210,6 +233,20 @@ async fn tour_and_stay(up: &Up, slot: &mut Option<Network>) -> Result<ExitCode, 
     say.line("Ctrl-C stops every process.")?;
     network.watch().await?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// A network in which the members' nodes are as far from each other as their capitals are.
+fn between_capitals(members: &[Country], say: &mut Speaker) -> Result<Wan, UpError> {
+    let countries = Network::countries(members);
+    let wan = Wan::up(atlas::terrain(&countries)).map_err(NetworkError::Wan)?;
+    for (at, from) in members.iter().enumerate() {
+        let delays = members.iter().skip(at + 1).map(|to| format!("{to} {} ms", atlas::delay(*from, *to).as_millis()));
+        let delays = delays.collect::<Vec<_>>().join(", ");
+        if !delays.is_empty() {
+            say.line(&format!("  one way from {from} to: {delays}"))?;
+        }
+    }
+    Ok(wan)
 }
 
 /// Where the words go: reports to standard output; with JSON, everything else to standard error.

@@ -1,10 +1,13 @@
-//! An alliance of real processes: for every member an authority and its nodes, all on loopback, each with a home of its own.
+//! An alliance of real processes: for every member an authority and its nodes, each with a home of its own; all on loopback,
+//! or each in a network namespace of its own, with distances between them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::{ExitCode, Stdio},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -27,6 +30,8 @@ use alliance_protocol::{
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
+use crate::wan::{Wan, WanError, link::Place};
+
 /// What a network is made of.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -35,6 +40,8 @@ pub struct Options {
     pub home: Option<PathBuf>,
     /// The program that the nodes run; none is this one. It must be an `alliance-testnet`.
     pub program: Option<PathBuf>,
+    /// Where the nodes are: in the order of [`Network::countries`], each at the place of its number. None is loopback.
+    pub wan: Option<Arc<Wan>>,
 }
 
 /// Members, authorities, nodes. [`Network::stop`] ends every process; dropping kills them.
@@ -62,6 +69,14 @@ pub struct TestNode {
     home: Home,
     program: PathBuf,
     process: Option<Child>,
+    site: Site,
+}
+
+/// Where a node runs.
+#[derive(Clone, Debug)]
+enum Site {
+    Loopback,
+    Wan(Arc<Wan>, Place),
 }
 
 /// Why a network cannot be made, started or used.
@@ -86,6 +101,8 @@ pub enum NetworkError {
     Charter(#[from] CharterError),
     #[error(transparent)]
     Home(#[from] HomeError),
+    #[error(transparent)]
+    Wan(#[from] WanError),
     #[error("the daemon of {node} ended ({status}); its log says:\n{log}")]
     Ended { node: String, status: String, log: String },
     #[error("{what} did not come about within {} s", WAIT_MAX.as_secs())]
@@ -173,16 +190,24 @@ impl Network {
         write(&root.join("charter.alliance"), &bytes)?;
         fs::create_dir_all(root.join("nodes")).map_err(file("make", &root))?;
 
+        let mut sites = sites(options.wan, members.len() + 1)?;
+        let mut site = || sites.next().unwrap_or(Site::Loopback);
         let last = members.len() - 1;
         for (at, member) in members.iter_mut().enumerate() {
             let (name, _) = organisation(member.country);
             let maker = Maker { root: &root, program: &program, chartered: &chartered, now };
-            member.nodes.push(maker.node(member, name)?);
+            member.nodes.push(maker.node(member, name, site())?);
             if at == last {
-                member.nodes.push(maker.node(member, &format!("{name}-archive"))?);
+                member.nodes.push(maker.node(member, &format!("{name}-archive"), site())?);
             }
         }
         Ok(Self { root, program, chartered, members, _temporary: temporary })
+    }
+
+    /// The countries of the nodes that a network of these members has, in their order.
+    #[must_use]
+    pub fn countries(members: &[Country]) -> Vec<Country> {
+        members.iter().chain(members.last()).copied().collect()
     }
 
     /// Starts every node, publishes every member's law and status, and waits until all nodes know all of it.
@@ -404,7 +429,7 @@ impl TestNode {
     }
 
     fn bootstrap(&self, addresses: &[String]) -> Result<(), NetworkError> {
-        let mut config = on_loopback();
+        let mut config = self.site.config();
         config.mesh.bootstrap = addresses.iter().filter_map(|address| address.parse().ok()).collect();
         write(&self.home.config_path(), config.to_text().as_bytes())
     }
@@ -416,7 +441,11 @@ impl TestNode {
     pub fn launch(&mut self) -> Result<(), NetworkError> {
         let log = self.log_path();
         let output = fs::File::options().create(true).append(true).open(&log).map_err(file("open", &log))?;
-        let child = Command::new(&self.program)
+        let mut command = match &self.site {
+            Site::Loopback => Command::new(&self.program),
+            Site::Wan(wan, place) => wan.command(*place, &self.program)?,
+        };
+        let child = command
             .arg("daemon")
             .arg("--home")
             .arg(self.home.root())
@@ -541,9 +570,9 @@ struct Maker<'a> {
 }
 
 impl Maker<'_> {
-    fn node(&self, member: &Member, organisation: &str) -> Result<TestNode, NetworkError> {
+    fn node(&self, member: &Member, organisation: &str, site: Site) -> Result<TestNode, NetworkError> {
         let home = Home::at(&self.root.join("nodes").join(organisation))?;
-        let key = home.create(&on_loopback())?.node;
+        let key = home.create(&site.config())?.node;
         let request = AccreditRequest {
             node: key,
             organisation: Organisation {
@@ -559,7 +588,7 @@ impl Maker<'_> {
         let accreditation = AuthorityDir::open(&member.authority)?.accredit(self.chartered, &request, self.now)?;
         home.install(Some(self.chartered.statement().bytes()), Some(accreditation.bytes()), self.now)?;
         let (country, organisation) = (member.country, organisation.to_owned());
-        Ok(TestNode { country, organisation, key, home, program: self.program.to_owned(), process: None })
+        Ok(TestNode { country, organisation, key, home, program: self.program.to_owned(), process: None, site })
     }
 }
 
@@ -596,12 +625,26 @@ fn place(home: Option<PathBuf>) -> Result<(PathBuf, Option<TempDir>), NetworkErr
     }
 }
 
-/// Any free ports of this machine's own interface.
-fn on_loopback() -> Config {
-    let mut config = Config::default();
-    config.mesh.listen = "/ip4/127.0.0.1/udp/0/quic-v1".parse().into_iter().collect();
-    config.bulk.listen = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
-    config
+/// Where so many nodes are.
+fn sites(wan: Option<Arc<Wan>>, nodes: usize) -> Result<impl Iterator<Item = Site>, NetworkError> {
+    match &wan {
+        Some(wan) if wan.places() < nodes => Err(WanError::Places(nodes).into()),
+        _ => Ok((0..nodes).map(move |place| wan.clone().map_or(Site::Loopback, |wan| Site::Wan(wan, place)))),
+    }
+}
+
+impl Site {
+    /// A configuration for any free ports here.
+    fn config(&self) -> Config {
+        let address = match self {
+            Self::Loopback => Ipv4Addr::LOCALHOST,
+            Self::Wan(_, place) => Wan::address(*place),
+        };
+        let mut config = Config::default();
+        config.mesh.listen = format!("/ip4/{address}/udp/0/quic-v1").parse().into_iter().collect();
+        config.bulk.listen = SocketAddr::from((address, 0));
+        config
+    }
 }
 
 fn organisation(country: Country) -> (&'static str, &'static str) {

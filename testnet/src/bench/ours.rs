@@ -1,8 +1,9 @@
-//! Ours: two daemons of two members, an offer, and a pull to a file, cleared, verified and recorded.
+//! Ours: daemons of members, an offer, and pulls to files, cleared, verified and recorded.
 
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -10,17 +11,21 @@ use alliance_node::models::import::{ImportRequest, import};
 use alliance_protocol::{
     core::admin::{AdminCall, CrossingState, CrossingView, OfferDraft, PullCall, Reply},
     offer::{Provenance, Terms},
-    vocabulary::{Artefact, Label, Purpose, Use},
+    vocabulary::{Artefact, Country, Label, Purpose, Use},
 };
+use futures::future::try_join_all;
 
 use super::{
     BenchError, Round, data, io_error,
     process::{Usage, forget_peak, usage},
 };
-use crate::network::{Network, Options, TestNode};
+use crate::{
+    network::{Network, Options, TestNode},
+    wan::Wan,
+};
 
-/// The member that has the models, and the one that pulls them.
-const MEMBERS: [&str; 2] = ["BR", "CN"];
+/// The member that has the models, and those that may pull them: their law lets open weights come and go.
+const MEMBERS: [&str; 11] = ["BR", "CN", "IN", "RU", "ZA", "EG", "ET", "IR", "AE", "ID", "SA"];
 
 /// How long a pull may take. It only ends a hang.
 const PULL_MAX: Duration = Duration::from_secs(3600);
@@ -30,8 +35,8 @@ const LOOK: Duration = Duration::from_millis(20);
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
-/// Two daemons.
-pub struct Pair {
+/// The daemons of the member that has the models, and of those that pull them.
+pub struct Daemons {
     network: Network,
     dir: PathBuf,
 }
@@ -42,22 +47,30 @@ pub struct Offered {
     bytes: u64,
 }
 
-impl Pair {
-    /// Founds an alliance of two members and starts its daemons.
+/// The member that has the models, and so many others.
+#[must_use]
+pub fn members(importers: usize) -> Vec<Country> {
+    MEMBERS.iter().take(importers.saturating_add(1)).filter_map(|code| code.parse().ok()).collect()
+}
+
+impl Daemons {
+    /// Founds an alliance with so many importers, and starts its daemons.
     ///
     /// # Errors
     /// They do not come up.
-    pub async fn up(dir: &Path) -> Result<Self, BenchError> {
-        let members = MEMBERS.iter().filter_map(|code| code.parse().ok()).collect();
+    pub async fn up(dir: &Path, importers: usize, wan: Option<Arc<Wan>>) -> Result<Self, BenchError> {
         let home = Some(dir.join("alliance"));
-        let mut network = Network::found(Options { members, home, program: None })?;
+        let mut network = Network::found(Options { members: members(importers), home, program: None, wan })?;
         network.start().await?;
         Ok(Self { network, dir: dir.to_owned() })
     }
 
-    fn node(&self, at: usize) -> Result<&TestNode, BenchError> {
-        let node = self.network.nodes().nth(at);
-        node.ok_or_else(|| failed("ours", "a node is missing".to_owned()))
+    fn exporter(&self) -> Result<&TestNode, BenchError> {
+        self.network.nodes().next().ok_or_else(|| failed("ours", "a node is missing".to_owned()))
+    }
+
+    fn importers(&self) -> impl Iterator<Item = &TestNode> {
+        self.network.nodes().skip(1)
     }
 
     /// Writes, imports and offers a model of tensors, each `(bytes, count)`.
@@ -65,7 +78,7 @@ impl Pair {
     /// # Errors
     /// The disk is full, or the node does not take it.
     pub async fn offer(&self, name: &str, tensors: &[(u64, u64)]) -> Result<Offered, BenchError> {
-        let (from, to) = (self.node(0)?, self.node(1)?);
+        let from = self.exporter()?;
         let dir = self.dir.join(name);
         let write = || {
             fs::create_dir_all(&dir)?;
@@ -94,7 +107,9 @@ impl Pair {
         let terms = Terms { purposes: [].into(), to: [].into() };
         let draft = OfferDraft { name: name.clone(), compute: None, terms, ttl_ms: DAY_MS };
         match from.call(&AdminCall::Publish(draft)).await? {
-            Reply::Published(view) => self.network.until_known(to, view.offer, true).await?,
+            Reply::Published(view) => {
+                try_join_all(self.importers().map(|to| self.network.until_known(to, view.offer, true))).await?;
+            }
             other => return Err(failed("ours", format!("the model is not offered: {other:?}"))),
         }
         Ok(Offered { name, bytes })
@@ -104,49 +119,75 @@ impl Pair {
     ///
     /// # Errors
     /// It does not cross.
-    pub async fn pull(&mut self, offered: &Offered) -> Result<Round, BenchError> {
-        let (from, to) = (self.node(0)?, self.node(1)?);
-        let place = self.dir.join("pulled");
-        let before = [from, to].map(TestNode::pid);
-        for pid in before {
-            forget_peak(pid)?;
+    pub async fn pull(&self, offered: &Offered) -> Result<Round, BenchError> {
+        let rounds = self.pulls(offered, 1, PULL_MAX).await?;
+        match rounds.first() {
+            Some(round) if round.bytes == offered.bytes => Ok(*round),
+            _ => Err(failed("ours", "the pull does not end".to_owned())),
         }
-        let used = [usage(from.pid())?, usage(to.pid())?];
-        let call = PullCall {
-            offer: offered.name.clone(),
-            purpose: Purpose::Research,
-            use_: Use::Inference,
-            circumstances: [].into(),
-            safeguards: Vec::new(),
-            to: place.clone(),
-        };
-        let crossing = match to.call(&AdminCall::Pull(call)).await? {
-            Reply::Pulling { crossing } => crossing,
-            other => return Err(failed("ours", format!("the pull does not begin: {other:?}"))),
-        };
-        let until = Instant::now() + PULL_MAX;
-        let view = loop {
-            match to.call(&AdminCall::Crossing(crossing)).await? {
-                Reply::Crossing(view) if view.state.is_final() => break *view,
-                _ if Instant::now() > until => return Err(failed("ours", "the pull does not end".to_owned())),
-                _ => tokio::time::sleep(LOOK).await,
-            }
-        };
-        let seconds = seconds(&view)?;
-        let [sender, receiver] = [(from, 0), (to, 1)].map(|(node, at)| (usage(node.pid()), used.get(at).copied()));
-        let since = |(now, before): (Result<Usage, BenchError>, Option<Usage>)| {
-            let (now, before) = (now?, before.unwrap_or_default());
-            Ok::<_, BenchError>(Usage { cpu_seconds: now.cpu_seconds - before.cpu_seconds, ..now })
-        };
-        let round = Round { bytes: offered.bytes, seconds, sender: since(sender)?, receiver: since(receiver)? };
-        fs::remove_dir_all(&place).map_err(io_error(format!("remove `{}`", place.display())))?;
-        Ok(round)
+    }
+
+    /// Orders pulls at so many importers at once, each to a place where nothing is yet, which is removed when it is there.
+    /// Looks no longer than `within`: a pull that has not ended by then goes on, and its round says what had come.
+    ///
+    /// # Errors
+    /// It does not cross.
+    pub async fn pulls(&self, offered: &Offered, importers: usize, within: Duration) -> Result<Vec<Round>, BenchError> {
+        let from = self.exporter()?;
+        let sent = begin(from)?;
+        try_join_all(self.importers().take(importers).enumerate().map(async |(number, to)| {
+            let taken = begin(to)?;
+            let place = self.dir.join(format!("pulled-{number}"));
+            let (bytes, seconds) = pull_to(to, offered, &place, within).await?;
+            Ok(Round { bytes, seconds, sender: since(from, sent)?, receiver: since(to, taken)? })
+        }))
+        .await
     }
 
     /// Stops the daemons.
     pub async fn down(self) {
         self.network.stop().await;
     }
+}
+
+/// Pulls it to one importer. Returns how many bytes came, in how many seconds.
+async fn pull_to(to: &TestNode, offered: &Offered, place: &Path, within: Duration) -> Result<(u64, f64), BenchError> {
+    let call = PullCall {
+        offer: offered.name.clone(),
+        purpose: Purpose::Research,
+        use_: Use::Inference,
+        circumstances: [].into(),
+        safeguards: Vec::new(),
+        to: place.to_owned(),
+    };
+    let began = Instant::now();
+    let crossing = match to.call(&AdminCall::Pull(call)).await? {
+        Reply::Pulling { crossing } => crossing,
+        other => return Err(failed("ours", format!("the pull does not begin: {other:?}"))),
+    };
+    loop {
+        match to.call(&AdminCall::Crossing(crossing)).await? {
+            Reply::Crossing(view) if view.state.is_final() => {
+                let seconds = seconds(&view)?;
+                fs::remove_dir_all(place).map_err(io_error(format!("remove `{}`", place.display())))?;
+                return Ok((offered.bytes, seconds));
+            }
+            Reply::Crossing(view) if began.elapsed() > within => return Ok((view.bytes, began.elapsed().as_secs_f64())),
+            _ => tokio::time::sleep(LOOK).await,
+        }
+    }
+}
+
+/// What a node has used so far; its peak is counted anew from here.
+fn begin(node: &TestNode) -> Result<Usage, BenchError> {
+    forget_peak(node.pid())?;
+    usage(node.pid())
+}
+
+/// What a node has used since.
+fn since(node: &TestNode, before: Usage) -> Result<Usage, BenchError> {
+    let now = usage(node.pid())?;
+    Ok(Usage { cpu_seconds: now.cpu_seconds - before.cpu_seconds, ..now })
 }
 
 /// How long a crossing took, from the wish to the receipt with both signatures.

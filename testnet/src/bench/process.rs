@@ -3,9 +3,10 @@
 use std::{
     fs,
     io::{self, Read as _, Write as _},
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::{ExitCode, Stdio},
+    sync::Arc,
     time::Duration,
 };
 
@@ -16,7 +17,8 @@ use tokio::{
     time::timeout,
 };
 
-use super::{BenchError, Round, as_f64, https, io_error, stock_quinn};
+use super::{BenchError, Round, as_f64, https, io_error, stock_quinn, tcp};
+use crate::wan::{Wan, link::Place};
 
 /// What a process used during a run.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
@@ -36,6 +38,8 @@ pub enum BenchEnd {
     /// Sends so many bytes out of memory.
     QuinnSend {
         #[arg(long)]
+        listen: SocketAddr,
+        #[arg(long)]
         bytes: u64,
         #[arg(long)]
         ours: bool,
@@ -48,6 +52,26 @@ pub enum BenchEnd {
         certificate: String,
         #[arg(long)]
         ours: bool,
+        /// Seconds after which it is done with what has come.
+        #[arg(long)]
+        within: Option<u64>,
+    },
+    /// Sends so many bytes out of memory.
+    TcpSend {
+        #[arg(long)]
+        listen: SocketAddr,
+        #[arg(long)]
+        bytes: u64,
+        /// The congestion control, by the kernel's name for it.
+        #[arg(long)]
+        congestion: String,
+    },
+    /// Takes bytes into nothing.
+    TcpTake {
+        #[arg(long)]
+        from: SocketAddr,
+        #[arg(long)]
+        within: Option<u64>,
     },
     /// Serves one file.
     HttpsServe {
@@ -75,9 +99,14 @@ pub fn be_an_end(end: BenchEnd) -> ExitCode {
     let outcome =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(EndError::from).and_then(|runtime| {
             runtime.block_on(async {
+                let span = |seconds: Option<u64>| seconds.map_or(WAIT_MAX, Duration::from_secs);
                 match end {
-                    BenchEnd::QuinnSend { bytes, ours } => stock_quinn::send(bytes, ours).await,
-                    BenchEnd::QuinnTake { from, certificate, ours } => stock_quinn::take(from, &certificate, ours).await,
+                    BenchEnd::QuinnSend { listen, bytes, ours } => stock_quinn::send(listen, bytes, ours).await,
+                    BenchEnd::QuinnTake { from, certificate, ours, within } => {
+                        stock_quinn::take(from, &certificate, ours, span(within)).await
+                    }
+                    BenchEnd::TcpSend { listen, bytes, congestion } => tcp::send(listen, bytes, &congestion).await,
+                    BenchEnd::TcpTake { from, within } => tcp::take(from, span(within)).await,
                     BenchEnd::HttpsServe { file } => https::serve(&file).await,
                     BenchEnd::HttpsTake { from, certificate, to } => https::take(from, &certificate, &to).await,
                 }
@@ -112,8 +141,12 @@ pub async fn until_dismissed() {
 /// What the two ends of a contender are.
 #[derive(Clone, Copy, Debug)]
 pub enum End {
-    Quinn { ours: bool },
+    Quinn {
+        ours: bool,
+    },
     Https,
+    /// With this congestion control.
+    Tcp(&'static str),
 }
 
 /// A contender with two ends.
@@ -121,51 +154,81 @@ pub enum End {
 pub struct Contender {
     pub name: String,
     end: End,
+    /// Where the ends are: the sender at the first place, the receiver at the second. None is loopback.
+    wan: Option<Arc<Wan>>,
+    /// When to be done with what has come.
+    within: Option<Duration>,
 }
 
 impl Contender {
     #[must_use]
     pub fn new(name: &str, end: End) -> Self {
-        Self { name: name.to_owned(), end }
+        Self { name: name.to_owned(), end, wan: None, within: None }
     }
 
-    /// Moves the bytes once, from `file` to `to` where files are moved.
+    /// The same over this network, done after so long at the latest.
+    #[must_use]
+    pub fn over(self, wan: &Arc<Wan>, within: Duration) -> Self {
+        Self { wan: Some(Arc::clone(wan)), within: Some(within), ..self }
+    }
+
+    /// Moves the bytes once, from `file` to `to` where files are moved, or as many as there is time for.
     ///
     /// # Errors
     /// An end does not start, or says something else than it should.
     pub async fn run(&self, file: &Path, to: &Path, bytes: u64) -> Result<Round, BenchError> {
-        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
-        let quinn = |ours: bool| if ours { vec!["--ours".to_owned()] } else { Vec::new() };
-        let bytes_text = bytes.to_string();
-        let (file, to) = (file.display().to_string(), to.display().to_string());
-        let sender = match self.end {
-            End::Quinn { ours } => [words(&["quinn-send", "--bytes", &bytes_text]), quinn(ours)].concat(),
-            End::Https => words(&["https-serve", "--file", &file]),
-        };
-        let mut sender = Running::start(&self.name, &sender)?;
+        let mut sender = Running::start(&self.name, &self.sender(file, bytes), self.wan.as_deref(), 0)?;
         let ready = sender.line("ready").await?;
         let began = sender.usage()?;
         let problem = |problem: &str| BenchError::Contender { contender: self.name.clone(), problem: problem.to_owned() };
-        let (from, certificate) = ready.split_once(' ').ok_or_else(|| problem("it is ready, and does not say where"))?;
-        let receiver = match self.end {
-            End::Quinn { ours } => {
-                [words(&["quinn-take", "--from", from, "--certificate", certificate]), quinn(ours)].concat()
-            }
-            End::Https => words(&["https-take", "--from", from, "--certificate", certificate, "--to", &to]),
-        };
-        let mut receiver = Running::start(&self.name, &receiver)?;
+        let (from, certificate) = ready.split_once(' ').unwrap_or((&ready, ""));
+        let mut receiver = Running::start(&self.name, &self.receiver(from, certificate, to), self.wan.as_deref(), 1)?;
         let done = receiver.line("done").await?;
         let (taken, seconds) = done.split_once(' ').ok_or_else(|| problem("it is done, and does not say when"))?;
-        if taken != bytes_text {
+        let taken: u64 = taken.parse().map_err(|_| problem("it does not say how much came"))?;
+        let seconds: f64 = seconds.parse().map_err(|_| problem("it does not say how long it took"))?;
+        let had_time = self.within.is_none_or(|within| seconds < within.as_secs_f64());
+        if taken > bytes || (had_time && taken < bytes) {
             return Err(problem(&format!("{taken} of {bytes} bytes came")));
         }
-        let seconds = seconds.parse().map_err(|_| problem("it does not say how long it took"))?;
         let (sent, received) = (sender.usage()?, receiver.usage()?);
         sender.dismiss().await;
         receiver.dismiss().await;
         let sender = Usage { cpu_seconds: sent.cpu_seconds - began.cpu_seconds, ..sent };
-        Ok(Round { bytes, seconds, sender, receiver: received })
+        Ok(Round { bytes: taken, seconds, sender, receiver: received })
     }
+
+    fn sender(&self, file: &Path, bytes: u64) -> Vec<String> {
+        let address = self.wan.as_ref().map_or(Ipv4Addr::LOCALHOST, |_| Wan::address(0));
+        let (listen, bytes) = (SocketAddr::from((address, 0)).to_string(), bytes.to_string());
+        match self.end {
+            End::Quinn { ours: false } => words(&["quinn-send", "--listen", &listen, "--bytes", &bytes]),
+            End::Quinn { ours: true } => words(&["quinn-send", "--listen", &listen, "--bytes", &bytes, "--ours"]),
+            End::Https => words(&["https-serve", "--file", &file.display().to_string()]),
+            End::Tcp(name) => words(&["tcp-send", "--listen", &listen, "--bytes", &bytes, "--congestion", name]),
+        }
+    }
+
+    fn receiver(&self, from: &str, certificate: &str, to: &Path) -> Vec<String> {
+        let mut arguments = match self.end {
+            End::Quinn { .. } => words(&["quinn-take", "--from", from, "--certificate", certificate]),
+            End::Https => {
+                words(&["https-take", "--from", from, "--certificate", certificate, "--to", &to.display().to_string()])
+            }
+            End::Tcp(_) => words(&["tcp-take", "--from", from]),
+        };
+        if let End::Quinn { ours: true } = self.end {
+            arguments.push("--ours".to_owned());
+        }
+        if let Some(within) = self.within {
+            arguments.extend(["--within".to_owned(), within.as_secs().to_string()]);
+        }
+        arguments
+    }
+}
+
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
 }
 
 /// A process of this program that is one end.
@@ -176,10 +239,14 @@ struct Running {
 }
 
 impl Running {
-    fn start(contender: &str, arguments: &[String]) -> Result<Self, BenchError> {
+    fn start(contender: &str, arguments: &[String], wan: Option<&Wan>, place: Place) -> Result<Self, BenchError> {
         let cannot = |source| BenchError::Io { what: format!("start an end of `{contender}`"), source };
         let program = std::env::current_exe().map_err(cannot)?;
-        let child = Command::new(program)
+        let mut command = match wan {
+            Some(wan) => wan.command(place, program)?,
+            None => Command::new(program),
+        };
+        let child = command
             .arg("bench-end")
             .args(arguments)
             .stdin(Stdio::piped())

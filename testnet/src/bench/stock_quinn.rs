@@ -1,12 +1,18 @@
 //! Stock quinn, memory to memory: one connection, one stream, nothing verified, nothing decided.
 
-use std::{net::SocketAddr, sync::Arc, time::Instant};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use quinn::{
     AckFrequencyConfig, ClientConfig, Endpoint, EndpointConfig, ServerConfig, TokioRuntime, TransportConfig, VarInt,
+    WriteError,
     crypto::rustls::{QuicClientConfig, QuicServerConfig},
 };
+use tokio::time::timeout_at;
 
 use super::{
     https::{client_tls, server_tls},
@@ -26,11 +32,11 @@ const PACKETS_PER_ACK: u32 = 10;
 const SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 
 /// Sends so many bytes to whoever connects.
-pub(super) async fn send(bytes: u64, ours: bool) -> Result<(), EndError> {
+pub(super) async fn send(listen: SocketAddr, bytes: u64, ours: bool) -> Result<(), EndError> {
     let (tls, certificate) = server_tls(ALPN)?;
     let mut config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
     config.transport_config(Arc::new(transport(ours)));
-    let endpoint = endpoint(Some(config), ours)?;
+    let endpoint = endpoint(listen, Some(config), ours)?;
     say(&format!("ready {} {certificate}", endpoint.local_addr()?))?;
     let connection = endpoint.accept().await.ok_or("nobody connects")?.await?;
     let mut stream = connection.open_uni().await?;
@@ -43,16 +49,22 @@ pub(super) async fn send(bytes: u64, ours: bool) -> Result<(), EndError> {
             chunks.push(chunk.slice(..take));
             left -= u64::try_from(take)?;
         }
-        stream.write_all_chunks(&mut chunks).await?;
+        match stream.write_all_chunks(&mut chunks).await {
+            // The taker has no more time.
+            Err(WriteError::ConnectionLost(_) | WriteError::Stopped(_)) => break,
+            sent => sent?,
+        }
     }
-    stream.finish()?;
+    // It fails only where the taker has no more time.
+    let _ = stream.finish();
     until_dismissed().await;
     Ok(())
 }
 
-/// Takes all that comes.
-pub(super) async fn take(from: SocketAddr, certificate: &str, ours: bool) -> Result<(), EndError> {
-    let endpoint = endpoint(None, ours)?;
+/// Takes all that comes in time.
+pub(super) async fn take(from: SocketAddr, certificate: &str, ours: bool, within: Duration) -> Result<(), EndError> {
+    let here = if from.ip().is_loopback() { Ipv4Addr::LOCALHOST } else { Ipv4Addr::UNSPECIFIED };
+    let endpoint = endpoint(SocketAddr::from((here, 0)), None, ours)?;
     let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(client_tls(certificate, ALPN)?)?));
     config.transport_config(Arc::new(transport(ours)));
     let began = Instant::now();
@@ -60,7 +72,9 @@ pub(super) async fn take(from: SocketAddr, certificate: &str, ours: bool) -> Res
     let mut stream = connection.accept_uni().await?;
     let mut chunks = vec![Bytes::new(); 64];
     let mut bytes = 0_u64;
-    while let Some(count) = stream.read_chunks(&mut chunks).await? {
+    let until = tokio::time::Instant::from_std(began) + within;
+    while let Ok(read) = timeout_at(until, stream.read_chunks(&mut chunks)).await {
+        let Some(count) = read? else { break };
         bytes += chunks.iter().take(count).map(|chunk| u64::try_from(chunk.len()).unwrap_or_default()).sum::<u64>();
     }
     say(&format!("done {bytes} {}", began.elapsed().as_secs_f64()))?;
@@ -68,8 +82,7 @@ pub(super) async fn take(from: SocketAddr, certificate: &str, ours: bool) -> Res
     Ok(())
 }
 
-fn endpoint(server: Option<ServerConfig>, ours: bool) -> Result<Endpoint, EndError> {
-    let address = SocketAddr::from(([127, 0, 0, 1], 0));
+fn endpoint(address: SocketAddr, server: Option<ServerConfig>, ours: bool) -> Result<Endpoint, EndError> {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, Some(socket2::Protocol::UDP))?;
     if ours {
         socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES)?;

@@ -152,7 +152,8 @@ impl Stage {
     /// A network of these members in which nothing runs yet.
     pub(crate) fn found(members: &[&str]) -> Self {
         let members = members.iter().map(|country| country.parse().expect("a country")).collect();
-        let network = Network::found(Options { members, home: None, program: Some(program()) }).expect("founded");
+        let network =
+            Network::found(Options { members, home: None, program: Some(program()), wan: None }).expect("founded");
         Self { bin: Bin::new(), network, dir: tempfile::tempdir().expect("a directory") }
     }
 

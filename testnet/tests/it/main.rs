@@ -24,3 +24,5 @@ mod memory;
 mod steps;
 #[cfg(test)]
 mod up;
+#[cfg(test)]
+mod wan;
