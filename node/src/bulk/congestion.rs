@@ -24,11 +24,15 @@ const NEAR: Duration = Duration::from_millis(2);
 
 /// Packets that may be sent before anything is known of the path: more than a peer may leave unacknowledged, so that the
 /// first round trip is not spent waiting; spread over it by the pacer.
-const INITIAL_PACKETS: u64 = 64;
+const INITIAL_PACKETS: u64 = 128;
 
-/// Bytes in flight with which CUBIC begins within a place. They are more than flow control permits: that holds the sender,
-/// until a loss shows that something on the way holds less.
-const NEAR_WINDOW_BYTES: u64 = 8 * 1024 * 1024;
+/// Bytes in flight with which CUBIC begins within a place.
+const NEAR_WINDOW_BYTES: u64 = 512 * 1024;
+
+/// Once so many bytes were in flight without a loss, nothing on the way holds less than the receiver, and flow control alone
+/// holds the sender: a pacer's timer ticks once in a millisecond, in which such a path carries more than it lets out at a
+/// time.
+const NEAR_UNPACED_BYTES: u64 = 2 * 1024 * 1024;
 
 /// Makes a [`PathControl`] for each connection.
 #[derive(Debug, Default)]
@@ -123,9 +127,8 @@ impl Controller for PathControl {
     fn window(&self) -> u64 {
         match &self.control {
             Control::Unknown { window } => *window,
-            // The pacer does nothing for a window beyond 4 GiB. Its timer ticks once in a millisecond, in which a path like
-            // this carries more than it lets out at a time.
-            Control::Near(cubic) if cubic.window() >= NEAR_WINDOW_BYTES => u64::MAX,
+            // The pacer does nothing for a window beyond 4 GiB.
+            Control::Near(cubic) if cubic.window() >= NEAR_UNPACED_BYTES => u64::MAX,
             Control::Near(cubic) => cubic.window(),
             Control::Distant(distant) => distant.window,
         }
@@ -144,23 +147,31 @@ impl Controller for PathControl {
     }
 }
 
-/// Round trips in which the best delivery still counts: longer than a cycle of [`GAINS`], so that each probe is felt.
+/// Round trips in which the best delivery still counts: longer than a cycle, so that each probe is felt.
 const RATES_KEPT: usize = 10;
 
 /// Growth of the delivery rate in a round trip, in percent, below which a path is taken to be full; and in how many of them.
 const STARTUP_GROWTH_PERCENT: u64 = 125;
 const STARTUP_FLAT_ROUNDS: u32 = 2;
 
-/// What is kept in flight, in percent of what fits into the path, in the round trips of a cycle: once more, to find out
-/// whether the path has become faster; once less, to empty what that has queued; and then what keeps a short queue, so that
-/// the path never runs dry.
-const GAINS: [u64; 8] = [125, 90, 110, 110, 110, 110, 110, 110];
+/// What is kept in flight, in percent of what fits into the path. In a cycle of round trips once more, to find out whether
+/// the path has become faster; once less, to empty what that has queued; and then what keeps a short queue, so that the path
+/// never runs dry: less of it where the queue of the path cannot hold it.
+const CYCLE_ROUNDS: usize = 8;
+const PROBE_GAIN: u64 = 130;
+const DRAIN_GAIN: u64 = 95;
+const CRUISE_GAIN_MAX: u64 = 115;
+const CRUISE_GAIN_MIN: u64 = 100;
+const CRUISE_GAIN_STEP: u64 = 5;
+
+/// Packets lost beyond those lost with an empty queue, of a million, that tell of a queue that is too short.
+const OVERFLOW_PPM: u64 = 10_000;
 
 /// The same while the rate of the path is not known: each round trip doubles what is in flight.
 const STARTUP_GAIN: u64 = 200;
 
-/// Packets lost in a round trip, in percent, that are taken as the path's own. More of them come from a full queue.
-const LOSS_PERCENT: u64 = 8;
+/// Packets lost in a round trip, of a million, that are taken as the path's own. More of them come from a full queue.
+const LOSS_PPM: u64 = 80_000;
 
 /// What may be in flight beyond the model: packets that wait for an acknowledgement which is sent for many of them, as long
 /// as that is delayed, but no more than there can be.
@@ -189,8 +200,56 @@ struct Distant {
 enum Phase {
     /// Doubles until the rate grows no more.
     Startup { best: u64, flat: u32 },
-    /// Stays at what fits; the place in [`GAINS`].
-    Cruise { at: usize },
+    /// Stays at what fits.
+    Cruise(Cycle),
+}
+
+/// Where a path is in its cycle.
+#[derive(Debug, Clone, Copy)]
+struct Cycle {
+    /// The round trip, of [`CYCLE_ROUNDS`].
+    at: usize,
+    /// What is in flight in most of them, in percent of what fits.
+    gain: u64,
+    /// Packets lost in the round trip with an empty queue, of a million.
+    own_loss_ppm: u64,
+    /// The most that were lost in one of those after it.
+    loss_ppm: u64,
+}
+
+impl Cycle {
+    /// Begins by emptying the queue.
+    const START: Self = Self { at: 1, gain: CRUISE_GAIN_MAX, own_loss_ppm: 0, loss_ppm: 0 };
+
+    fn percent(self) -> u64 {
+        match self.at {
+            0 => PROBE_GAIN,
+            1 => DRAIN_GAIN,
+            _ => self.gain,
+        }
+    }
+
+    fn after(mut self, loss_ppm: u64) -> Self {
+        match self.at {
+            0 => {}
+            // What was queued by the probe may be lost in the round trip after it.
+            1 | 2 => {
+                self.own_loss_ppm = if self.at == 1 { loss_ppm } else { self.own_loss_ppm.min(loss_ppm) };
+                self.loss_ppm = 0;
+            }
+            _ => self.loss_ppm = self.loss_ppm.max(loss_ppm),
+        }
+        self.at = (self.at + 1) % CYCLE_ROUNDS;
+        if self.at == 0 {
+            let overflows = self.loss_ppm > self.own_loss_ppm.saturating_add(OVERFLOW_PPM);
+            self.gain = if overflows {
+                self.gain.saturating_sub(CRUISE_GAIN_STEP).max(CRUISE_GAIN_MIN)
+            } else {
+                self.gain.saturating_add(CRUISE_GAIN_STEP).min(CRUISE_GAIN_MAX)
+            };
+        }
+        self
+    }
 }
 
 /// From the sending of a packet to its acknowledgement.
@@ -201,6 +260,13 @@ struct Round {
     last_packet: u64,
     acked: u64,
     lost: u64,
+}
+
+impl Round {
+    fn loss_ppm(&self) -> u64 {
+        let all = u128::from(self.acked.saturating_add(self.lost)).max(1);
+        u64::try_from(u128::from(self.lost).saturating_mul(1_000_000) / all).unwrap_or(u64::MAX)
+    }
 }
 
 impl Distant {
@@ -257,9 +323,8 @@ impl Distant {
                 // Not less than before: the first rates are those of a handshake.
                 self.window = self.window.saturating_add(acked).min(self.with_slack(fits)).max(self.window);
             }
-            Phase::Cruise { at } => {
-                let gain = GAINS.get(at).copied().unwrap_or(100);
-                let wanted = self.with_slack(percent(self.fits().unwrap_or_default(), gain));
+            Phase::Cruise(cycle) => {
+                let wanted = self.with_slack(percent(self.fits().unwrap_or_default(), cycle.percent()));
                 // Up as packets arrive, down at once.
                 self.window = wanted.min(self.window.saturating_add(acked)).max(self.floor());
             }
@@ -271,7 +336,7 @@ impl Distant {
         let took = now.saturating_duration_since(round.began).as_nanos().max(1);
         let rate = u128::from(round.acked).saturating_mul(1_000_000_000) / took;
         let rate = u64::try_from(rate).unwrap_or(u64::MAX);
-        let congested = percent(round.acked.saturating_add(round.lost), LOSS_PERCENT) < round.lost;
+        let congested = round.loss_ppm() > LOSS_PPM;
         let best = self.rates.iter().copied().max().unwrap_or_default();
         if congested {
             // More was sent than goes through: what went through is what is known.
@@ -285,14 +350,14 @@ impl Distant {
             self.rates.push_back(rate);
         }
         self.phase = match self.phase {
-            Phase::Startup { .. } if congested => Phase::Cruise { at: 1 },
+            Phase::Startup { .. } if congested => Phase::Cruise(Cycle::START),
             Phase::Startup { best, flat } if app_limited => Phase::Startup { best, flat },
             Phase::Startup { best, .. } if rate >= percent(best, STARTUP_GROWTH_PERCENT) => {
                 Phase::Startup { best: rate, flat: 0 }
             }
             Phase::Startup { best, flat } if flat + 1 < STARTUP_FLAT_ROUNDS => Phase::Startup { best, flat: flat + 1 },
-            Phase::Startup { .. } => Phase::Cruise { at: 1 },
-            Phase::Cruise { at } => Phase::Cruise { at: (at + 1) % GAINS.len() },
+            Phase::Startup { .. } => Phase::Cruise(Cycle::START),
+            Phase::Cruise(cycle) => Phase::Cruise(cycle.after(round.loss_ppm())),
         };
     }
 
@@ -444,17 +509,16 @@ mod tests {
     #[test]
     fn the_path_decides_which_control_it_is() {
         let now = Instant::now();
-        let mut control = PathControl { mtu: 1452, began: now, control: Control::Unknown { window: 64 * 1452 } };
-        assert_eq!(control.window(), 64 * 1452);
+        let mut control =
+            PathControl { mtu: 1452, began: now, control: Control::Unknown { window: INITIAL_PACKETS * MTU } };
+        assert_eq!(control.window(), INITIAL_PACKETS * MTU);
         control.choose(Duration::from_millis(30));
         assert!(matches!(control.control, Control::Distant(_)));
         control.choose(Duration::from_millis(20));
         assert!(matches!(control.control, Control::Distant(_)));
         control.choose(Duration::from_micros(300));
         assert!(matches!(control.control, Control::Near(_)), "a busy machine is not a distant one");
-        assert_eq!(control.window(), u64::MAX);
-        control.on_congestion_event(now, now, false, 1452);
-        assert!(control.window() < NEAR_WINDOW_BYTES, "{}", control.window());
+        assert_eq!(control.window(), NEAR_WINDOW_BYTES);
         control.choose(Duration::from_millis(30));
         assert!(matches!(control.control, Control::Near(_)));
     }

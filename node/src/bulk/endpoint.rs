@@ -27,9 +27,10 @@ use super::{
 /// The label under which both ends derive the value that binds a request to its session.
 const SESSION_LABEL: &[u8] = b"EXPORTER-alliance-crossing-v1";
 
-/// Bytes that may be on their way from an exporter: on a short path about half of the socket's buffer, so that flow control
+/// Bytes that may be on their way from an exporter: on a short path what the socket's buffer holds, so that flow control
 /// holds the sender and not loss; on a long one twice what 800 Mbit/s have in flight, which at 150 ms are 30 MB.
-const WINDOW_BYTES_MIN: u32 = 3 * 1024 * 1024;
+const WINDOW_BYTES_MIN: u32 = 128 * 1024;
+const WINDOW_BYTES_NEAR: u32 = 3 * 1024 * 1024;
 const WINDOW_BYTES_MAX: u32 = 32 * 1024 * 1024;
 const WINDOW_BYTES_PER_MS: u32 = 200_000;
 
@@ -72,6 +73,8 @@ pub(super) struct Line {
     endpoint: Endpoint,
     identity: Identity,
     mtu: u16,
+    /// Bytes that may be on their way to this node over a short path.
+    window: u32,
 }
 
 impl Line {
@@ -84,7 +87,7 @@ impl Line {
         open: mpsc::Sender<Infallible>,
     ) -> Result<Self, BulkError> {
         let identity = Identity::new(key)?;
-        let socket = socket::bind(listen, counters, open).map_err(|source| match source.kind() {
+        let (socket, granted) = socket::bind(listen, counters, open).map_err(|source| match source.kind() {
             std::io::ErrorKind::AddrInUse => BulkError::PortInUse { address: listen },
             _ => BulkError::Socket { address: listen, source },
         })?;
@@ -98,7 +101,9 @@ impl Line {
             Arc::new(TokioRuntime),
         )
         .map_err(|source| BulkError::Socket { address: listen, source })?;
-        Ok(Self { endpoint, identity, mtu })
+        // The kernel counts what a packet takes in memory, which is up to twice what is in it.
+        let window = u32::try_from(granted / 8 * 3).unwrap_or(u32::MAX).clamp(WINDOW_BYTES_MIN, WINDOW_BYTES_NEAR);
+        Ok(Self { endpoint, identity, mtu, window })
     }
 
     pub(super) fn endpoint(&self) -> &Endpoint {
@@ -115,7 +120,7 @@ impl Line {
         if peer_of(&connection) != Some(peer) {
             return Err("another key answered".to_owned());
         }
-        connection.set_receive_window(VarInt::from_u32(window(connection.rtt())));
+        connection.set_receive_window(VarInt::from_u32(window(connection.rtt()).max(self.window)));
         Ok(connection)
     }
 
@@ -127,7 +132,7 @@ impl Line {
         transport
             .max_concurrent_bidi_streams(VarInt::from_u32(0))
             .stream_receive_window(VarInt::from_u32(WINDOW_BYTES_MAX))
-            .receive_window(VarInt::from_u32(WINDOW_BYTES_MIN))
+            .receive_window(VarInt::from_u32(self.window))
             .send_window(u64::from(REQUEST_WINDOW_BYTES));
         config.transport_config(Arc::new(transport));
         Ok(config)
@@ -147,7 +152,7 @@ fn server_config(identity: &Identity, mtu: u16) -> Result<ServerConfig, BulkErro
         .max_concurrent_bidi_streams(VarInt::from_u32(1))
         .stream_receive_window(VarInt::from_u32(REQUEST_WINDOW_BYTES))
         .receive_window(VarInt::from_u32(REQUEST_WINDOW_BYTES))
-        .send_window(u64::from(WINDOW_BYTES_MIN.saturating_add(SEND_AHEAD_BYTES)))
+        .send_window(u64::from(WINDOW_BYTES_NEAR.saturating_add(SEND_AHEAD_BYTES)))
         .ack_frequency_config(Some(acknowledgements));
     config
         .transport_config(Arc::new(transport))
@@ -160,13 +165,13 @@ fn server_config(identity: &Identity, mtu: u16) -> Result<ServerConfig, BulkErro
 
 /// Lets an exporter have as much under way to the importer as the path takes, now that its round trip is known.
 pub(super) fn open_send_window(connection: &Connection) {
-    connection.set_send_window(u64::from(window(connection.rtt()).saturating_add(SEND_AHEAD_BYTES)));
+    connection.set_send_window(u64::from(window(connection.rtt()).max(WINDOW_BYTES_NEAR).saturating_add(SEND_AHEAD_BYTES)));
 }
 
-/// Bytes on their way at a time, for a path with this round trip.
+/// Bytes on their way at a time that a path with this round trip takes.
 fn window(round_trip: Duration) -> u32 {
     let ms = u32::try_from(round_trip.as_millis()).unwrap_or(u32::MAX);
-    ms.saturating_mul(WINDOW_BYTES_PER_MS).clamp(WINDOW_BYTES_MIN, WINDOW_BYTES_MAX)
+    ms.saturating_mul(WINDOW_BYTES_PER_MS).min(WINDOW_BYTES_MAX)
 }
 
 /// What holds on both sides.

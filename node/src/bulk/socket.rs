@@ -50,11 +50,12 @@ impl SocketCounters {
 }
 
 /// Binds `listen` with large buffers. `open` is dropped when the socket is closed. Must be called within a tokio runtime.
+/// With it, the bytes that the kernel granted for what has arrived, its own bookkeeping included.
 pub(super) fn bind(
     listen: SocketAddr,
     counters: Arc<SocketCounters>,
     open: mpsc::Sender<Infallible>,
-) -> io::Result<Arc<CountingSocket>> {
+) -> io::Result<(Arc<CountingSocket>, usize)> {
     let socket = Socket::new(Domain::for_address(listen), Type::DGRAM, Some(Protocol::UDP))?;
     // Both are wishes: a smaller buffer is slower, not wrong.
     if let Err(error) = socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES) {
@@ -63,12 +64,13 @@ pub(super) fn bind(
     if let Err(error) = socket.set_send_buffer_size(SOCKET_BUFFER_BYTES) {
         tracing::debug!(%error, "the send buffer of the bulk socket stays as it is");
     }
+    let granted = socket.recv_buffer_size()?;
     socket.set_nonblocking(true)?;
     socket.bind(&listen.into())?;
     let inner = TokioRuntime.wrap_udp_socket(UdpSocket::from(socket))?;
     let outbox = Arc::new(Outbox { inner, counters, batch: Mutex::default(), waiting: Notify::new(), _open: open });
     let flushing = tokio::spawn(flush_task(Arc::clone(&outbox))).abort_handle();
-    Ok(Arc::new(CountingSocket { outbox, flushing }))
+    Ok((Arc::new(CountingSocket { outbox, flushing }), granted))
 }
 
 /// Sends what waits as soon as nothing else is to be done on this thread: whoever has more to send has then had its turn.

@@ -6,14 +6,16 @@
 //! lock        held by the one pull that uses it; a crash releases it
 //! manifest    what is being received
 //! files/      the files under their final names, at their full length
+//! journal     which groups were verified and written, so that a later attempt goes on after them
 //! ```
 //!
 //! Delivery renames `files` to the destination, in one step and on one file system. Whatever happens before, nothing stands
-//! under the final name. What was written is never believed after a restart: it is hashed again. Only
-//! [`Staging::deliver`] makes an artefact visible, and it takes an [`Inbound`] by value.
+//! under the final name. Only [`Staging::deliver`] makes an artefact visible, and it takes an [`Inbound`] by value.
 
 mod deliver;
+mod journal;
 mod lock;
+mod resume;
 #[cfg(test)]
 mod tests;
 
@@ -36,13 +38,13 @@ use rustix::{
     io::Errno,
 };
 
-use self::lock::Lock;
+use self::{journal::Journal, lock::Lock, resume::Syncing};
 use super::{
     durable,
     import::read_bounded,
     inspect::FormatError,
     source::{Source, SourceError},
-    tree::{TreeError, open_inside, survey},
+    tree::{TreeError, survey},
 };
 
 /// Files held open for writing at a time. Groups of a few files are in flight together.
@@ -65,6 +67,10 @@ pub struct Staging {
     finished: bool,
     /// The files that were used last, the latest at the end.
     open: Vec<(u32, File)>,
+    /// Tells a later attempt what is there; none before the manifest is known.
+    journal: Option<Journal>,
+    /// What was written and is not yet durable.
+    syncing: Syncing,
 }
 
 /// Why an artefact cannot be received here.
@@ -111,8 +117,8 @@ fn next_step(error: &io::Error) -> &'static str {
 }
 
 impl Staging {
-    /// Prepares to receive the artefact with this manifest for the directory `to`. What an earlier attempt left is hashed again
-    /// and kept as far as it verifies; that can take as long as reading the artefact.
+    /// Prepares to receive the artefact with this manifest for the directory `to`. What an earlier attempt left is kept. It is
+    /// hashed again only as far as it cannot be believed, which can take as long as reading the artefact.
     ///
     /// # Errors
     /// The destination is taken, another pull is running, or the disk failed.
@@ -139,8 +145,7 @@ impl Staging {
         }
         fs::create_dir_all(parent).map_err(|source| disk("create", parent, source))?;
         let lock = Lock::take(&partial)?;
-        let (manifest, held, open) = (None, Vec::new(), Vec::new());
-        let mut staging = Self { to, partial, id, lock, manifest, held, in_place: false, finished: false, open };
+        let mut staging = Self::empty(to, partial, id, lock);
         let stored = staging.stored_manifest()?;
         if occupied {
             staging.accept_in_place(stored.or(known))?;
@@ -164,9 +169,13 @@ impl Staging {
             return Ok(());
         }
         let lock = Lock::take(&partial)?;
+        Self::empty(to, partial, id, lock).discard()
+    }
+
+    fn empty(to: PathBuf, partial: PathBuf, id: ManifestId, lock: Lock) -> Self {
         let (manifest, held, open) = (None, Vec::new(), Vec::new());
-        let left = Self { to, partial, id, lock, manifest, held, in_place: false, finished: false, open };
-        left.discard()
+        let (journal, syncing) = (None, Syncing::default());
+        Self { to, partial, id, lock, manifest, held, in_place: false, finished: false, open, journal, syncing }
     }
 
     /// The manifest, once it is known: from an earlier attempt or from [`Staging::begin`].
@@ -179,6 +188,17 @@ impl Staging {
     /// cannot be said in a request.
     #[must_use]
     pub fn held(&self) -> Vec<(u64, u64)> {
+        let mut runs = self.runs_held();
+        if runs.len() > limits::HELD_RUNS_MAX {
+            runs.sort_by_key(|(first, end)| std::cmp::Reverse(end.saturating_sub(*first)));
+            runs.truncate(limits::HELD_RUNS_MAX);
+            runs.sort_unstable();
+        }
+        runs
+    }
+
+    /// As [`Staging::held`], all of them.
+    fn runs_held(&self) -> Vec<(u64, u64)> {
         let mut runs: Vec<(u64, u64)> = Vec::new();
         for (index, held) in (0_u64..).zip(&self.held) {
             match runs.last_mut() {
@@ -186,11 +206,6 @@ impl Staging {
                 Some((_, end)) if *end == index => *end = index.saturating_add(1),
                 _ => runs.push((index, index.saturating_add(1))),
             }
-        }
-        if runs.len() > limits::HELD_RUNS_MAX {
-            runs.sort_by_key(|(first, end)| std::cmp::Reverse(end.saturating_sub(*first)));
-            runs.truncate(limits::HELD_RUNS_MAX);
-            runs.sort_unstable();
         }
         runs
     }
@@ -216,10 +231,12 @@ impl Staging {
         let path = self.partial.join("manifest");
         let begun = durable::write_atomically(&path, &manifest.encode())
             .map_err(|source| disk("write", &path, source))
-            .and_then(|()| self.create_files(manifest));
+            .and_then(|()| self.create_files(manifest))
+            .and_then(|()| self.begin_journal(&[]));
         if let Err(error) = begun {
             // What was reserved is of no use to anyone and must not fill the disk.
             let _ = fs::remove_dir_all(self.files());
+            let _ = fs::remove_file(self.journal_path());
             let _ = fs::remove_file(&path);
             return Err(error);
         }
@@ -256,7 +273,7 @@ impl Staging {
         if let Some(held) = self.held.get_mut(groups) {
             held.fill(true);
         }
-        Ok(())
+        self.note_written(extent)
     }
 
     /// Makes the artefact durable and puts it in place. The one way in which received bytes reach anyone.
@@ -293,35 +310,6 @@ impl Staging {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(disk("read", &path, source)),
         }
-    }
-
-    /// Goes on from an earlier attempt, or clears away what cannot be one.
-    fn take_up(&mut self, stored: Option<Manifest>) -> Result<(), StagingError> {
-        let Some(manifest) = stored else { return self.remove_received() };
-        self.create_files(&manifest)?;
-        let files = self.files();
-        let root = files.canonicalize().map_err(|source| disk("read", &files, source))?;
-        let mut buffer = Vec::new();
-        let mut current = None;
-        self.held = Vec::with_capacity(usize::try_from(manifest.group_count()).unwrap_or_default());
-        for group in manifest.groups() {
-            let file = match current.take().filter(|(number, _)| *number == group.file) {
-                Some((_, file)) => file,
-                None => self.open_received(&root, &manifest, group.file)?,
-            };
-            buffer.resize(usize::try_from(group.bytes).unwrap_or_default(), 0);
-            file.read_exact_at(&mut buffer, group.offset).map_err(|source| disk("read", &root, source))?;
-            self.held.push(manifest.verify_group(&group, &buffer));
-            current = Some((group.file, file));
-        }
-        self.manifest = Some(manifest);
-        Ok(())
-    }
-
-    fn open_received(&self, root: &Path, manifest: &Manifest, number: u32) -> Result<File, StagingError> {
-        let file = usize::try_from(number).ok().and_then(|at| manifest.files().get(at));
-        let file = file.ok_or(StagingError::Group { index: u64::from(number) })?;
-        Ok(open_inside(root, &file.path).map_err(StagingError::Tree)?.0)
     }
 
     /// Accepts a destination that holds exactly the artefact.
@@ -385,11 +373,13 @@ impl Staging {
     /// Empties the staging directory but for the lock.
     fn remove_received(&mut self) -> Result<(), StagingError> {
         self.open.clear();
+        self.journal = None;
         self.manifest = None;
         self.held.clear();
         let (files, manifest) = (self.files(), self.partial.join("manifest"));
         // The manifest goes first: files without one are never believed.
-        for removed in [fs::remove_file(&manifest), fs::remove_dir_all(&files)] {
+        let removed = [fs::remove_file(&manifest), fs::remove_file(self.journal_path()), fs::remove_dir_all(&files)];
+        for removed in removed {
             match removed {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(disk("remove", &self.partial, error));

@@ -6,6 +6,8 @@ use alliance_protocol::{
     vocabulary::{Artefact, Label},
 };
 
+use std::time::{Duration, SystemTime};
+
 use super::*;
 use crate::models::import::{
     import, load_manifest,
@@ -126,6 +128,8 @@ fn damage_between_attempts_is_found() {
     let offset = weights.metadata().expect("read").len() - 1;
     let old = fs::read(files.join("model.safetensors")).expect("read");
     weights.write_all_at(&[old[old.len() - 1] ^ 1], offset).expect("written");
+    // Long after the pull has ended; what follows it within moments is taken for its own last write.
+    weights.set_modified(SystemTime::now() + Duration::from_secs(3600)).expect("set");
     fs::remove_file(files.join("config.json")).expect("removed");
     File::options().write(true).open(files.join("original/model.gguf")).expect("opens").set_len(5).expect("cut");
 
@@ -137,6 +141,44 @@ fn damage_between_attempts_is_found() {
     assert!(again[2..].iter().all(|group| group.starts_with("`original/model.gguf`")), "{again:?}");
     world.receive(&mut staging, |_| true);
     staging.put_in_place().expect("delivered");
+}
+
+#[test]
+fn what_is_recorded_is_not_hashed_again() {
+    let mut world = World::new();
+    let mut staging = world.open();
+    staging.begin(&world.manifest).expect("begun");
+    world.receive(&mut staging, |index| index % 3 != 0);
+    let (held, path) = (staging.held(), staging.files().join("model.safetensors"));
+    drop(staging);
+    // Nobody looks at the content while the record is believed. An alteration at once shows that, for it is not found.
+    let weights = File::options().write(true).open(&path).expect("opens");
+    let content = fs::read(&path).expect("read");
+    let last = content.len() - 1;
+    weights.write_all_at(&[content[last] ^ 1], last as u64).expect("written");
+    let staging = world.open();
+    assert_eq!(staging.held(), held);
+    let journal = staging.journal_path();
+    drop(staging);
+    // Without a record, everything is hashed.
+    fs::remove_file(&journal).expect("removed");
+    let staging = world.open();
+    assert_ne!(staging.held(), held);
+    assert!(staging.held().iter().all(|run| held.iter().any(|(first, end)| *first <= run.0 && run.1 <= *end)));
+    let found = staging.held();
+    drop(staging);
+    assert_eq!(world.open().held(), found, "what was found is recorded");
+    // A record that is cut short is none, and loses no other.
+    let mut staging = world.open();
+    world.receive(&mut staging, |index| index == 0);
+    drop(staging);
+    let records = File::options().write(true).open(&journal).expect("opens");
+    records.set_len(records.metadata().expect("read").len() - 1).expect("cut");
+    assert_eq!(world.open().held(), found);
+    let mut staging = world.open();
+    world.receive(&mut staging, |index| index == 0);
+    drop(staging);
+    assert_eq!(world.open().held().first().map(|(first, _)| *first), Some(0));
 }
 
 #[test]

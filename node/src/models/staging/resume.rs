@@ -1,0 +1,190 @@
+//! Going on where an earlier attempt has stopped.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, File},
+    io,
+    os::unix::fs::{FileExt as _, MetadataExt as _},
+    path::{Path, PathBuf},
+    thread::{self, JoinHandle},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use alliance_protocol::manifest::{Extent, Manifest};
+
+use super::{
+    Staging, StagingError, disk, is_in_memory,
+    journal::{self, Claims, Journal, Kind},
+};
+use crate::models::tree::open_inside;
+
+/// Bytes that may be written before they are made durable: so much is hashed again after a loss of power, at the most.
+const DURABLE_EVERY_BYTES: u64 = 1024 * 1024 * 1024;
+
+/// What is being made durable while more is received.
+#[derive(Debug, Default)]
+pub(super) struct Syncing {
+    /// Written since the last time.
+    bytes: u64,
+    /// The files that it went to.
+    files: BTreeSet<u32>,
+    running: Option<Running>,
+}
+
+/// A thread that waits for the disk.
+#[derive(Debug)]
+struct Running {
+    thread: JoinHandle<io::Result<()>>,
+    /// The runs of groups that are durable when it has ended.
+    runs: Vec<(u64, u64)>,
+}
+
+impl Staging {
+    pub(super) fn journal_path(&self) -> PathBuf {
+        self.partial.join("journal")
+    }
+
+    pub(super) fn begin_journal(&mut self, known: &[(Kind, (u64, u64))]) -> Result<(), StagingError> {
+        let path = self.journal_path();
+        self.journal = Some(Journal::begin(&path, self.id, known).map_err(|source| disk("write", &path, source))?);
+        Ok(())
+    }
+
+    /// Records an extent that was written.
+    pub(super) fn note_written(&mut self, extent: &Extent) -> Result<(), StagingError> {
+        let path = self.journal_path();
+        let journal = self.journal.as_mut().ok_or(StagingError::NotBegun)?;
+        journal.written((extent.first, extent.end)).map_err(|source| disk("write", &path, source))?;
+        self.syncing.bytes = self.syncing.bytes.saturating_add(u64::from(extent.bytes));
+        self.syncing.files.insert(extent.file);
+        if self.syncing.running.as_ref().is_some_and(|running| running.thread.is_finished()) {
+            self.note_durable()?;
+        }
+        if self.syncing.bytes >= DURABLE_EVERY_BYTES && self.syncing.running.is_none() {
+            self.start_syncing();
+        }
+        Ok(())
+    }
+
+    /// Lets a thread wait for the disk, so that the transfer does not.
+    fn start_syncing(&mut self) {
+        let Some(manifest) = &self.manifest else { return };
+        let files = std::mem::take(&mut self.syncing.files);
+        let path = |file: u32| usize::try_from(file).ok().and_then(|at| manifest.files().get(at));
+        let paths: Vec<PathBuf> = files.into_iter().filter_map(path).map(|file| self.files().join(&file.path)).collect();
+        let runs = self.held();
+        let syncing = thread::Builder::new()
+            .name("durable".to_owned())
+            .spawn(move || paths.iter().try_for_each(|path| File::open(path)?.sync_data()));
+        match syncing {
+            Ok(thread) => self.syncing.running = Some(Running { thread, runs }),
+            Err(error) => tracing::warn!(%error, "what was received is made durable later"),
+        }
+        self.syncing.bytes = 0;
+    }
+
+    fn note_durable(&mut self) -> Result<(), StagingError> {
+        let Some(Running { thread, runs }) = self.syncing.running.take() else { return Ok(()) };
+        let path = self.journal_path();
+        let synced =
+            thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread that waits for the disk broke off")));
+        synced.map_err(|source| disk("make durable", &self.files(), source))?;
+        let journal = self.journal.as_mut().ok_or(StagingError::NotBegun)?;
+        journal.durable(&runs).map_err(|source| disk("write", &path, source))
+    }
+
+    /// Goes on from an earlier attempt, or clears away what cannot be one.
+    pub(super) fn take_up(&mut self, stored: Option<Manifest>) -> Result<(), StagingError> {
+        let Some(manifest) = stored else { return self.remove_received() };
+        let path = self.journal_path();
+        let claims = journal::claims(&path, self.id, manifest.group_count());
+        let claims = claims.map_err(|source| disk("read", &path, source))?;
+        let files = self.files();
+        // Before they are created anew where they are missing.
+        let untouched: Vec<bool> = manifest
+            .files()
+            .iter()
+            .map(|file| is_untouched(&files.join(&file.path), file.bytes, claims.as_ref().and_then(|c| c.changed_max)))
+            .collect();
+        self.create_files(&manifest)?;
+        let durable_anyway = is_in_memory(&files).map_err(|source| disk("look at", &files, source))?;
+        self.held = self.look_over(&manifest, claims.as_ref(), &untouched)?;
+        self.manifest = Some(manifest);
+
+        // What was read after the machine was started again has come from the disk.
+        let same_boot = claims.as_ref().is_some_and(|claims| claims.same_boot);
+        let kind = if same_boot && !durable_anyway { Kind::Written } else { Kind::Durable };
+        let mut known: Vec<(Kind, (u64, u64))> = self.runs_held().into_iter().map(|run| (kind, run)).collect();
+        let held = |run: &(u64, u64)| (run.0..run.1).all(|index| is_set(&self.held, index));
+        let durable = claims.unwrap_or_default().durable.into_iter().filter(held);
+        known.extend(durable.map(|run| (Kind::Durable, run)));
+        self.begin_journal(&known)
+    }
+
+    /// Which groups are there. What the journal claims is believed of files that nobody else has touched, as far as it was
+    /// durable or the machine runs since then; the rest of what it claims is hashed, and without a journal everything is.
+    fn look_over(
+        &self,
+        manifest: &Manifest,
+        claims: Option<&Claims>,
+        untouched: &[bool],
+    ) -> Result<Vec<bool>, StagingError> {
+        let files = self.files();
+        let root = files.canonicalize().map_err(|source| disk("read", &files, source))?;
+        let (mut claimed, mut believed) = (vec![claims.is_none(); index(manifest.group_count())], Vec::new());
+        believed.resize(claimed.len(), false);
+        if let Some(claims) = claims {
+            set(&mut claimed, claims.written.iter().chain(&claims.durable));
+            set(&mut believed, &claims.durable);
+            set(&mut believed, if claims.same_boot { claims.written.as_slice() } else { &[] });
+        }
+        let (mut held, mut buffer, mut current) = (vec![false; claimed.len()], Vec::new(), None);
+        for (group, held) in manifest.groups().zip(&mut held) {
+            let is_untouched = untouched.get(index(u64::from(group.file))).copied().unwrap_or_default();
+            if is_set(&believed, group.index) && is_untouched {
+                *held = true;
+            } else if is_set(&claimed, group.index) {
+                let file = match current.take().filter(|(number, _)| *number == group.file) {
+                    Some((_, file)) => file,
+                    None => open_received(&root, manifest, group.file)?,
+                };
+                buffer.resize(usize::try_from(group.bytes).unwrap_or_default(), 0);
+                file.read_exact_at(&mut buffer, group.offset).map_err(|source| disk("read", &root, source))?;
+                *held = manifest.verify_group(&group, &buffer);
+                current = Some((group.file, file));
+            }
+        }
+        Ok(held)
+    }
+}
+
+/// Whether a file is as its writer left it: there, with its length, and not changed later than it can have been.
+fn is_untouched(path: &Path, bytes: u64, changed_max: Option<SystemTime>) -> bool {
+    let (Ok(metadata), Some(changed_max)) = (fs::symlink_metadata(path), changed_max) else { return false };
+    let changed = u64::try_from(metadata.ctime()).ok().map(Duration::from_secs).and_then(|at| UNIX_EPOCH.checked_add(at));
+    let modified = metadata.modified().ok();
+    let in_time = |at: Option<SystemTime>| at.is_some_and(|at| at <= changed_max);
+    metadata.is_file() && metadata.len() == bytes && in_time(changed) && in_time(modified)
+}
+
+fn open_received(root: &Path, manifest: &Manifest, number: u32) -> Result<File, StagingError> {
+    let file = manifest.files().get(index(u64::from(number)));
+    let file = file.ok_or(StagingError::Group { index: u64::from(number) })?;
+    Ok(open_inside(root, &file.path).map_err(StagingError::Tree)?.0)
+}
+
+fn index(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+fn is_set(flags: &[bool], at: u64) -> bool {
+    flags.get(index(at)).copied().unwrap_or_default()
+}
+
+fn set<'a>(flags: &mut [bool], runs: impl IntoIterator<Item = &'a (u64, u64)>) {
+    for (first, end) in runs {
+        if let Some(flags) = flags.get_mut(index(*first)..index(*end)) {
+            flags.fill(true);
+        }
+    }
+}
