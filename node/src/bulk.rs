@@ -10,6 +10,7 @@
 //! - `frame`, `ending`: what is said on the one stream of a connection, and the codes with which it ends
 //! - `runtime`: the thread on which all of it runs
 //! - `admission`, `task`: places for strangers; what all tasks share
+//! - `gauge`, `shaper`: the transfers that run, and the limits that the operator has set for them
 //! - `serve`, `pull`: the two tasks, from the first packet to the receipt
 //! - `send`, `receive`: the two doors
 //!
@@ -21,11 +22,13 @@ mod congestion;
 mod ending;
 mod endpoint;
 mod frame;
+mod gauge;
 mod pull;
 mod receive;
 mod runtime;
 mod send;
 mod serve;
+mod shaper;
 mod socket;
 mod task;
 mod tls;
@@ -44,10 +47,14 @@ use std::{
 };
 
 use alliance_protocol::{
-    core::{AskId, BulkEvent, BulkFailure, BulkOrder},
+    core::{
+        AskId, BulkEvent, BulkFailure, BulkOrder,
+        transfers::{ScopedLimit, TransferView},
+    },
     crossing::RefusalCode,
     id::CrossingId,
-    key::SecretKey,
+    key::{PublicKey, SecretKey},
+    vocabulary::Country,
 };
 use tokio::{
     sync::mpsc::{self, error::TrySendError},
@@ -59,6 +66,7 @@ use self::{
     admission::Admission,
     ending::Ending,
     endpoint::Line,
+    gauge::Gauges,
     pull::{PullOrder, Reach, pull_task},
     runtime::PacketThread,
     serve::{ServeOrder, accept_task},
@@ -213,6 +221,7 @@ impl Bulk {
             deadlines,
             artefact: ArtefactCounters::default(),
             compared: Arc::default(),
+            gauges: Gauges::default(),
             admission: Admission::new(),
             running: Plane::running_max(),
             reports: report,
@@ -314,6 +323,28 @@ impl Bulk {
             },
             &handle,
         );
+    }
+
+    /// The transfers that run.
+    #[must_use]
+    pub fn transfers(&self) -> Vec<TransferView> {
+        self.plane.gauges.list()
+    }
+
+    /// The limits in force.
+    #[must_use]
+    pub fn limits(&self) -> Vec<ScopedLimit> {
+        self.plane.gauges.shaper.limits()
+    }
+
+    /// Sets a limit, for running transfers too; an empty one is removed.
+    pub fn limit(&self, limit: ScopedLimit) {
+        self.plane.gauges.shaper.set(limit);
+    }
+
+    /// Says whose node a peer is, for the limits of members.
+    pub fn belongs(&self, peer: PublicKey, member: Country) {
+        self.plane.gauges.belongs(peer, member);
     }
 
     /// Where the endpoint listens.

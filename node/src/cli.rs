@@ -27,6 +27,7 @@ mod pull;
 mod screen;
 mod shell;
 mod status;
+mod transfer;
 mod words;
 
 pub use problem::Problem;
@@ -76,6 +77,9 @@ enum Noun {
     /// List and show crossings, with the reasons of each decision
     #[command(subcommand)]
     Crossing(crossing::Crossing),
+    /// See what is moving now, end it, and limit how much it may take
+    #[command(subcommand)]
+    Transfer(transfer::Transfer),
     /// Read and verify the node's ledger; needs no daemon
     #[command(subcommand)]
     Ledger(ledger::Ledger),
@@ -136,6 +140,7 @@ async fn run(context: &Context, noun: Noun) -> Result<Exit, Problem> {
         Noun::Policy(command) => command.run(context).await,
         Noun::Approval(command) => command.run(context).await,
         Noun::Crossing(command) => command.run(context).await,
+        Noun::Transfer(command) => command.run(context).await,
         Noun::Ledger(command) => command.run(context),
         Noun::Authority(command) => command.run(context).await,
         Noun::Charter(command) => command.run(context),

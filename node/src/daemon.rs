@@ -23,6 +23,7 @@ use crate::{
     exit::Exit,
     home::{Home, HomeError, OpenHome, SocketError},
     ledger::{LedgerError, LedgerFile},
+    limits::{LimitsError, read_limits},
     mesh::{Mesh, MeshConfig, MeshError},
     node::{Clock, Fatal, Node},
 };
@@ -40,6 +41,8 @@ pub enum DaemonError {
     Mesh(#[source] MeshError),
     #[error("the bulk endpoint cannot be opened")]
     Bulk(#[source] BulkError),
+    #[error("the limits of transfers cannot be used")]
+    Limits(#[from] LimitsError),
     #[error("there is no place for the socket of the local API")]
     Socket(#[source] SocketError),
     #[error("the local API cannot be opened")]
@@ -92,6 +95,9 @@ async fn start(home: &Home) -> Result<(Node, ApiServer, OpenHome), DaemonError> 
     let mesh = Mesh::start(&opened.key, mesh).await.map_err(DaemonError::Mesh)?;
     let bulk = BulkConfig::new(config.bulk.listen, home.manifests_path());
     let bulk = Bulk::start(&opened.key, bulk).map_err(DaemonError::Bulk)?;
+    for limit in read_limits(&home.limits_path())? {
+        bulk.limit(limit);
+    }
     let mesh_addresses = announced(&config.mesh.announce, mesh.listen_addresses());
     let bulk_addresses = announced(&config.bulk.announce, vec![bulk.local_addr().to_string()]);
     info!(?mesh_addresses, ?bulk_addresses, "listening");
@@ -130,6 +136,7 @@ async fn start(home: &Home) -> Result<(Node, ApiServer, OpenHome), DaemonError> 
         bulk,
         calls,
         manifests: home.manifests_path(),
+        limits: home.limits_path(),
         waiting: BTreeMap::new(),
         requests: 0,
         clock,

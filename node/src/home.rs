@@ -178,6 +178,12 @@ impl Home {
         self.root.join("ledger")
     }
 
+    /// How much transfers may take, as the operator has set it.
+    #[must_use]
+    pub fn limits_path(&self) -> PathBuf {
+        self.root.join("limits.json")
+    }
+
     /// What can be rebuilt.
     #[must_use]
     pub fn catalogue_path(&self) -> PathBuf {

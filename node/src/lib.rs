@@ -20,6 +20,7 @@ pub mod exit;
 pub mod home;
 pub mod keys;
 pub mod ledger;
+pub mod limits;
 pub mod mesh;
 pub mod models;
 pub mod node;

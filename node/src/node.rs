@@ -13,8 +13,9 @@ use std::{
 use alliance_policy::CedarGate;
 use alliance_protocol::{
     core::{
-        Core, Effects, Input, RequestId,
+        BulkOrder, Core, Effects, Input, RequestId,
         admin::{AdminCall, Failure, FailureKind, LocalModel, Reply},
+        transfers::{LIMITS_MAX, TransferCall},
     },
     ledger::Entry,
     time::Timestamp,
@@ -27,6 +28,7 @@ use crate::{
     bulk::Bulk,
     catalogue::Catalogue,
     ledger::{LedgerError, LedgerFile},
+    limits::write_limits,
     mesh::Mesh,
     models,
 };
@@ -45,6 +47,8 @@ pub struct Node {
     pub(crate) calls: mpsc::Receiver<LocalCall>,
     /// Where manifests of local models lie.
     pub(crate) manifests: PathBuf,
+    /// Where the limits of transfers are kept.
+    pub(crate) limits: PathBuf,
     pub(crate) waiting: BTreeMap<RequestId, oneshot::Sender<Reply>>,
     pub(crate) requests: u64,
     pub(crate) clock: Clock,
@@ -156,6 +160,16 @@ impl Node {
         }
         for order in bulk {
             debug!(?order, "bulk");
+            let peer = match &order {
+                BulkOrder::Serve { outbound, .. } => Some(outbound.importer()),
+                BulkOrder::Receive { inbound, .. } => Some(inbound.exporter()),
+                _ => None,
+            };
+            if let Some(peer) = peer
+                && let Some(member) = self.core.member_of(&peer)
+            {
+                self.bulk.belongs(peer, member);
+            }
             self.bulk.apply(order);
         }
         for (id, mut reply) in replies {
@@ -183,10 +197,44 @@ impl Node {
             }
             return None;
         }
+        if let AdminCall::Transfers(call) = call {
+            let reply = self.transfers(call).unwrap_or_else(Reply::Failed);
+            if caller.send(reply).is_err() {
+                debug!("the caller went away before its answer");
+            }
+            return None;
+        }
         self.requests += 1;
         let id = RequestId(self.requests);
         self.waiting.insert(id, caller);
         Some(Input::Admin(id, call))
+    }
+}
+
+impl Node {
+    /// Answers what is asked about transfers, and keeps the limits that are set.
+    fn transfers(&mut self, call: TransferCall) -> Result<Reply, Failure> {
+        let limit = match call {
+            TransferCall::List => return Ok(Reply::Transfers(self.bulk.transfers())),
+            TransferCall::Limits => return Ok(Reply::Limits(self.bulk.limits())),
+            TransferCall::Limit(limit) => limit,
+        };
+        let usage = |message| Failure { kind: FailureKind::Usage, message };
+        if let Some(problem) = limit.limit.problem() {
+            return Err(usage(problem));
+        }
+        let mut limits = self.bulk.limits();
+        limits.retain(|known| known.scope != limit.scope);
+        if limits.len() >= LIMITS_MAX {
+            return Err(usage(format!("no more than {LIMITS_MAX} limits are kept; remove one first")));
+        }
+        if !limit.limit.is_empty() {
+            limits.push(limit);
+        }
+        write_limits(&self.limits, &limits)
+            .map_err(|error| Failure { kind: FailureKind::Internal, message: error.to_string() })?;
+        self.bulk.limit(limit);
+        Ok(Reply::Limits(self.bulk.limits()))
     }
 }
 

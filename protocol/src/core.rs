@@ -18,6 +18,7 @@ mod local;
 mod offers;
 mod peers;
 mod retention;
+pub mod transfers;
 mod volumes;
 mod window;
 
@@ -425,22 +426,35 @@ impl Core {
         let pulls = self.pulls.iter().filter(|(_, pull)| pull.ended.is_none());
         let pulls: Vec<_> =
             pulls.filter_map(|(crossing, pull)| Some((*crossing, why(still_allowed(pull), pull.began)?))).collect();
-        let code = RefusalCode::Ended;
         for (ask, why) in exports {
-            // The serving stays known until the bulk plane says how many bytes had left by then.
-            if let Some(export) = self.exports.get_mut(&ask) {
-                export.ended = Some(format!("ended while it ran: {why}"));
-            }
-            effects.bulk.push(BulkOrder::AbortServe { ask, code });
+            self.cut_export(ask, format!("ended while it ran: {why}"), effects);
         }
         for (crossing, why) in pulls {
-            effects.bulk.push(BulkOrder::AbortPull { crossing, code });
-            let why = format!("ended while it ran: {why}");
-            match self.pulls.get_mut(&crossing) {
-                Some(pull) if pull.is_being_delivered() => pull.ended = Some(why),
-                _ => self.end_pull(crossing, why, false, now, effects),
-            }
+            self.cut_pull(crossing, format!("ended while it ran: {why}"), now, effects);
         }
+    }
+
+    /// Ends a serving that runs. It stays known until the bulk plane says how many bytes had left by then.
+    fn cut_export(&mut self, ask: AskId, why: String, effects: &mut Effects) {
+        if let Some(export) = self.exports.get_mut(&ask) {
+            export.ended = Some(why);
+        }
+        effects.bulk.push(BulkOrder::AbortServe { ask, code: RefusalCode::Ended });
+    }
+
+    /// Ends a pull that runs.
+    fn cut_pull(&mut self, crossing: CrossingId, why: String, now: Timestamp, effects: &mut Effects) {
+        effects.bulk.push(BulkOrder::AbortPull { crossing, code: RefusalCode::Ended });
+        match self.pulls.get_mut(&crossing) {
+            Some(pull) if pull.is_being_delivered() => pull.ended = Some(why),
+            _ => self.end_pull(crossing, why, false, now, effects),
+        }
+    }
+
+    /// Whose node a peer is, as its authority says.
+    #[must_use]
+    pub fn member_of(&self, peer: &PublicKey) -> Option<Country> {
+        self.peers.get(peer).map(|known| known.accreditation.body().member)
     }
 
     /// When the first running crossing has taken too long, or rests on a paper that runs out.

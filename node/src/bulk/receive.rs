@@ -16,7 +16,7 @@ use std::{
 
 use alliance_protocol::{
     border::Inbound,
-    core::{BulkEvent, BulkFailure},
+    core::{BulkEvent, BulkFailure, admin::Side},
     crossing::RefusalCode,
     id::CrossingId,
     limits,
@@ -32,6 +32,8 @@ use tokio::{
 use super::{
     ending::read_failed,
     frame::Kind,
+    gauge::Gauge,
+    shaper::Flow,
     task::{Link, Plane, Report, blocking, no_progress, stalled},
 };
 use crate::models::{Staging, store_manifest};
@@ -79,19 +81,20 @@ pub(super) async fn receive_artefact(
         let (manifest, inbound, staging) = begin(inbound, encoded, staging, alive.clone()).await?;
         let held_bytes = manifest.bytes_of_runs(inbound.held());
         let bytes = manifest.bytes().saturating_sub(held_bytes);
-        let verified = Arc::new(AtomicU64::new(0));
+        let running = plane.gauges.begin(crossing, Side::Importer, inbound.exporter(), bytes)?;
+        let gauge = running.gauge();
         let (batches, waiting) = mpsc::channel(BATCHES_WAITING);
         let writing = {
-            let (held, verified, alive) = (inbound.held().to_vec(), Arc::clone(&verified), alive.clone());
+            let (held, gauge, alive) = (inbound.held().to_vec(), Arc::clone(gauge), alive.clone());
             blocking(move || {
                 let _alive = alive;
-                write_groups(staging, &manifest, &held, Packets::new(waiting), &verified)
+                write_groups(staging, &manifest, &held, Packets::new(waiting), &gauge)
             })
         };
-        let taking = take_groups(plane, recv, bytes, batches, activity);
+        let taking = take_groups(plane, recv, &gauge.flow, bytes, batches, activity);
         let staging = tokio::select! {
             outcome = async { tokio::try_join!(writing, taking) } => outcome.map(|(staging, ())| staging),
-            never = show_progress(plane, crossing, &verified, bytes) => match never {},
+            never = show_progress(plane, crossing, gauge, bytes) => match never {},
         }?;
         Ok(Received { staging, inbound, bytes, held_bytes })
     };
@@ -157,6 +160,7 @@ async fn begin(
 async fn take_groups(
     plane: &Plane,
     stream: &mut RecvStream,
+    flow: &Flow,
     wanted: u64,
     batches: mpsc::Sender<Vec<Bytes>>,
     activity: &AtomicU64,
@@ -167,6 +171,9 @@ async fn take_groups(
     while left > 0 {
         let read = stream.read_chunks(&mut chunks).await.map_err(|error| read_failed(&error))?;
         let count = read.ok_or_else(|| BulkFailure::Protocol("the stream ended before the last group".to_owned()))?;
+        let taken: usize = chunks.iter().take(count).map(Bytes::len).sum();
+        // What is not taken yet fills the window, and holds the sender.
+        plane.gauges.shaper.pass(flow, taken).await;
         for chunk in chunks.iter_mut().take(count).map(std::mem::take) {
             let bytes = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
             plane.artefact.received.fetch_add(bytes, Ordering::Relaxed);
@@ -194,7 +201,7 @@ fn write_groups(
     manifest: &Manifest,
     held: &[(u64, u64)],
     mut packets: Packets,
-    verified: &AtomicU64,
+    gauge: &Gauge,
 ) -> Result<Staging, BulkFailure> {
     let mut bytes = Vec::with_capacity(usize::try_from(limits::GROUP_BYTES).unwrap_or_default());
     for extent in manifest.extents_except(held) {
@@ -204,7 +211,7 @@ fn write_groups(
         }
         // Compared with the manifest there, before it is written.
         staging.write(&extent, &bytes)?;
-        verified.fetch_add(u64::from(extent.bytes), Ordering::Relaxed);
+        gauge.add(u64::from(extent.bytes));
     }
     Ok(staging)
 }
@@ -241,13 +248,13 @@ impl Packets {
 }
 
 /// Tells Core how far the pull is, at most ten times a second, and not while Core is behind.
-async fn show_progress(plane: &Plane, crossing: CrossingId, verified: &AtomicU64, total: u64) -> Infallible {
+async fn show_progress(plane: &Plane, crossing: CrossingId, gauge: &Gauge, total: u64) -> Infallible {
     let mut ticks = interval(PROGRESS_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut shown = 0;
     loop {
         ticks.tick().await;
-        let bytes = verified.load(Ordering::Relaxed);
+        let bytes = gauge.bytes();
         let report = Report::Event(BulkEvent::Progressed { crossing, bytes, total });
         if bytes != shown && plane.reports.try_send(report).is_ok() {
             shown = bytes;
@@ -281,7 +288,8 @@ mod tests {
             }
             bytes
         };
-        let taking = take_groups(&plane, &mut importer.recv, wanted, batches, &importer.activity);
+        let flow = Flow { side: Side::Importer, peer: importer.peer, member: None };
+        let taking = take_groups(&plane, &mut importer.recv, &flow, wanted, batches, &importer.activity);
         let ((), collected, outcome) = soon(futures::future::join3(sending, collecting, taking)).await;
         let received = plane.artefact.received.load(Ordering::Relaxed);
         if outcome.is_ok() {

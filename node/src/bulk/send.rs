@@ -17,7 +17,7 @@ use std::{
 
 use alliance_protocol::{
     border::Outbound,
-    core::BulkFailure,
+    core::{BulkFailure, admin::Side},
     crossing::RefusalCode,
     id::{ManifestId, SessionBinding},
     key::PublicKey,
@@ -31,6 +31,7 @@ use tokio::sync::mpsc;
 use super::{
     ending::{ended_by_peer, write_failed},
     frame::Kind,
+    gauge::Gauge,
     task::{Link, Plane, blocking, no_progress, stalled},
 };
 use crate::models::{Compared, Source, load_manifest};
@@ -92,6 +93,8 @@ pub(super) async fn send_artefact(
         tracing::error!(crossing = %outbound.crossing(), %error, "the permission is not for this connection; nothing is sent");
         BulkFailure::EndedHere(RefusalCode::BadRequest)
     })?;
+    let total = manifest.bytes().saturating_sub(manifest.bytes_of_runs(outbound.held()));
+    let running = plane.gauges.begin(outbound.crossing(), Side::Exporter, link.peer, total)?;
     let limit = plane.deadlines.stall;
     let Link { send, activity, .. } = link;
     let stopped = stopped(send.stopped());
@@ -101,7 +104,8 @@ pub(super) async fn send_artefact(
         let (batches, read) = mpsc::channel(BATCHES_AHEAD);
         let (held, compared) = (outbound.held().to_vec(), Arc::clone(&plane.compared));
         tokio::task::spawn_blocking(move || read_groups(source, &manifest, &held, &compared, &batches));
-        send_groups(plane, send, read, sent, activity).await
+        let outlet = Outlet { plane, gauge: running.gauge(), sent, activity };
+        send_groups(outlet, send, read).await
     };
     tokio::select! {
         outcome = work => outcome,
@@ -203,34 +207,49 @@ impl Buffers {
     }
 }
 
+/// What counts the bytes of one transfer on their way out.
+#[derive(Clone, Copy)]
+struct Outlet<'a> {
+    plane: &'a Plane,
+    gauge: &'a Gauge,
+    /// Bytes handed to the connection, which may have left.
+    sent: &'a AtomicU64,
+    activity: &'a AtomicU64,
+}
+
 async fn send_groups(
-    plane: &Plane,
+    outlet: Outlet<'_>,
     stream: &mut SendStream,
     mut batches: mpsc::Receiver<Result<Vec<Bytes>, BulkFailure>>,
-    sent: &AtomicU64,
-    activity: &AtomicU64,
 ) -> Result<(), BulkFailure> {
+    let (shaper, flow) = (&outlet.plane.gauges.shaper, &outlet.gauge.flow);
     while let Some(batch) = batches.recv().await {
         let mut batch = batch.inspect_err(|error| tracing::error!(%error, "the artefact on disk cannot be sent"))?;
-        put(plane, stream, &mut batch, sent, activity).await?;
+        let turn = shaper.turn(flow);
+        if turn == usize::MAX {
+            put(outlet, stream, &mut batch).await?;
+            continue;
+        }
+        for mut bytes in batch {
+            while !bytes.is_empty() {
+                let part = bytes.split_to(bytes.len().min(turn));
+                shaper.pass(flow, part.len()).await;
+                put(outlet, stream, &mut [part]).await?;
+            }
+        }
     }
     Ok(())
 }
 
 /// Hands artefact bytes to the connection and counts them, without copying them.
-async fn put(
-    plane: &Plane,
-    stream: &mut SendStream,
-    mut chunks: &mut [Bytes],
-    sent: &AtomicU64,
-    activity: &AtomicU64,
-) -> Result<(), BulkFailure> {
+async fn put(outlet: Outlet<'_>, stream: &mut SendStream, mut chunks: &mut [Bytes]) -> Result<(), BulkFailure> {
     while !chunks.is_empty() {
         let written = stream.write_chunks(chunks).await.map_err(|error| write_failed(&error))?;
         let bytes = u64::try_from(written.bytes).unwrap_or(u64::MAX);
-        plane.artefact.sent.fetch_add(bytes, Ordering::Relaxed);
-        sent.fetch_add(bytes, Ordering::Relaxed);
-        activity.fetch_add(bytes, Ordering::Relaxed);
+        outlet.plane.artefact.sent.fetch_add(bytes, Ordering::Relaxed);
+        outlet.sent.fetch_add(bytes, Ordering::Relaxed);
+        outlet.activity.fetch_add(bytes, Ordering::Relaxed);
+        outlet.gauge.add(bytes);
         chunks = chunks.get_mut(written.chunks..).unwrap_or_default();
     }
     Ok(())
@@ -238,6 +257,8 @@ async fn put(
 
 #[cfg(test)]
 mod tests {
+    use alliance_protocol::id::CrossingId;
+
     use super::*;
     use crate::bulk::tests::{links, plane, soon};
 
@@ -279,7 +300,9 @@ mod tests {
             batches.send(Err(BulkFailure::Disk("the disk is gone".to_owned()))).await.expect("taken");
         };
         let sending = async {
-            let outcome = send_groups(&plane, &mut exporter.send, read, &sent, &exporter.activity).await;
+            let running = plane.gauges.begin(CrossingId([1; 32]), Side::Exporter, exporter.peer, 1).expect("begins");
+            let outlet = Outlet { plane: &plane, gauge: running.gauge(), sent: &sent, activity: &exporter.activity };
+            let outcome = send_groups(outlet, &mut exporter.send, read).await;
             exporter.send.finish().expect("open");
             outcome
         };

@@ -33,6 +33,7 @@ use super::{
     ending::{Ending, connection_ended, ended_by_peer},
     endpoint::Line,
     frame::{self, Kind},
+    gauge::Gauges,
     serve::ServeOrder,
 };
 use crate::models::Compared;
@@ -56,6 +57,8 @@ pub(super) struct Plane {
     pub(super) artefact: ArtefactCounters,
     /// What was compared with its manifest already.
     pub(super) compared: Arc<Compared>,
+    /// What runs, and the limits for it.
+    pub(super) gauges: Gauges,
     pub(super) admission: Admission,
     /// Transfers that run, both ways together.
     pub(super) running: Arc<Semaphore>,

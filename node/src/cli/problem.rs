@@ -15,6 +15,7 @@ use crate::{
     home::{HomeError, PapersError},
     keys::KeyFileError,
     ledger::LedgerError,
+    limits::LimitsError,
     mesh::MeshError,
     models::{ImportError, LoadError, TreeError},
 };
@@ -229,6 +230,8 @@ impl From<DaemonError> for Problem {
             DaemonError::Start(StartError::Pack(_)) => {
                 (Exit::Usage, "mend house.cedar until `alliance policy lint house.cedar --house` takes it")
             }
+            DaemonError::Limits(LimitsError::Syntax { .. }) => (Exit::Usage, ""),
+            DaemonError::Limits(LimitsError::File(_)) => (Exit::Disk, ""),
             DaemonError::Start(_) => (Exit::Untrusted, ""),
             DaemonError::Fatal(_) => (Exit::Disk, "free or repair the disk, and start again"),
             DaemonError::Catalogue(CatalogueError::Locked { .. }) => (Exit::Conflict, "stop the process that has it open"),

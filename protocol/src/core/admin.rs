@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
+use super::transfers::{ScopedLimit, TransferCall, TransferView};
 use crate::{
     border::PartDecided,
     crossing::RefusalCode,
@@ -35,6 +36,9 @@ pub enum AdminCall {
         reason: String,
     },
     Pull(PullCall),
+    /// End a crossing that runs. What came is kept for a later attempt.
+    Cancel(CrossingId),
+    Transfers(TransferCall),
     /// Take in statements of authorities, given as files: statuses, law packs, and approvals of officers.
     Adopt(Vec<serde_bytes::ByteBuf>),
 }
@@ -139,6 +143,11 @@ pub enum Reply {
     Pulling {
         crossing: CrossingId,
     },
+    Cancelled {
+        crossing: CrossingId,
+    },
+    Transfers(Vec<TransferView>),
+    Limits(Vec<ScopedLimit>),
     Adopted {
         accepted: u32,
         known: u32,
@@ -287,7 +296,7 @@ pub struct CrossingView {
 }
 
 /// Which end of a crossing this node is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Side {
     Exporter,

@@ -12,7 +12,7 @@ use crate::{
     border::Attempt,
     envelope::{OpenError, Signed, Statement as _, kind_of},
     gate::{Gate, PackOwner},
-    id::StatementId,
+    id::{CrossingId, StatementId},
     key::PublicKey,
     ledger::Record,
     limits,
@@ -52,9 +52,33 @@ impl Core {
             AdminCall::Publish(draft) => self.publish(draft, now, gate, effects),
             AdminCall::Withdraw { offer, reason } => self.withdraw(offer, reason, now, gate, effects),
             AdminCall::Pull(call) => return self.pull(id, call, now, gate, effects),
+            AdminCall::Cancel(crossing) => self.cancel(crossing, now, effects),
+            // The shell owns the transfers and answers this; it never comes here.
+            AdminCall::Transfers(_) => Err(usage("transfers are not asked about here".to_owned())),
             AdminCall::Adopt(statements) => self.adopt(&statements, now, gate, effects),
         };
         effects.replies.push((id, answer.unwrap_or_else(Reply::Failed)));
+    }
+
+    /// The operator ends a crossing that runs, on whichever side.
+    fn cancel(&mut self, crossing: CrossingId, now: Timestamp, effects: &mut Effects) -> Result<Reply, Failure> {
+        const WHY: &str = "cancelled by the operator";
+        let serving = self.exports.iter().find(|(_, export)| export.crossing() == crossing && export.ended.is_none());
+        if let Some(ask) = serving.map(|(ask, _)| *ask) {
+            self.cut_export(ask, WHY.to_owned(), effects);
+            return Ok(Reply::Cancelled { crossing });
+        }
+        match self.pulls.get(&crossing) {
+            Some(pull) if pull.is_delivered() || pull.is_being_delivered() => {
+                Err(conflict(format!("everything of {crossing} has come, and is being put in its place")))
+            }
+            Some(_) => {
+                self.cut_pull(crossing, WHY.to_owned(), now, effects);
+                Ok(Reply::Cancelled { crossing })
+            }
+            None if self.history.get(crossing).is_some() => Err(conflict(format!("{crossing} does not run any more"))),
+            None => Err(not_found(format!("no crossing {crossing} is recorded here"))),
+        }
     }
 
     fn status(&self, now: Timestamp) -> NodeStatus {

@@ -17,7 +17,7 @@ const LARGE: u64 = 256 * 1024 * 1024;
 const COME: u64 = 8 * 1024 * 1024;
 
 /// Begins a pull to this place and gives the crossing as soon as enough of it has come.
-async fn under_way(stage: &Stage, importer: &str, name: &str, to: &Path) -> CrossingView {
+pub(crate) async fn under_way(stage: &Stage, importer: &str, name: &str, to: &Path) -> CrossingView {
     let pull = PullCall {
         offer: name.to_owned(),
         purpose: Purpose::Research,
@@ -49,7 +49,7 @@ fn check_hidden(dir: &Path, to: &Path) {
 }
 
 /// Pulls with the command line to the end; gives the bytes that this moved and those that were held.
-async fn finish(stage: &Stage, importer: &str, name: &str, to: &Path) -> (u64, u64) {
+pub(crate) async fn finish(stage: &Stage, importer: &str, name: &str, to: &Path) -> (u64, u64) {
     let view = stage.cli_json(importer, &["pull", name, "--to", text(to)]).await.good().json();
     assert_eq!(view["state"], "done", "{view}");
     let id = view["crossing"].as_str().expect("an id");
@@ -60,7 +60,7 @@ async fn finish(stage: &Stage, importer: &str, name: &str, to: &Path) -> (u64, u
     (number("bytes"), number("held_bytes"))
 }
 
-async fn restart(stage: &mut Stage, country: &str) {
+pub(crate) async fn restart(stage: &mut Stage, country: &str) {
     stage.node_mut(country).launch().expect("started");
     stage.node(country).until_up().await.expect("up");
     let all = stage.network.nodes_all().count();

@@ -99,6 +99,15 @@ impl Ran {
         self
     }
 
+    /// Fails unless it printed every one of these on standard output.
+    #[track_caller]
+    pub(crate) fn shows(self, parts: &[&str]) -> Self {
+        for part in parts {
+            assert!(self.out.contains(part), "`{part}` is missing: {self:?}");
+        }
+        self
+    }
+
     /// The one value that was printed as JSON.
     #[track_caller]
     pub(crate) fn json(&self) -> Value {

@@ -23,6 +23,8 @@ mod memory;
 #[cfg(test)]
 mod steps;
 #[cfg(test)]
+mod transfer;
+#[cfg(test)]
 mod up;
 #[cfg(test)]
 mod wan;
