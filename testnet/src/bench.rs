@@ -5,6 +5,7 @@
 //! - `ours`: daemons and pulls
 //! - `stock_quinn`, `https`, `tcp`: the others
 //! - `wan`, `fanout`: over a long path that loses packets, and to several at once
+//! - `resume`: after the importer was killed
 //!
 //! Nothing here is a test: no figure fails anything.
 
@@ -13,6 +14,7 @@ pub mod fanout;
 pub mod https;
 pub mod ours;
 pub mod process;
+pub mod resume;
 pub mod stock_quinn;
 pub mod tcp;
 pub mod wan;

@@ -12,7 +12,7 @@ use alliance_testnet::{
     bench::{
         self, BenchError, Bulk, fanout,
         process::{BenchEnd, be_an_end},
-        wan as bench_wan,
+        resume, wan as bench_wan,
     },
     network::{Network, NetworkError, Options},
     report::{self, Report},
@@ -66,6 +66,10 @@ enum Bench {
     ///
     /// What counts is how long the last of them takes, beside a single pull. Example: alliance-testnet bench fanout --peers 4
     Fanout(fanout::Settings),
+    /// A pull whose importer is killed half way, and what is sent again
+    ///
+    /// Example: alliance-testnet bench resume --mib 4096
+    Resume(resume::Settings),
 }
 
 #[derive(clap::Args)]
@@ -135,6 +139,7 @@ fn main() -> ExitCode {
                 Bench::Bulk(bulk) => measure(bench::bulk(bulk)),
                 Bench::Wan(settings) => measure(bench_wan::run(settings)),
                 Bench::Fanout(settings) => measure(fanout::run(settings)),
+                Bench::Resume(settings) => measure(resume::run(settings)),
             };
             match measured {
                 Ok(()) => ExitCode::SUCCESS,

@@ -337,6 +337,22 @@ impl Network {
         self.nodes_all().last()
     }
 
+    /// Waits until a node's catalogue has an offer of this name.
+    ///
+    /// # Errors
+    /// It does not come about, or the node does not answer.
+    pub async fn until_offered(&self, node: &TestNode, name: &str) -> Result<(), NetworkError> {
+        let until = Instant::now() + WAIT_MAX;
+        while Instant::now() < until {
+            match node.call(&AdminCall::Offers).await? {
+                Reply::Offers(offers) if offers.iter().any(|view| view.name == name) => return Ok(()),
+                Reply::Offers(_) => tokio::time::sleep(LOOK).await,
+                other => return Err(node.answered("offers", &other)),
+            }
+        }
+        Err(NetworkError::Waited { what: format!("the offer `{name}` in the catalogue of {}", node.organisation) })
+    }
+
     /// Waits until a node's catalogue has an offer, or has it no longer.
     ///
     /// # Errors

@@ -27,8 +27,8 @@ use crate::{api::ApiClient, durable, exit::Exit};
 /// Pull an offered model to this node, if the law of both sides lets it cross
 ///
 /// Both sides decide before a byte moves, and both record it. If it is denied, this says which rule of which country denies
-/// and what would satisfy it. The daemon does the work: interrupting this command does not stop the pull. A pull that broke
-/// off is taken up where it was by pulling again.
+/// and what would satisfy it. The daemon does the work: interrupting this command does not stop the pull. A pull whose
+/// connection is lost is taken up again where it was, with a new clearance; so is one that is ordered again later.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  alliance pull usp/amazonia-7b\n  \
     alliance pull isp/taiga --purpose evaluation --safeguard notice.alliance --to /srv/models/taiga\n\n\
@@ -52,6 +52,9 @@ pub(super) struct Pull {
     /// Where the files go [default: models/ORG/NAME in the node's home]
     #[arg(long, value_name = "DIR")]
     to: Option<PathBuf>,
+    /// How often it is taken up again when the connection is lost, unless more came in between
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    retries: u32,
 }
 
 /// How often the daemon is asked how far it is.
@@ -78,18 +81,67 @@ impl Pull {
         let circumstances = self.circumstances.into_iter().collect();
         let call = PullCall { offer: self.offer, purpose: self.purpose, use_: self.use_, circumstances, safeguards, to };
         let daemon = context.daemon().await?;
-        let crossing = match daemon.call(&AdminCall::Pull(call)).await? {
-            Reply::Pulling { crossing } => crossing,
-            _ => return Err(unexpected()),
-        };
         let bar = progress::bytes_bar(&context.screen, "reaching");
-        let followed = tokio::select! {
-            biased;
-            _ = tokio::signal::ctrl_c() => Err(interrupted(crossing)),
-            view = follow(&daemon, crossing, &bar) => view,
+        let mut attempts = Attempts::new(self.retries);
+        let followed = loop {
+            let crossing = match daemon.call(&AdminCall::Pull(call.clone())).await? {
+                Reply::Pulling { crossing } => crossing,
+                _ => return Err(unexpected()),
+            };
+            let followed = tokio::select! {
+                biased;
+                _ = tokio::signal::ctrl_c() => Err(interrupted(crossing)),
+                view = follow(&daemon, crossing, &bar) => view,
+            };
+            let wait = followed.as_ref().ok().and_then(|view| attempts.wait_after(view));
+            let Some(wait) = wait else { break followed };
+            bar.set_message("waiting");
+            tokio::select! {
+                biased;
+                _ = tokio::signal::ctrl_c() => break followed,
+                () = tokio::time::sleep(wait) => {}
+            }
         };
         bar.finish_and_clear();
         conclude(context, &followed?)
+    }
+}
+
+/// How often a pull is taken up again. Law is asked anew each time.
+#[derive(Debug)]
+struct Attempts {
+    most: u32,
+    left: u32,
+    wait: Duration,
+    /// Whether the other side was there at all; one that never was is not waited for.
+    reached: bool,
+}
+
+impl Attempts {
+    const WAIT: Duration = Duration::from_secs(1);
+    const WAIT_MAX: Duration = Duration::from_secs(60);
+
+    fn new(most: u32) -> Self {
+        Self { most, left: most, wait: Self::WAIT, reached: false }
+    }
+
+    /// How long to wait before the next attempt; none where there is to be none.
+    fn wait_after(&mut self, view: &CrossingView) -> Option<Duration> {
+        let problem = view.problem.as_deref().unwrap_or_default();
+        let begins = |failure: BulkFailure| problem.starts_with(&failure.to_string());
+        let lost = begins(BulkFailure::Lost(String::new()));
+        let away = lost || begins(BulkFailure::Unreachable(String::new()));
+        self.reached |= lost;
+        if view.state != CrossingState::Failed || view.refusal.is_some() || !away || !self.reached {
+            return None;
+        }
+        if view.bytes > 0 {
+            (self.left, self.wait) = (self.most, Self::WAIT);
+        }
+        self.left = self.left.checked_sub(1)?;
+        let wait = self.wait;
+        self.wait = self.wait.saturating_mul(2).min(Self::WAIT_MAX);
+        Some(wait)
     }
 }
 

@@ -10,6 +10,7 @@ use std::{
 use alliance_node::models::import::{ImportRequest, import};
 use alliance_protocol::{
     core::admin::{AdminCall, CrossingState, CrossingView, OfferDraft, PullCall, Reply},
+    id::CrossingId,
     offer::{Provenance, Terms},
     vocabulary::{Artefact, Country, Label, Purpose, Use},
 };
@@ -18,6 +19,7 @@ use futures::future::try_join_all;
 use super::{
     BenchError, Round, data, io_error,
     process::{Usage, forget_peak, usage},
+    resume::Resumed,
 };
 use crate::{
     network::{Network, Options, TestNode},
@@ -144,14 +146,44 @@ impl Daemons {
         .await
     }
 
+    /// Pulls to the first importer, which is killed half way, started again, and pulls again.
+    ///
+    /// # Errors
+    /// It does not cross, or the importer does not come up again.
+    pub async fn interrupted(&mut self, offered: &Offered) -> Result<Resumed, BenchError> {
+        let place = self.dir.join("pulled");
+        let first = self.importers().next().ok_or_else(|| failed("ours", "a node is missing".to_owned()))?;
+        let crossing = order(first, offered, &place).await?;
+        let came = until(first, crossing, |view| view.bytes >= offered.bytes / 2).await?.bytes;
+        let key = first.key();
+        let again = self.network.nodes_all_mut().find(|node| node.key() == key);
+        let again = again.ok_or_else(|| failed("ours", "a node is missing".to_owned()))?;
+        again.kill().await?;
+        again.launch()?;
+        let first = self.importers().next().ok_or_else(|| failed("ours", "a node is missing".to_owned()))?;
+        first
+            .until("its peers and all law", |status| status.peers_admitted > 0 && status.members.iter().all(|m| m.fresh))
+            .await?;
+        self.network.until_offered(first, &offered.name).await?;
+
+        let began = Instant::now();
+        let crossing = order(first, offered, &place).await?;
+        until(first, crossing, |view| view.bytes > 0).await?;
+        let seconds_to_go_on = began.elapsed().as_secs_f64();
+        let seconds = seconds(&until(first, crossing, |_| false).await?)?;
+        let sent = self.exporter()?.status().await?.artefact_bytes_sent;
+        fs::remove_dir_all(&place).map_err(io_error(format!("remove `{}`", place.display())))?;
+        Ok(Resumed { bytes: offered.bytes, came, sent, seconds_to_go_on, seconds })
+    }
+
     /// Stops the daemons.
     pub async fn down(self) {
         self.network.stop().await;
     }
 }
 
-/// Pulls it to one importer. Returns how many bytes came, in how many seconds.
-async fn pull_to(to: &TestNode, offered: &Offered, place: &Path, within: Duration) -> Result<(u64, f64), BenchError> {
+/// Orders a pull.
+async fn order(to: &TestNode, offered: &Offered, place: &Path) -> Result<CrossingId, BenchError> {
     let call = PullCall {
         offer: offered.name.clone(),
         purpose: Purpose::Research,
@@ -160,11 +192,32 @@ async fn pull_to(to: &TestNode, offered: &Offered, place: &Path, within: Duratio
         safeguards: Vec::new(),
         to: place.to_owned(),
     };
+    match to.call(&AdminCall::Pull(call)).await? {
+        Reply::Pulling { crossing } => Ok(crossing),
+        other => Err(failed("ours", format!("the pull does not begin: {other:?}"))),
+    }
+}
+
+/// Looks at a crossing until it is as wanted, or has come to its end.
+async fn until(
+    at: &TestNode,
+    crossing: CrossingId,
+    wanted: impl Fn(&CrossingView) -> bool,
+) -> Result<CrossingView, BenchError> {
     let began = Instant::now();
-    let crossing = match to.call(&AdminCall::Pull(call)).await? {
-        Reply::Pulling { crossing } => crossing,
-        other => return Err(failed("ours", format!("the pull does not begin: {other:?}"))),
-    };
+    loop {
+        match at.call(&AdminCall::Crossing(crossing)).await? {
+            Reply::Crossing(view) if view.state.is_final() || wanted(&view) => return Ok(*view),
+            _ if began.elapsed() > PULL_MAX => return Err(failed("ours", "the pull does not end".to_owned())),
+            _ => tokio::time::sleep(LOOK).await,
+        }
+    }
+}
+
+/// Pulls it to one importer. Returns how many bytes came, in how many seconds.
+async fn pull_to(to: &TestNode, offered: &Offered, place: &Path, within: Duration) -> Result<(u64, f64), BenchError> {
+    let began = Instant::now();
+    let crossing = order(to, offered, place).await?;
     loop {
         match to.call(&AdminCall::Crossing(crossing)).await? {
             Reply::Crossing(view) if view.state.is_final() => {

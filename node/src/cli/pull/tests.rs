@@ -61,3 +61,37 @@ fn only_names_and_ids_become_directories() {
         assert!(!is_name_or_id(bad), "{bad}");
     }
 }
+
+#[test]
+fn a_lost_connection_is_taken_up_again_and_nothing_else_is() {
+    let lost = BulkFailure::Lost("reset".into()).to_string();
+    let away = BulkFailure::Unreachable("no answer".into()).to_string();
+    let failed = |problem: &str| view(CrossingState::Failed, None, problem);
+    let waits = |attempts: &mut Attempts, problem: &str| attempts.wait_after(&failed(problem)).map(|wait| wait.as_secs());
+
+    let mut attempts = Attempts::new(3);
+    assert_eq!(waits(&mut attempts, &away), None, "it was never there");
+    let said: Vec<_> = [&lost, &away, &lost, &lost].map(|problem| waits(&mut attempts, problem)).into();
+    assert_eq!(said, [Some(1), Some(2), Some(4), None]);
+    // Where more came, it counts from the beginning.
+    let mut attempts = Attempts::new(1);
+    for _ in 0..5 {
+        assert_eq!(attempts.wait_after(&CrossingView { bytes: 1, ..failed(&lost) }), Some(Attempts::WAIT));
+    }
+    assert_eq!(attempts.wait_after(&failed(&lost)), None);
+    let mut attempts = Attempts::new(100);
+    let longest = (0..20).filter_map(|_| attempts.wait_after(&failed(&lost))).max();
+    assert_eq!(longest, Some(Attempts::WAIT_MAX));
+
+    let disk = BulkFailure::Disk("full".into()).to_string();
+    for other in [
+        failed(&disk),
+        failed("cancelled by the operator"),
+        view(CrossingState::Failed, Some(RefusalCode::Ended), &lost),
+        view(CrossingState::Denied, None, &lost),
+        view(CrossingState::Done, None, ""),
+    ] {
+        assert_eq!(Attempts::new(5).wait_after(&other), None, "{other:?}");
+    }
+    assert_eq!(Attempts::new(0).wait_after(&failed(&lost)), None);
+}
