@@ -76,7 +76,7 @@ use self::{
 use crate::models::{Staging, delete::delete};
 
 pub use self::{
-    endpoint::MTU_ETHERNET,
+    endpoint::{MTU_ETHERNET, MTU_JUMBO},
     tls::{TlsError, crypto_provider},
 };
 
@@ -93,7 +93,7 @@ pub struct BulkConfig {
     pub listen: SocketAddr,
     /// The directory of the `<id>.manifest` files of what this node has.
     pub manifests: PathBuf,
-    /// Bytes of UDP payload that the path may carry; [`MTU_ETHERNET`] unless all of it is known to carry jumbo frames.
+    /// Bytes of UDP payload in a packet, at the most. What a path carries is found out (RFC 8899).
     pub mtu: u16,
     /// How long the plane waits for what.
     pub deadlines: Deadlines,
@@ -103,7 +103,7 @@ impl BulkConfig {
     /// The usual settings.
     #[must_use]
     pub fn new(listen: SocketAddr, manifests: PathBuf) -> Self {
-        Self { listen, manifests, mtu: MTU_ETHERNET, deadlines: Deadlines::default() }
+        Self { listen, manifests, mtu: MTU_JUMBO, deadlines: Deadlines::default() }
     }
 }
 

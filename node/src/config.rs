@@ -13,7 +13,10 @@ use std::{
 use alliance_protocol::{key::PublicKey, limits};
 use serde::Deserialize;
 
-use crate::durable::{self, FileError};
+use crate::{
+    bulk::{MTU_ETHERNET, MTU_JUMBO},
+    durable::{self, FileError},
+};
 
 /// UDP port of the mesh where none is given.
 pub const MESH_PORT: u16 = 4340;
@@ -55,6 +58,8 @@ pub struct BulkConfig {
     pub listen: SocketAddr,
     /// What others are told instead of `listen`; empty where that can be told as it is.
     pub announce: Vec<SocketAddr>,
+    /// Bytes of UDP payload in a packet, at the most. What a path carries is found out.
+    pub mtu: u16,
 }
 
 /// What goes with the rules of the house (`house.cedar`).
@@ -118,6 +123,7 @@ struct BulkText {
     listen: Option<SocketAddr>,
     #[serde(default)]
     announce: Vec<SocketAddr>,
+    mtu: Option<u16>,
 }
 
 impl Config {
@@ -141,8 +147,11 @@ impl Config {
         })?;
         let mesh_listen = text.mesh.listen.unwrap_or_else(default_mesh_listen);
         let mesh = MeshConfig { listen: mesh_listen, announce: text.mesh.announce, bootstrap: text.mesh.bootstrap };
-        let bulk =
-            BulkConfig { listen: text.bulk.listen.unwrap_or_else(default_bulk_listen), announce: text.bulk.announce };
+        let bulk = BulkConfig {
+            listen: text.bulk.listen.unwrap_or_else(default_bulk_listen),
+            announce: text.bulk.announce,
+            mtu: text.bulk.mtu.unwrap_or(MTU_JUMBO),
+        };
         let config = Self { mesh, bulk, house: HouseConfig { approvers: text.house.approvers } };
         match config.contradiction() {
             Some(reason) => Err(ConfigError::Meaning { path: path.to_owned(), reason }),
@@ -165,6 +174,9 @@ impl Config {
         }
         if mesh.announce.is_empty() && mesh.listen.iter().any(MeshAddress::is_unspecified) {
             return Some("`mesh.listen` means every interface; say in `mesh.announce` where others reach this node".into());
+        }
+        if !(MTU_ETHERNET..=MTU_JUMBO).contains(&self.bulk.mtu) {
+            return Some(format!("`bulk.mtu` is from {MTU_ETHERNET} to {MTU_JUMBO}, in bytes of UDP payload"));
         }
         if self.bulk.announce.is_empty() && self.bulk.listen.ip().is_unspecified() {
             return Some("`bulk.listen` means every interface; say in `bulk.announce` where others reach this node".into());
@@ -203,6 +215,8 @@ impl Config {
              # Where artefacts come and go. For real use 0.0.0.0:{BULK_PORT}, with `announce`.\n\
              listen = \"{bulk_listen}\"\n\
              announce = {bulk_announce}\n\
+             # Bytes of UDP payload in a packet, at the most. What a path carries is found out; {MTU_ETHERNET} keeps to Ethernet's.\n\
+             mtu = {mtu}\n\
              \n\
              [house]\n\
              # Public keys of the officers whose approval counts where house.cedar demands approval(N).\n\
@@ -212,6 +226,7 @@ impl Config {
             announce = mesh(&self.mesh.announce),
             bootstrap = mesh(&self.mesh.bootstrap),
             bulk_listen = self.bulk.listen,
+            mtu = self.bulk.mtu,
             bulk_announce = list(self.bulk.announce.iter().map(ToString::to_string).collect()),
         )
     }
@@ -222,7 +237,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             mesh: MeshConfig { listen: default_mesh_listen(), announce: Vec::new(), bootstrap: Vec::new() },
-            bulk: BulkConfig { listen: default_bulk_listen(), announce: Vec::new() },
+            bulk: BulkConfig { listen: default_bulk_listen(), announce: Vec::new(), mtu: MTU_JUMBO },
             house: HouseConfig::default(),
         }
     }
@@ -316,6 +331,7 @@ mod tests {
         config.mesh.bootstrap = vec!["/ip4/192.0.2.7/udp/4340/quic-v1/p2p/12D3KooWabc".parse().expect("an address")];
         config.bulk.listen = "[::]:0".parse().expect("an address");
         config.house.approvers = vec![PublicKey([7; 32])];
+        config.bulk.mtu = 1452;
         config.bulk.announce = vec!["192.0.2.7:4341".parse().expect("an address")];
         assert_eq!(parse(&config.to_text()).expect("reads"), config);
     }
@@ -328,6 +344,8 @@ mod tests {
             ("[blk]\n", "line 1", "expected one of `mesh`, `bulk`, `house`"),
             ("[bulk]\nlisten = \"here\"\n", "line 2", "socket address"),
             ("[bulk]\nlisten = 4341\n", "line 2", "expected"),
+            ("[bulk]\nmtu = 70000\n", "line 2", "u16"),
+            ("[bulk]\nmtu = 1200\n", "config.toml", "`bulk.mtu`"),
             ("[house]\napprovers = [\"x\"]\n", "line 2", ""),
             ("[mesh\n", "line 1", ""),
             ("[mesh]\nlisten = []\n", "config.toml", "from 1 to 8 addresses"),

@@ -93,7 +93,7 @@ async fn start(home: &Home) -> Result<(Node, ApiServer, OpenHome), DaemonError> 
         ..MeshConfig::new(opened.charter.alliance())
     };
     let mesh = Mesh::start(&opened.key, mesh).await.map_err(DaemonError::Mesh)?;
-    let bulk = BulkConfig::new(config.bulk.listen, home.manifests_path());
+    let bulk = BulkConfig { mtu: config.bulk.mtu, ..BulkConfig::new(config.bulk.listen, home.manifests_path()) };
     let bulk = Bulk::start(&opened.key, bulk).map_err(DaemonError::Bulk)?;
     for limit in read_limits(&home.limits_path())? {
         bulk.limit(limit);

@@ -14,6 +14,7 @@ use std::{
 use alliance_node::{
     api::{ApiClient, ClientError},
     authority::{AccreditRequest, AuthorityDir, AuthorityError, PublishRequest, SafeguardRequest},
+    bulk::MTU_ETHERNET,
     config::Config,
     daemon,
     home::{Home, HomeError},
@@ -659,6 +660,8 @@ impl Site {
         let mut config = Config::default();
         config.mesh.listen = format!("/ip4/{address}/udp/0/quic-v1").parse().into_iter().collect();
         config.bulk.listen = SocketAddr::from((address, 0));
+        // As between machines: loopback would carry packets of any size.
+        config.bulk.mtu = MTU_ETHERNET;
         config
     }
 }

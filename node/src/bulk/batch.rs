@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use quinn::udp::{EcnCodepoint, Transmit};
 
 /// Bytes that the kernel takes in a call: the length field of UDP over IPv4 counts 16 bits, headers of 28 bytes included.
-const BATCH_BYTES_MAX: usize = 65_507;
+pub(super) const BATCH_BYTES_MAX: usize = 65_507;
 
 /// What the datagrams of a batch have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

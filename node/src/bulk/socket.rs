@@ -26,7 +26,7 @@ use tokio::{
     task::{AbortHandle, yield_now},
 };
 
-use super::batch::{Batch, Offered};
+use super::batch::{BATCH_BYTES_MAX, Batch, Offered};
 
 /// Bytes asked of the kernel for each direction. The largest that stock Linux gives without a sysctl is less; what it
 /// grants is taken. A burst that does not fit is lost and sent again, which is the main brake on fast paths.
@@ -49,10 +49,11 @@ impl SocketCounters {
     }
 }
 
-/// Binds `listen` with large buffers. `open` is dropped when the socket is closed. Must be called within a tokio runtime.
+/// Binds `listen` with large buffers, for datagrams of up to `mtu` bytes. `open` is dropped when the socket is closed. Must be called within a tokio runtime.
 /// With it, the bytes that the kernel granted for what has arrived, its own bookkeeping included.
 pub(super) fn bind(
     listen: SocketAddr,
+    mtu: u16,
     counters: Arc<SocketCounters>,
     open: mpsc::Sender<Infallible>,
 ) -> io::Result<(Arc<CountingSocket>, usize)> {
@@ -70,7 +71,8 @@ pub(super) fn bind(
     let inner = TokioRuntime.wrap_udp_socket(UdpSocket::from(socket))?;
     let outbox = Arc::new(Outbox { inner, counters, batch: Mutex::default(), waiting: Notify::new(), _open: open });
     let flushing = tokio::spawn(flush_task(Arc::clone(&outbox))).abort_handle();
-    Ok((Arc::new(CountingSocket { outbox, flushing }), granted))
+    let segments_max = (BATCH_BYTES_MAX / usize::from(mtu.max(1))).max(1);
+    Ok((Arc::new(CountingSocket { outbox, segments_max, flushing }), granted))
 }
 
 /// Sends what waits as soon as nothing else is to be done on this thread: whoever has more to send has then had its turn.
@@ -154,6 +156,8 @@ impl Outbox {
 #[derive(Debug)]
 pub(super) struct CountingSocket {
     outbox: Arc<Outbox>,
+    /// Datagrams of the largest size that the kernel takes in a call; quinn does not count their bytes.
+    segments_max: usize,
     flushing: AbortHandle,
 }
 
@@ -195,7 +199,7 @@ impl AsyncUdpSocket for CountingSocket {
     }
 
     fn max_transmit_segments(&self) -> usize {
-        self.outbox.inner.max_transmit_segments()
+        self.outbox.inner.max_transmit_segments().min(self.segments_max)
     }
 
     fn max_receive_segments(&self) -> usize {

@@ -75,6 +75,34 @@ fn link(connection: Connection, send: quinn::SendStream, recv: quinn::RecvStream
     Link { connection, peer, session, send, recv, activity: AtomicU64::new(0) }
 }
 
+#[tokio::test]
+async fn packets_grow_to_what_the_path_carries() {
+    let open =
+        |seed, mtu| Line::open(&key(seed), config().listen, mtu, Arc::default(), mpsc::channel(1).0).expect("a free port");
+    for mtu in [MTU_ETHERNET, MTU_JUMBO] {
+        let (server, client) = (open(1, mtu), open(2, mtu));
+        let address = server.endpoint().local_addr().expect("bound");
+        let accepting = async { server.endpoint().accept().await.expect("open").await.expect("a handshake") };
+        let connecting = async { client.connect(key(1).public(), address).await.expect("reached") };
+        let (incoming, connection) = soon(futures::future::join(accepting, connecting)).await;
+        let (mut send, _recv) = connection.open_bi().await.expect("a stream");
+        let taking = async {
+            let (_send, mut recv) = incoming.accept_bi().await.expect("a stream");
+            while recv.read_chunk(usize::MAX, true).await.expect("open").is_some() {}
+        };
+        let sending = async {
+            // Loopback carries the largest of them.
+            while connection.stats().path.current_mtu < mtu {
+                send.write_all(&[7; 4096]).await.expect("taken");
+            }
+            send.finish().expect("open");
+        };
+        soon(futures::future::join(taking, sending)).await;
+        let path = connection.stats().path;
+        assert_eq!((path.current_mtu, path.black_holes_detected), (mtu, 0), "{path:?}");
+    }
+}
+
 fn crossing(n: u8) -> CrossingId {
     CrossingId([n; 32])
 }
