@@ -162,7 +162,7 @@ impl Node {
             debug!(?order, "bulk");
             let peer = match &order {
                 BulkOrder::Serve { outbound, .. } => Some(outbound.importer()),
-                BulkOrder::Receive { inbound, .. } => Some(inbound.exporter()),
+                BulkOrder::Reach { peer, .. } => Some(*peer),
                 _ => None,
             };
             if let Some(peer) = peer

@@ -22,7 +22,7 @@ use alliance_node::{
 use alliance_protocol::{
     authority::Organisation,
     charter::{Charter, CharterError, Chartered},
-    core::admin::{AdminCall, NodeStatus, Reply},
+    core::admin::{AdminCall, NodeStatus, OfferView, Reply},
     id::StatementId,
     key::PublicKey,
     time::Timestamp,
@@ -343,15 +343,8 @@ impl Network {
     /// # Errors
     /// It does not come about, or the node does not answer.
     pub async fn until_offered(&self, node: &TestNode, name: &str) -> Result<(), NetworkError> {
-        let until = Instant::now() + WAIT_MAX;
-        while Instant::now() < until {
-            match node.call(&AdminCall::Offers).await? {
-                Reply::Offers(offers) if offers.iter().any(|view| view.name == name) => return Ok(()),
-                Reply::Offers(_) => tokio::time::sleep(LOOK).await,
-                other => return Err(node.answered("offers", &other)),
-            }
-        }
-        Err(NetworkError::Waited { what: format!("the offer `{name}` in the catalogue of {}", node.organisation) })
+        let has = |offers: &[OfferView]| offers.iter().any(|view| view.name == name);
+        node.until_offers("an offer of that name in the catalogue", has).await
     }
 
     /// Waits until a node's catalogue has an offer, or has it no longer.
@@ -359,16 +352,8 @@ impl Network {
     /// # Errors
     /// It does not come about, or the node does not answer.
     pub async fn until_known(&self, node: &TestNode, offer: StatementId, known: bool) -> Result<(), NetworkError> {
-        let until = Instant::now() + WAIT_MAX;
-        while Instant::now() < until {
-            match node.call(&AdminCall::Offers).await? {
-                Reply::Offers(offers) if offers.iter().any(|view| view.offer == offer) == known => return Ok(()),
-                Reply::Offers(_) => tokio::time::sleep(LOOK).await,
-                other => return Err(node.answered("offers", &other)),
-            }
-        }
         let what = if known { "an offer in the catalogue" } else { "the end of an offer in the catalogue" };
-        Err(NetworkError::Waited { what: format!("{what} of {}", node.organisation) })
+        node.until_offers(what, |offers| offers.iter().any(|view| view.offer == offer) == known).await
     }
 
     /// Links `alliance` and `allianced` to this program, and tells how to talk to each node.
@@ -550,6 +535,18 @@ impl TestNode {
 
     fn answered(&self, call: &'static str, reply: &Reply) -> NetworkError {
         NetworkError::Answer { node: self.organisation.clone(), call, reply: format!("{reply:?}") }
+    }
+
+    async fn until_offers(&self, what: &str, good: impl Fn(&[OfferView]) -> bool) -> Result<(), NetworkError> {
+        let until = Instant::now() + WAIT_MAX;
+        while Instant::now() < until {
+            match self.call(&AdminCall::Offers).await? {
+                Reply::Offers(offers) if good(&offers) => return Ok(()),
+                Reply::Offers(_) => tokio::time::sleep(LOOK).await,
+                other => return Err(self.answered("offers", &other)),
+            }
+        }
+        Err(NetworkError::Waited { what: format!("{what} of {}", self.organisation) })
     }
 
     /// Waits until the daemon answers.

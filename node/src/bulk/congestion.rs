@@ -66,18 +66,18 @@ enum Control {
 impl PathControl {
     /// Chooses by the shortest round trip so far. What looked distant because a machine was busy may turn out to be near.
     fn choose(&mut self, shortest: Duration) {
-        let is_near = shortest < NEAR;
-        match &self.control {
-            Control::Near(_) => {}
-            Control::Distant(_) if !is_near => {}
-            Control::Unknown { .. } | Control::Distant(_) if is_near => {
-                let mut config = CubicConfig::default();
-                config.initial_window(NEAR_WINDOW_BYTES);
-                self.control = Control::Near(Box::new(Cubic::new(Arc::new(config), self.began, self.mtu)));
-            }
-            Control::Unknown { window } => self.control = Control::Distant(Box::new(Distant::new(self.mtu, *window))),
-            Control::Distant(_) => {}
-        }
+        let window = match &self.control {
+            Control::Unknown { window } => *window,
+            Control::Distant(distant) if shortest < NEAR => distant.window,
+            Control::Near(_) | Control::Distant(_) => return,
+        };
+        self.control = if shortest < NEAR {
+            let mut config = CubicConfig::default();
+            config.initial_window(NEAR_WINDOW_BYTES);
+            Control::Near(Box::new(Cubic::new(Arc::new(config), self.began, self.mtu)))
+        } else {
+            Control::Distant(Box::new(Distant::new(u64::from(self.mtu), window)))
+        };
     }
 }
 
@@ -270,9 +270,9 @@ impl Round {
 }
 
 impl Distant {
-    fn new(mtu: u16, window: u64) -> Self {
+    fn new(mtu: u64, window: u64) -> Self {
         Self {
-            mtu: u64::from(mtu),
+            mtu,
             window,
             rates: VecDeque::with_capacity(RATES_KEPT),
             shortest: None,
@@ -299,12 +299,8 @@ impl Distant {
         }
         if persistent {
             // Nothing came through for several round trips: what is known of the path is of another path.
-            *self = Self { shortest: None, last_sent: self.last_sent, ..Self::new(0, self.floor()) }.with_mtu(self.mtu);
+            *self = Self { last_sent: self.last_sent, ..Self::new(self.mtu, self.floor()) };
         }
-    }
-
-    fn with_mtu(self, mtu: u64) -> Self {
-        Self { mtu, ..self }
     }
 
     fn on_end_acks(&mut self, now: Instant, app_limited: bool, largest: Option<u64>) {
@@ -413,7 +409,7 @@ mod tests {
 
     impl Path {
         fn run(&self, seconds: u64) -> Outcome {
-            let mut control = Distant::new(1452, INITIAL_PACKETS * MTU);
+            let mut control = Distant::new(MTU, INITIAL_PACKETS * MTU);
             let start = Instant::now();
             let at = |ms: u64| start + Duration::from_millis(ms);
             let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
@@ -525,7 +521,7 @@ mod tests {
 
     #[test]
     fn persistent_congestion_begins_anew() {
-        let mut distant = Distant::new(1452, 10_000_000);
+        let mut distant = Distant::new(MTU, 10_000_000);
         distant.on_sent(70);
         distant.on_lost(true, 1452);
         assert_eq!((distant.window, distant.mtu, distant.last_sent), (4 * 1452, 1452, 70));

@@ -70,20 +70,34 @@ impl Gauges {
         peer: PublicKey,
         total: u64,
     ) -> Result<Running<'_>, BulkFailure> {
-        let member = self.members.lock().unwrap_or_else(PoisonError::into_inner).get(&peer).copied();
-        let flow = Flow { side, peer, member };
+        let flow = self.flow(side, peer);
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        for scope in flow.scopes() {
-            let same = running.values().filter(|gauge| gauge.flow.scopes().any(|other| other == scope)).count();
-            if self.shaper.at_a_time(scope).is_some_and(|most| u32::try_from(same).unwrap_or(u32::MAX) >= most) {
-                tracing::info!(%crossing, %peer, ?scope, "as many transfers run as are let run at a time");
-                return Err(BulkFailure::EndedHere(RefusalCode::Busy));
-            }
-        }
+        self.check(&running, &flow)?;
         let (bytes, began, meter) = (AtomicU64::new(0), Instant::now(), Mutex::default());
         let gauge = Arc::new(Gauge { crossing, flow, bytes, total, began, meter });
         running.insert((crossing, side), Arc::clone(&gauge));
         Ok(Running { gauges: self, gauge })
+    }
+
+    /// Whether another transfer with this peer may begin, so that nobody is asked for one that may not.
+    pub(super) fn admits(&self, side: Side, peer: PublicKey) -> Result<(), BulkFailure> {
+        self.check(&self.running.lock().unwrap_or_else(PoisonError::into_inner), &self.flow(side, peer))
+    }
+
+    fn flow(&self, side: Side, peer: PublicKey) -> Flow {
+        let member = self.members.lock().unwrap_or_else(PoisonError::into_inner).get(&peer).copied();
+        Flow { side, peer, member }
+    }
+
+    fn check(&self, running: &HashMap<(CrossingId, Side), Arc<Gauge>>, flow: &Flow) -> Result<(), BulkFailure> {
+        for scope in flow.scopes() {
+            let same = running.values().filter(|gauge| gauge.flow.scopes().any(|other| other == scope)).count();
+            if self.shaper.at_a_time(scope).is_some_and(|most| u32::try_from(same).unwrap_or(u32::MAX) >= most) {
+                tracing::info!(peer = %flow.peer, ?scope, "as many transfers run as are let run at a time");
+                return Err(BulkFailure::EndedHere(RefusalCode::Busy));
+            }
+        }
+        Ok(())
     }
 
     /// The transfers that run, those that began first first.
@@ -224,7 +238,8 @@ mod tests {
         assert_eq!(begin(2, one).expect_err("busy"), BulkFailure::EndedHere(RefusalCode::Busy));
         let _second = begin(3, other).expect("begins");
         assert!(begin(4, other).is_err(), "two in all");
+        assert!(gauges.admits(Side::Importer, other).is_err());
         drop(first);
-        assert!(begin(2, one).is_ok());
+        assert!(gauges.admits(Side::Importer, one).is_ok() && begin(2, one).is_ok());
     }
 }

@@ -12,7 +12,7 @@ use std::{
 
 use alliance_protocol::{
     border::Inbound,
-    core::{BulkEvent, BulkFailure},
+    core::{BulkEvent, BulkFailure, admin::Side},
     crossing::RefusalCode,
     id::{CrossingId, ManifestId},
     key::PublicKey,
@@ -72,6 +72,7 @@ async fn pull_impl(
     let Desk { orders, cut } = &mut desk;
     let crossing = reach.crossing;
     let _running = plane.start_running()?;
+    plane.gauges.admits(Side::Importer, reach.peer)?;
     let taken = cut.or(open, Box::pin(take_artefact(plane, reach, orders, open, &alive))).await?;
     let Some((mut link, received, receipt)) = taken else {
         return Ok(());

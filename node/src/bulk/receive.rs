@@ -165,15 +165,23 @@ async fn take_groups(
     batches: mpsc::Sender<Vec<Bytes>>,
     activity: &AtomicU64,
 ) -> Result<(), BulkFailure> {
-    let mut left = wanted;
+    let shaper = &plane.gauges.shaper;
+    let (mut left, mut allowed) = (wanted, 0_usize);
     let (mut batch, mut batch_bytes) = (Vec::new(), 0usize);
     let mut chunks: Vec<Bytes> = vec![Bytes::new(); CHUNKS_PER_READ];
     while left > 0 {
         let read = stream.read_chunks(&mut chunks).await.map_err(|error| read_failed(&error))?;
         let count = read.ok_or_else(|| BulkFailure::Protocol("the stream ended before the last group".to_owned()))?;
         let taken: usize = chunks.iter().take(count).map(Bytes::len).sum();
-        // What is not taken yet fills the window, and holds the sender.
-        plane.gauges.shaper.pass(flow, taken).await;
+        // What is not taken yet fills the window, and holds the sender. A turn is waited for as a whole, so that it has the
+        // length that the priority gives it, however the bytes arrive.
+        while allowed < taken {
+            let turn = shaper.turn(flow);
+            shaper.pass(flow, turn).await;
+            // An order to limit it may come at any time, so that what is not limited is let pass read by read.
+            allowed = if turn == usize::MAX { taken } else { allowed.saturating_add(turn) };
+        }
+        allowed = allowed.saturating_sub(taken);
         for chunk in chunks.iter_mut().take(count).map(std::mem::take) {
             let bytes = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
             plane.artefact.received.fetch_add(bytes, Ordering::Relaxed);

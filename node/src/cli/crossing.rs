@@ -47,7 +47,7 @@ impl Crossing {
             Self::Show { crossing, tensors } => {
                 let view = match crossing.parse::<CrossingId>() {
                     Ok(id) => ask(&daemon, id).await?,
-                    Err(_) => one(list(&daemon).await?, &crossing)?,
+                    Err(_) => that_begins(list(&daemon).await?, &crossing, "crossing", |view| view.crossing)?,
                 };
                 if tensors {
                     return tensors::show(context, &view);
@@ -88,25 +88,30 @@ async fn list(daemon: &ApiClient) -> Result<Vec<CrossingView>, Problem> {
     }
 }
 
-fn one(crossings: Vec<CrossingView>, begins: &str) -> Result<CrossingView, Problem> {
-    let fits = |view: &CrossingView| view.crossing.to_string().starts_with(begins);
-    let mut found: Vec<CrossingView> = crossings.into_iter().filter(fits).collect();
+/// The one of some things, each with the id of its crossing, whose id begins like this; `noun` is what they are called.
+pub(super) fn that_begins<T>(
+    things: Vec<T>,
+    begins: &str,
+    noun: &str,
+    id: impl Fn(&T) -> CrossingId,
+) -> Result<T, Problem> {
+    let list = format!("alliance {noun} list");
+    if begins.is_empty() {
+        let message = format!("name the {noun} by its id, or by the beginning of it");
+        return Err(Problem::new(Exit::Usage, message).hint(list));
+    }
+    let mut found: Vec<T> = things.into_iter().filter(|thing| id(thing).to_string().starts_with(begins)).collect();
     match (found.pop(), found.len()) {
-        (Some(view), 0) if !begins.is_empty() => Ok(view),
-        (None, _) => {
-            Err(Problem::new(Exit::NotFound, format!("no crossing `{begins}` is known")).hint("alliance crossing list"))
-        }
-        (Some(_), _) if begins.is_empty() => {
-            Err(Problem::new(Exit::Usage, "name the crossing by its id, or by the beginning of it")
-                .hint("alliance crossing list"))
-        }
+        (Some(thing), 0) => Ok(thing),
+        (None, _) => Err(Problem::new(Exit::NotFound, format!("no {noun} `{begins}` is known")).hint(list)),
         (Some(_), _) => {
-            Err(Problem::new(Exit::Usage, format!("several crossings begin with `{begins}`")).hint("give more of the id"))
+            Err(Problem::new(Exit::Usage, format!("several {noun}s begin with `{begins}`")).hint("give more of the id"))
         }
     }
 }
 
-const fn side(side: Side) -> &'static str {
+/// Which way the bytes of a crossing go.
+pub(super) const fn way(side: Side) -> &'static str {
     match side {
         Side::Exporter => "out",
         Side::Importer => "in",
@@ -119,7 +124,7 @@ fn table(context: &Context, crossings: &[CrossingView]) -> String {
         table.row([
             view.crossing.short(),
             figures::instant(view.began, context.now),
-            side(view.side).to_owned(),
+            way(view.side).to_owned(),
             view.name.clone(),
             view.peer.short(),
             state(view.state).to_owned(),
@@ -135,7 +140,7 @@ fn text(context: &Context, view: &CrossingView) -> String {
     fields.add("crossing", view.crossing);
     fields.add("name", &view.name);
     fields.add("state", state(view.state));
-    fields.add("way", side(view.side));
+    fields.add("way", way(view.side));
     fields.add("peer", view.peer);
     fields.add("offer", view.offer);
     fields.add("manifest", view.manifest);

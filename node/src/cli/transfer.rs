@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use alliance_protocol::{
     core::{
-        admin::{AdminCall, Reply, Side},
+        admin::{AdminCall, Reply},
         transfers::{LimitScope, Priority, ScopedLimit, TransferCall, TransferLimit, TransferView},
     },
     id::CrossingId,
@@ -165,24 +165,7 @@ async fn name(daemon: &ApiClient, transfer: &TransferView) -> String {
 }
 
 fn one(transfers: Vec<TransferView>, begins: &str) -> Result<TransferView, Problem> {
-    let fits = |transfer: &TransferView| transfer.crossing.to_string().starts_with(begins);
-    let mut found: Vec<TransferView> = transfers.into_iter().filter(fits).collect();
-    match (found.pop(), found.len()) {
-        (Some(transfer), 0) if !begins.is_empty() => Ok(transfer),
-        (None, _) => {
-            Err(Problem::new(Exit::NotFound, format!("no transfer `{begins}` runs")).hint("alliance transfer list"))
-        }
-        (Some(_), _) => {
-            Err(Problem::new(Exit::Usage, format!("several transfers begin with `{begins}`")).hint("give more of the id"))
-        }
-    }
-}
-
-const fn way(side: Side) -> &'static str {
-    match side {
-        Side::Exporter => "out",
-        Side::Importer => "in",
-    }
+    crossing::that_begins(transfers, begins, "transfer", |transfer| transfer.crossing)
 }
 
 fn per_second(transfer: &TransferView) -> String {
@@ -203,7 +186,7 @@ fn table(transfers: &[TransferView], names: &[String]) -> String {
     for (transfer, name) in transfers.iter().zip(names) {
         table.row([
             transfer.crossing.short(),
-            way(transfer.side).to_owned(),
+            crossing::way(transfer.side).to_owned(),
             name.clone(),
             transfer.peer.short(),
             transfer.member.map_or_else(String::new, |member| member.to_string()),
@@ -219,7 +202,7 @@ fn text(transfer: &TransferView, name: &str) -> String {
     let mut fields = Fields::default();
     fields.add("crossing", transfer.crossing);
     fields.add("name", name);
-    fields.add("way", way(transfer.side));
+    fields.add("way", crossing::way(transfer.side));
     fields.add("peer", transfer.peer);
     if let Some(member) = transfer.member {
         fields.add("member", member);
@@ -291,6 +274,8 @@ fn bits(rate: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use alliance_protocol::core::admin::Side;
+
     use super::*;
 
     #[test]

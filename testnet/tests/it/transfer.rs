@@ -34,6 +34,14 @@ async fn a_transfer_can_be_seen_limited_and_ended() {
         assert!(number("bytes") <= most && number("bytes") > 0, "{running}");
         assert_eq!(number("total"), view.total);
     }
+    // No more at a time than are let: nobody is asked for one that would be too much.
+    stage.cli("CN", &["transfer", "limit", "--member", "BR", "--at-a-time", "1"]).await.good();
+    let other = stage.path("other");
+    let busy = stage.cli("CN", &["pull", &name, "--to", crate::harness::text(&other)]).await.with(10);
+    assert!(busy.err.contains("busy") && !other.exists(), "{busy:?}");
+    let asked = stage.cli_json("BR", &["crossing", "list"]).await.good().lines();
+    assert_eq!(asked.len(), 1, "{asked:?}");
+    stage.cli("CN", &["transfer", "limit", "--member", "BR", "--remove"]).await.good();
     let short = view.crossing.short();
     stage.cli("CN", &["transfer", "show", &short]).await.good().shows(&[name.as_str()]);
     stage.cli("CN", &["transfer", "cancel", &short]).await.good().shows(&[view.crossing.to_string().as_str()]);

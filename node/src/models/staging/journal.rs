@@ -55,11 +55,22 @@ pub(super) struct Journal {
     durable: Instant,
 }
 
+/// Whether the machine was started again since a journal was begun.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Boot {
+    /// It runs since then without interruption.
+    Same,
+    /// It was: what can be read now has come from the disk.
+    Other,
+    /// The kernel does not tell.
+    #[default]
+    Unknown,
+}
+
 /// What the journal of an earlier attempt says.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Claims {
-    /// Whether the machine runs since then without interruption.
-    pub(super) same_boot: bool,
+    pub(super) boot: Boot,
     pub(super) written: Vec<(u64, u64)>,
     pub(super) durable: Vec<(u64, u64)>,
     /// A file that was changed later was changed by someone else.
@@ -154,7 +165,12 @@ fn parse(bytes: &[u8], id: ManifestId, group_count: u64, boot: Option<[u8; BOOT_
     if own != header(id, then) {
         return None;
     }
-    let mut claims = Claims { same_boot: boot == Some(then), ..Claims::default() };
+    let boot = match boot {
+        Some(now) if now == then => Boot::Same,
+        Some(_) => Boot::Other,
+        None => Boot::Unknown,
+    };
+    let mut claims = Claims { boot, ..Claims::default() };
     for bytes in records.as_chunks::<RECORD_BYTES>().0 {
         let [kind, first, end, _] = bytes.as_chunks::<8>().0 else { break };
         let groups = (u64::from_le_bytes(*first), u64::from_le_bytes(*end));
@@ -191,7 +207,7 @@ mod tests {
         journal.written((9, 12)).expect("recorded");
         let claims = read(dir.path());
         assert_eq!((claims.written, claims.durable), (vec![(0, 3), (3, 4), (9, 12)], vec![(0, 4)]));
-        assert_eq!(claims.same_boot, boot().is_some());
+        assert_eq!(claims.boot == Boot::Same, boot().is_some());
         assert!(claims.changed_max.is_some_and(|max| max > SystemTime::now()));
         // Begun again, only what is known counts.
         Journal::begin(&path, ID, &[(Kind::Durable, (1, 2))]).expect("begun");
@@ -218,8 +234,8 @@ mod tests {
             assert_eq!(written(&altered), if of_boot { Some(0) } else { expected }, "{at}");
         }
         assert_eq!(parse(&whole, ManifestId([8; 32]), 12, Some(boot)), None, "of another artefact");
-        assert!(!parse(&whole, ID, 12, None).expect("a journal").same_boot);
-        assert!(!parse(&whole, ID, 12, Some([b'c'; BOOT_BYTES])).expect("a journal").same_boot);
+        assert_eq!(parse(&whole, ID, 12, None).expect("a journal").boot, Boot::Unknown);
+        assert_eq!(parse(&whole, ID, 12, Some([b'c'; BOOT_BYTES])).expect("a journal").boot, Boot::Other);
         for strange in [(5, 5), (6, 5), (0, 13), (0, u64::MAX)] {
             let bytes = [own.clone(), record(&own, Kind::Written, strange).to_vec()].concat();
             assert_eq!(written(&bytes), Some(0), "{strange:?}");

@@ -13,8 +13,8 @@ use std::{
 use alliance_protocol::manifest::{Extent, Manifest};
 
 use super::{
-    Staging, StagingError, disk, is_in_memory,
-    journal::{self, Claims, Journal, Kind},
+    Staging, StagingError, disk,
+    journal::{self, Boot, Claims, Journal, Kind},
 };
 use crate::models::tree::open_inside;
 
@@ -37,6 +37,13 @@ struct Running {
     thread: JoinHandle<io::Result<()>>,
     /// The runs of groups that are durable when it has ended.
     runs: Vec<(u64, u64)>,
+}
+
+impl Syncing {
+    #[cfg(test)]
+    pub(super) fn files(&self) -> &BTreeSet<u32> {
+        &self.files
+    }
 }
 
 impl Staging {
@@ -69,15 +76,18 @@ impl Staging {
     /// Lets a thread wait for the disk, so that the transfer does not.
     fn start_syncing(&mut self) {
         let Some(manifest) = &self.manifest else { return };
-        let files = std::mem::take(&mut self.syncing.files);
-        let path = |file: u32| usize::try_from(file).ok().and_then(|at| manifest.files().get(at));
-        let paths: Vec<PathBuf> = files.into_iter().filter_map(path).map(|file| self.files().join(&file.path)).collect();
-        let runs = self.held();
+        let path = |file: &u32| manifest.files().get(index(u64::from(*file)));
+        let written = self.syncing.files.iter().filter_map(path);
+        let paths: Vec<PathBuf> = written.map(|file| self.files().join(&file.path)).collect();
+        let runs = self.runs_held();
         let syncing = thread::Builder::new()
             .name("durable".to_owned())
             .spawn(move || paths.iter().try_for_each(|path| File::open(path)?.sync_data()));
         match syncing {
-            Ok(thread) => self.syncing.running = Some(Running { thread, runs }),
+            Ok(thread) => {
+                self.syncing.files.clear();
+                self.syncing.running = Some(Running { thread, runs });
+            }
             Err(error) => tracing::warn!(%error, "what was received is made durable later"),
         }
         self.syncing.bytes = 0;
@@ -107,17 +117,17 @@ impl Staging {
             .map(|file| is_untouched(&files.join(&file.path), file.bytes, claims.as_ref().and_then(|c| c.changed_max)))
             .collect();
         self.create_files(&manifest)?;
-        let durable_anyway = is_in_memory(&files).map_err(|source| disk("look at", &files, source))?;
         self.held = self.look_over(&manifest, claims.as_ref(), &untouched)?;
-        self.manifest = Some(manifest);
-
-        // What was read after the machine was started again has come from the disk.
-        let same_boot = claims.as_ref().is_some_and(|claims| claims.same_boot);
-        let kind = if same_boot && !durable_anyway { Kind::Written } else { Kind::Durable };
+        let claims = claims.unwrap_or_default();
+        let kind = if claims.boot == Boot::Other { Kind::Durable } else { Kind::Written };
         let mut known: Vec<(Kind, (u64, u64))> = self.runs_held().into_iter().map(|run| (kind, run)).collect();
-        let held = |run: &(u64, u64)| (run.0..run.1).all(|index| is_set(&self.held, index));
-        let durable = claims.unwrap_or_default().durable.into_iter().filter(held);
-        known.extend(durable.map(|run| (Kind::Durable, run)));
+        if untouched.iter().all(|untouched| *untouched) {
+            let held = |run: &(u64, u64)| (run.0..run.1).all(|index| is_set(&self.held, index));
+            known.extend(claims.durable.into_iter().filter(held).map(|run| (Kind::Durable, run)));
+        }
+        // What the earlier attempt wrote may not be on the disk yet, in whichever file.
+        self.syncing.files = (0..).take(manifest.files().len()).collect();
+        self.manifest = Some(manifest);
         self.begin_journal(&known)
     }
 
@@ -136,7 +146,7 @@ impl Staging {
         if let Some(claims) = claims {
             set(&mut claimed, claims.written.iter().chain(&claims.durable));
             set(&mut believed, &claims.durable);
-            set(&mut believed, if claims.same_boot { claims.written.as_slice() } else { &[] });
+            set(&mut believed, if claims.boot == Boot::Same { claims.written.as_slice() } else { &[] });
         }
         let (mut held, mut buffer, mut current) = (vec![false; claimed.len()], Vec::new(), None);
         for (group, held) in manifest.groups().zip(&mut held) {

@@ -167,6 +167,9 @@ fn what_is_recorded_is_not_hashed_again() {
     assert!(staging.held().iter().all(|run| held.iter().any(|(first, end)| *first <= run.0 && run.1 <= *end)));
     let found = staging.held();
     drop(staging);
+    let recorded = journal::claims(&journal, world.manifest.id(), world.manifest.group_count());
+    let recorded = recorded.expect("read").expect("a journal");
+    assert_eq!((&recorded.written, recorded.durable.len()), (&found, 0), "what was read may not be on the disk");
     assert_eq!(world.open().held(), found, "what was found is recorded");
     // A record that is cut short is none, and loses no other.
     let mut staging = world.open();
@@ -179,6 +182,19 @@ fn what_is_recorded_is_not_hashed_again() {
     world.receive(&mut staging, |index| index == 0);
     drop(staging);
     assert_eq!(world.open().held().first().map(|(first, _)| *first), Some(0));
+}
+
+#[test]
+fn what_an_earlier_attempt_wrote_is_made_durable_with_the_rest() {
+    let mut world = World::new();
+    let mut staging = world.open();
+    staging.begin(&world.manifest).expect("begun");
+    assert!(staging.syncing.files().is_empty());
+    world.receive(&mut staging, |index| index == 0);
+    assert_eq!(staging.syncing.files().len(), 1);
+    drop(staging);
+    // The groups of the first attempt are among those that are said to be durable.
+    assert_eq!(world.open().syncing.files().len(), world.manifest.files().len());
 }
 
 #[test]
