@@ -58,7 +58,7 @@ pub(super) struct Limit {
     /// For this node
     #[arg(long, value_name = "KEY")]
     peer: Option<PublicKey>,
-    /// Bits per second that may leave this node: 500K, 200M, 1.5G
+    /// Bits per second that may leave this node: 2M, 200M, 1.5G
     #[arg(long, value_name = "RATE", value_parser = rate)]
     out: Option<u64>,
     /// Bits per second that may come to this node
@@ -94,7 +94,7 @@ impl From<Level> for Priority {
 
 /// Reads a rate in bits per second, with K, M or G for powers of a thousand.
 fn rate(text: &str) -> Result<u64, String> {
-    let bad = || format!("`{text}` is not a rate; write bits per second, such as 500K, 200M or 1.5G");
+    let bad = || format!("`{text}` is not a rate; write bits per second, such as 2M, 200M or 1.5G");
     let (number, unit) = match text.char_indices().next_back() {
         Some((at, 'k' | 'K')) => (text.get(..at), 1_000_u64),
         Some((at, 'm' | 'M')) => (text.get(..at), 1_000_000),
