@@ -103,7 +103,7 @@ impl BulkConfig {
     /// The usual settings.
     #[must_use]
     pub fn new(listen: SocketAddr, manifests: PathBuf) -> Self {
-        Self { listen, manifests, mtu: MTU_JUMBO, deadlines: Deadlines::default() }
+        Self { listen, manifests, mtu: MTU_ETHERNET, deadlines: Deadlines::default() }
     }
 }
 

@@ -150,7 +150,7 @@ impl Config {
         let bulk = BulkConfig {
             listen: text.bulk.listen.unwrap_or_else(default_bulk_listen),
             announce: text.bulk.announce,
-            mtu: text.bulk.mtu.unwrap_or(MTU_JUMBO),
+            mtu: text.bulk.mtu.unwrap_or(MTU_ETHERNET),
         };
         let config = Self { mesh, bulk, house: HouseConfig { approvers: text.house.approvers } };
         match config.contradiction() {
@@ -215,7 +215,7 @@ impl Config {
              # Where artefacts come and go. For real use 0.0.0.0:{BULK_PORT}, with `announce`.\n\
              listen = \"{bulk_listen}\"\n\
              announce = {bulk_announce}\n\
-             # Bytes of UDP payload in a packet, at the most. What a path carries is found out; {MTU_ETHERNET} keeps to Ethernet's.\n\
+             # Bytes of UDP payload in a packet, at the most. Up to {MTU_JUMBO}: what a path carries is then found out.\n\
              mtu = {mtu}\n\
              \n\
              [house]\n\
@@ -237,7 +237,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             mesh: MeshConfig { listen: default_mesh_listen(), announce: Vec::new(), bootstrap: Vec::new() },
-            bulk: BulkConfig { listen: default_bulk_listen(), announce: Vec::new(), mtu: MTU_JUMBO },
+            bulk: BulkConfig { listen: default_bulk_listen(), announce: Vec::new(), mtu: MTU_ETHERNET },
             house: HouseConfig::default(),
         }
     }
@@ -331,7 +331,7 @@ mod tests {
         config.mesh.bootstrap = vec!["/ip4/192.0.2.7/udp/4340/quic-v1/p2p/12D3KooWabc".parse().expect("an address")];
         config.bulk.listen = "[::]:0".parse().expect("an address");
         config.house.approvers = vec![PublicKey([7; 32])];
-        config.bulk.mtu = 1452;
+        config.bulk.mtu = 8952;
         config.bulk.announce = vec!["192.0.2.7:4341".parse().expect("an address")];
         assert_eq!(parse(&config.to_text()).expect("reads"), config);
     }

@@ -14,7 +14,6 @@ use std::{
 use alliance_node::{
     api::{ApiClient, ClientError},
     authority::{AccreditRequest, AuthorityDir, AuthorityError, PublishRequest, SafeguardRequest},
-    bulk::MTU_ETHERNET,
     config::Config,
     daemon,
     home::{Home, HomeError},
@@ -657,8 +656,6 @@ impl Site {
         let mut config = Config::default();
         config.mesh.listen = format!("/ip4/{address}/udp/0/quic-v1").parse().into_iter().collect();
         config.bulk.listen = SocketAddr::from((address, 0));
-        // As between machines: loopback would carry packets of any size.
-        config.bulk.mtu = MTU_ETHERNET;
         config
     }
 }
