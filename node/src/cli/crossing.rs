@@ -96,14 +96,14 @@ pub(super) fn that_begins<T>(
     id: impl Fn(&T) -> CrossingId,
 ) -> Result<T, Problem> {
     let list = format!("alliance {noun} list");
-    if begins.is_empty() {
-        let message = format!("name the {noun} by its id, or by the beginning of it");
-        return Err(Problem::new(Exit::Usage, message).hint(list));
-    }
     let mut found: Vec<T> = things.into_iter().filter(|thing| id(thing).to_string().starts_with(begins)).collect();
     match (found.pop(), found.len()) {
-        (Some(thing), 0) => Ok(thing),
+        (Some(thing), 0) if !begins.is_empty() => Ok(thing),
         (None, _) => Err(Problem::new(Exit::NotFound, format!("no {noun} `{begins}` is known")).hint(list)),
+        (Some(_), _) if begins.is_empty() => {
+            let message = format!("name the {noun} by its id, or by the beginning of it");
+            Err(Problem::new(Exit::Usage, message).hint(list))
+        }
         (Some(_), _) => {
             Err(Problem::new(Exit::Usage, format!("several {noun}s begin with `{begins}`")).hint("give more of the id"))
         }
