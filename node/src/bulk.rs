@@ -13,15 +13,18 @@
 //! - `gauge`, `shaper`: the transfers that run, and the limits that the operator has set for them
 //! - `serve`, `pull`: the two tasks, from the first packet to the receipt
 //! - `send`, `receive`: the two doors
+//! - `gathering`, `board`: what comes to one directory, and which source brings what of it
 //!
 //! Only this module and those below it name quinn or rustls.
 
 mod admission;
 mod batch;
+mod board;
 mod congestion;
 mod ending;
 mod endpoint;
 mod frame;
+mod gathering;
 mod gauge;
 mod pull;
 mod receive;
@@ -66,8 +69,10 @@ use self::{
     admission::Admission,
     ending::Ending,
     endpoint::Line,
+    gathering::Gatherings,
     gauge::Gauges,
     pull::{PullOrder, Reach, pull_task},
+    receive::Usage,
     runtime::PacketThread,
     serve::{ServeOrder, accept_task},
     socket::SocketCounters,
@@ -222,6 +227,7 @@ impl Bulk {
             artefact: ArtefactCounters::default(),
             compared: Arc::default(),
             gauges: Gauges::default(),
+            gatherings: Gatherings::default(),
             admission: Admission::new(),
             running: Plane::running_max(),
             reports: report,
@@ -276,8 +282,8 @@ impl Bulk {
     pub fn apply(&mut self, order: BulkOrder) {
         match order {
             BulkOrder::Refuse { ask, refusal } => self.order_serve(ask, ServeOrder::Refuse { refusal }),
-            BulkOrder::Serve { ask, clearance, outbound, path } => {
-                self.order_serve(ask, ServeOrder::Serve { clearance, outbound, path });
+            BulkOrder::Serve { ask, clearance, outbound, path, arriving } => {
+                self.order_serve(ask, ServeOrder::Serve { clearance, outbound, path, arriving });
             }
             BulkOrder::Countersign { ask, receipt } => self.order_serve(ask, ServeOrder::Countersign { receipt }),
             BulkOrder::AbortServe { ask, code } => {
@@ -285,8 +291,8 @@ impl Bulk {
                     handle.cut.send_replace(Some(code));
                 }
             }
-            BulkOrder::Reach { crossing, peer, addresses, manifest, to } => {
-                self.start_pull(Reach { crossing, peer, addresses, manifest, to });
+            BulkOrder::Reach { crossing, peer, addresses, manifest, to, shared, local } => {
+                self.start_pull(Reach { crossing, peer, addresses, manifest, to, usage: Usage { shared, local } });
             }
             BulkOrder::Ask { crossing, request } => self.order_pull(crossing, PullOrder::Ask { request }),
             BulkOrder::Receive { crossing, inbound } => self.order_pull(crossing, PullOrder::Receive { inbound }),

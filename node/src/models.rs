@@ -8,7 +8,7 @@
 //! - [`mod@import`]: a directory in, a manifest out; and the same check again later
 //! - [`safetensors`]: the strict reading of headers
 //! - [`source`]: the exporter's side, groups out of files; `compared` spares it to hash what it has hashed
-//! - [`staging`]: the importer's side, groups into files, then one rename
+//! - [`staging`]: the importer's side, groups into files, then one rename; `reuse` copies what lies here in another artefact
 
 mod compared;
 pub mod delete;
@@ -18,6 +18,7 @@ pub mod import;
 mod inspect;
 mod labelling;
 mod pickle;
+mod reuse;
 pub mod safetensors;
 pub mod source;
 pub mod staging;
@@ -30,6 +31,7 @@ pub use self::{
     inspect::FormatError,
     labelling::{BadLabelsOf, LabelsOf},
     pickle::Pickle,
+    reuse::fill_from,
     source::{Source, SourceError},
     staging::{Staging, StagingError},
     tree::{Found, Survey, TreeError, survey},

@@ -49,6 +49,8 @@ pub(crate) struct Attempt<'a> {
     pub(crate) exporter: &'a Signed<Accreditation>,
     pub(crate) importer: &'a Signed<Accreditation>,
     pub(crate) offer: &'a Signed<Offer>,
+    /// What the offer goes back to, where it says so and that is known here.
+    pub(crate) root: Option<Root<'a>>,
     pub(crate) purpose: Purpose,
     pub(crate) use_: Use,
     /// What the importer declares of the movement.
@@ -56,6 +58,20 @@ pub(crate) struct Attempt<'a> {
     /// What the exporter has counted this year, as far as this side knows.
     pub(crate) volume: Volume,
     pub(crate) safeguards: &'a [serde_bytes::ByteBuf],
+}
+
+/// The first exporter of an artefact that another node offers on.
+#[derive(Clone, Copy)]
+pub(crate) struct Root<'a> {
+    pub(crate) offer: &'a Signed<Offer>,
+    pub(crate) exporter: &'a Signed<Accreditation>,
+}
+
+/// One pack, asked in one capacity about a movement from one party.
+struct Question<'a> {
+    pack: &'a Pack,
+    action: Action,
+    from: Party,
 }
 
 /// What was decided of a crossing, and why; recorded as it is.
@@ -128,7 +144,6 @@ pub struct Outbound {
     importer: PublicKey,
     manifest: ManifestId,
     session: SessionBinding,
-    held: Vec<(u64, u64)>,
 }
 
 /// The importer's verified clearance: permission to take the bytes of one artefact and to deliver them, once. Cannot be copied.
@@ -144,7 +159,6 @@ pub struct Inbound {
     counts: (u32, u32),
     labels: BTreeSet<Label>,
     parts: Vec<Part>,
-    held: Vec<(u64, u64)>,
 }
 
 /// Why a manifest that the exporter sent is not the one that was cleared.
@@ -188,12 +202,6 @@ impl Outbound {
     pub fn session(&self) -> SessionBinding {
         self.session
     }
-
-    /// Runs of groups that the importer holds and that are not sent.
-    #[must_use]
-    pub fn held(&self) -> &[(u64, u64)] {
-        &self.held
-    }
 }
 
 impl Inbound {
@@ -215,12 +223,6 @@ impl Inbound {
     #[must_use]
     pub fn manifest(&self) -> ManifestId {
         self.manifest
-    }
-
-    /// Runs of groups that this node said it holds.
-    #[must_use]
-    pub fn held(&self) -> &[(u64, u64)] {
-        &self.held
     }
 
     /// Reads the manifest that the exporter sent: it must be the one that was cleared, declare the labels that were decided
@@ -383,12 +385,16 @@ impl Border<'_> {
             .validity
             .check(self.now)
             .map_err(|why| deny(RefusalCode::NoOffer, format!("the offer does not stand: {why}")))?;
+        self.follows_root(attempt)?;
         if model.labels.is_empty() {
             return Err(deny(RefusalCode::DeniedByLaw, "the artefact has no label; nothing unlabelled crosses".to_owned()));
         }
 
         let facts = self.facts(attempt, model, &mut decision.ignored);
-        let questions = self.questions(&facts)?;
+        let mut questions = self.questions(&facts)?;
+        if let Some(root) = attempt.root {
+            questions.extend(self.question_of_root(root, &facts)?);
+        }
         self.put(&questions, facts, &model.parts, decision);
         if let Some(packs) = decision.deniers(false) {
             return Err(deny(RefusalCode::DeniedByLaw, format!("denied by the rules of {packs}")));
@@ -396,15 +402,10 @@ impl Border<'_> {
         if let Some(packs) = decision.deniers(true) {
             return Err(deny(RefusalCode::DeniedByTerms, format!("denied by the rules of this {packs}")));
         }
-        let terms = &offer.terms;
-        if !terms.purposes.is_empty() && !terms.purposes.contains(&attempt.purpose) {
-            return Err(deny(
-                RefusalCode::DeniedByTerms,
-                format!("the offer does not admit the purpose `{}`", attempt.purpose),
-            ));
-        }
-        if !terms.to.is_empty() && !terms.to.contains(&importer.member) {
-            return Err(deny(RefusalCode::DeniedByTerms, format!("the offer does not admit {}", importer.member)));
+        let terms = [Some(&offer.terms), attempt.root.map(|root| &root.offer.body().terms)];
+        let objection = terms.into_iter().flatten().find_map(|terms| terms.objection(attempt.purpose, importer.member));
+        if let Some(objection) = objection {
+            return Err(deny(RefusalCode::DeniedByTerms, objection));
         }
         match self.unmet(attempt, model, &decision.verdicts) {
             Some(problem) => Err(deny(RefusalCode::ObligationUnmet, problem)),
@@ -412,11 +413,45 @@ impl Border<'_> {
         }
     }
 
+    /// Whether what another node's offer goes back to lets it be offered on: the same artefact with the same facts, by its
+    /// first exporter, whose offer still stands and says so.
+    fn follows_root(&self, attempt: &Attempt<'_>) -> Result<(), Denial> {
+        let offer = attempt.offer.body();
+        let deny = |code, problem: &str| Err(Denial { code, problem: problem.to_owned() });
+        let root = match (offer.root, attempt.root) {
+            (None, None) => return Ok(()),
+            (Some(id), Some(root)) if root.offer.id() == id => root,
+            (Some(_), _) => return deny(RefusalCode::NoOffer, "the offer that this one goes back to does not stand"),
+            (None, Some(_)) => return deny(RefusalCode::NoOffer, "the offer goes back to no other"),
+        };
+        // It could have lent its offer to be carried to where its own country's law would not let it go itself.
+        let exporter = root.exporter.body();
+        self.trust.standing(root.exporter, &exporter.node, NodeRole::Exporter, self.now)?;
+        let root = root.offer.body();
+        if root.root.is_some() || root.node == offer.node || root.node != exporter.node {
+            return deny(RefusalCode::NoOffer, "the offer does not go back to one of the artefact's first exporter");
+        }
+        if root.validity.check(self.now).is_err() {
+            return deny(RefusalCode::NoOffer, "the offer that this one goes back to does not stand");
+        }
+        if root.what != offer.what || root.name != offer.name {
+            return deny(RefusalCode::NoOffer, "the offer is not of what the one says that it goes back to");
+        }
+        if !root.terms.onward {
+            return deny(RefusalCode::DeniedByTerms, "the offer that this one goes back to does not admit offering on");
+        }
+        Ok(())
+    }
+
     /// Puts the questions about the artefact as a whole, and about each of its parts by itself: once for each set of labels,
     /// however many tensors have it.
-    fn put(&self, questions: &[(&Pack, Action)], whole: Facts, parts: &[Part], decision: &mut Decision) {
+    fn put(&self, questions: &[Question<'_>], whole: Facts, parts: &[Part], decision: &mut Decision) {
         let ask = |facts: &Facts, decision: &mut Decision| {
-            questions.iter().map(|(pack, action)| decision.keep(self.judge(pack, *action, facts))).collect()
+            let asked = questions.iter().map(|question| {
+                let facts = Facts { from: question.from.clone(), ..facts.clone() };
+                decision.keep(self.judge(question.pack, question.action, &facts))
+            });
+            asked.collect()
         };
         let of_whole: BTreeSet<u32> = ask(&whole, decision);
         for part in parts {
@@ -501,15 +536,22 @@ impl Border<'_> {
         let counting = presented.filter_map(|bytes| self.trust.safeguard(bytes, &scope, self.now).ok());
         let safeguards = counting.map(|safeguard| safeguard.body().validity.until);
         let papers = [attempt.exporter.body().validity, attempt.importer.body().validity, attempt.offer.body().validity];
-        papers.into_iter().map(|validity| validity.until).chain(safeguards).fold(Timestamp(u64::MAX), Timestamp::min)
+        let root = attempt.root.into_iter().flat_map(|root| [root.offer.body().validity, root.exporter.body().validity]);
+        papers
+            .into_iter()
+            .chain(root)
+            .map(|validity| validity.until)
+            .chain(safeguards)
+            .fold(Timestamp(u64::MAX), Timestamp::min)
     }
 
     /// Which packs are asked, and in which capacity.
-    fn questions(&self, facts: &Facts) -> Result<Vec<(&Pack, Action)>, Denial> {
+    fn questions(&self, facts: &Facts) -> Result<Vec<Question<'_>>, Denial> {
         // The law of both ends must be in force even where it is not asked, because no border is crossed.
         self.law(facts.from.country)?;
         self.law(facts.to.country)?;
         let mut questions = vec![(self.baseline, Action::Export), (self.baseline, Action::Import)];
+        let from = |(pack, action)| Question { pack, action, from: facts.from.clone() };
         let members = &self.trust.chartered().charter().members;
         for (member, action) in facts.questions(|country| members.contains_key(&country)) {
             questions.push((self.law(member)?, action));
@@ -518,7 +560,19 @@ impl Border<'_> {
             questions.push((house, Action::Export));
             questions.push((house, Action::Import));
         }
-        Ok(questions)
+        Ok(questions.into_iter().map(from).collect())
+    }
+
+    /// Where an artefact is offered on, the law of its first exporter is asked as if it went from there to the importer, so
+    /// that no way around a prohibition leads over a third country.
+    fn question_of_root(&self, root: Root<'_>, facts: &Facts) -> Result<Option<Question<'_>>, Denial> {
+        let direct = Facts { from: party(root.exporter.body()), ..facts.clone() };
+        let members = &self.trust.chartered().charter().members;
+        let law = self.law(direct.from.country)?;
+        let exports = direct.questions(|country| members.contains_key(&country));
+        let is_asked =
+            exports.into_iter().any(|(country, action)| (country, action) == (direct.from.country, Action::Export));
+        Ok(is_asked.then_some(Question { pack: law, action: Action::Export, from: direct.from }))
     }
 
     fn law(&self, member: Country) -> Result<&Pack, Denial> {
@@ -612,13 +666,7 @@ impl Border<'_> {
         };
         let clearance = Signed::sign(&clearance, self.trust.alliance(), key)
             .map_err(|error| Box::new(Decision::denied(RefusalCode::CannotRecord, error.to_string())))?;
-        let outbound = Outbound {
-            crossing: body.crossing,
-            importer: body.importer,
-            manifest: model.manifest,
-            session,
-            held: body.held.clone(),
-        };
+        let outbound = Outbound { crossing: body.crossing, importer: body.importer, manifest: model.manifest, session };
         Ok(Exporting { outbound, clearance, decision })
     }
 
@@ -672,7 +720,6 @@ impl Border<'_> {
             counts: (model.files, model.tensors),
             labels: given.labels.clone(),
             parts: model.parts.clone(),
-            held: asked.held.clone(),
         };
         Ok(Importing { inbound, clearance, decision })
     }

@@ -4,7 +4,8 @@
 //! effects *and* applies it to the state; after a restart the same records, replayed, give the same state.
 //!
 //! - `local`: what the operator asks          - `exchange`: what the mesh brings
-//! - `exporting`, `importing`: the two ends of a crossing    - `history`: crossings as recorded
+//! - `exporting`, `importing`: the two ends of a crossing    - `sources`: one artefact from several peers
+//! - `history`: crossings as recorded
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,6 +19,7 @@ mod local;
 mod offers;
 mod peers;
 mod retention;
+mod sources;
 pub mod transfers;
 mod volumes;
 mod window;
@@ -29,6 +31,7 @@ use importing::Pull;
 use offers::Offers;
 use peers::Peers;
 use retention::{Place, Retention};
+use sources::Wanted;
 use volumes::Volumes;
 use window::Window;
 
@@ -45,7 +48,7 @@ use crate::{
     key::{PublicKey, SecretKey},
     ledger::{Entry, Record},
     limits,
-    offer::NodeRecord,
+    offer::{NodeRecord, Offer},
     time::{Timestamp, Validity},
     trust::{Distrust, NoStanding, Trust},
     vocabulary::Country,
@@ -68,6 +71,8 @@ pub struct Core {
     exports: BTreeMap<AskId, Export>,
     /// Crossings that this node pulls.
     pulls: BTreeMap<CrossingId, Pull>,
+    /// What the operator asked for and those serve, by the first of them.
+    wanted: BTreeMap<CrossingId, Wanted>,
     /// Ids of requests that this node has answered, until they are too old to be asked again (I4).
     answered: BTreeMap<CrossingId, Timestamp>,
     /// Approvals of officers, until they run out, by the hash of their bytes.
@@ -165,6 +170,7 @@ impl Core {
             history: History::default(),
             exports: BTreeMap::new(),
             pulls: BTreeMap::new(),
+            wanted: BTreeMap::new(),
             answered: BTreeMap::new(),
             approvals: BTreeMap::new(),
             volumes: Volumes::default(),
@@ -236,7 +242,7 @@ impl Core {
             }
             BulkEvent::ReceiptOffered { ask, bytes, receipt } => self.receipt_offered(ask, bytes, &receipt, now, effects),
             BulkEvent::ServeFailed { ask, bytes, failure } => self.serve_failed(ask, bytes, &failure, now, effects),
-            BulkEvent::Reached { crossing, session, held } => self.reached(crossing, session, held, now, gate, effects),
+            BulkEvent::Reached { crossing, session } => self.reached(crossing, session, now, gate, effects),
             BulkEvent::Answered { crossing, answer } => self.answered(crossing, &answer, now, gate, effects),
             BulkEvent::Progressed { crossing, bytes, total } => self.history.progress(crossing, bytes, total),
             BulkEvent::Received { crossing, bytes, held_bytes } => {
@@ -266,6 +272,8 @@ impl Core {
             self.present_record(effects);
         }
         self.decide_running_again(now, gate, effects);
+        self.ask_more_sources(now, gate, effects);
+        self.take_back_onward(now, effects);
         self.keep_up_with_mesh(now, effects);
         let ends = [self.trust.next_expiry(now), self.offers.next_expiry(), self.next_deadline(now), self.retention.next()];
         // A status or an offer that ends sooner than the next regular round is looked at when it ends.
@@ -408,6 +416,7 @@ impl Core {
     fn decide_running_again(&mut self, now: Timestamp, gate: &dyn Gate, effects: &mut Effects) {
         let late = |began: Timestamp| now >= began.plus_ms(limits::CROSSING_MS_MAX);
         let border = self.border(gate, now);
+        let root = |offer: &Signed<Offer>| self.root_of(offer.body());
         let why = |allowed: Result<(), Denial>, began| match allowed {
             Err(denial) => Some(denial.problem),
             Ok(()) if late(began) => Some(LATE.to_owned()),
@@ -416,12 +425,13 @@ impl Core {
         let exports = self.exports.iter().filter(|(_, export)| export.ended.is_none());
         let exports: Vec<_> = exports
             .filter_map(|(ask, export)| {
-                Some((*ask, why(export.still_allowed(&border, &self.accreditation, &self.offers), export.began)?))
+                let allowed = export.still_allowed(&border, &self.accreditation, &self.offers, root(export.offer()));
+                Some((*ask, why(allowed, export.began)?))
             })
             .collect();
         let still_allowed = |pull: &Pull| match pull.is_delivered() {
             true => Ok(()),
-            false => pull.still_allowed(&border, &self.accreditation, &self.offers),
+            false => pull.still_allowed(&border, &self.accreditation, &self.offers, root(pull.offer())),
         };
         let pulls = self.pulls.iter().filter(|(_, pull)| pull.ended.is_none());
         let pulls: Vec<_> =

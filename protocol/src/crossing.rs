@@ -35,8 +35,6 @@ pub struct CrossingRequest {
     pub accreditation: Vec<u8>,
     /// BLAKE3 of the importer's recorded verdicts.
     pub verdicts: StatementId,
-    /// Groups already held and verified, as runs `[first, end)` over the manifest's groups, ascending.
-    pub held: Vec<(u64, u64)>,
     pub session: SessionBinding,
     pub asked: Timestamp,
 }
@@ -87,7 +85,7 @@ pub struct Receipt {
     pub manifest: ManifestId,
     /// Bytes of the artefact that this crossing moved.
     pub bytes: u64,
-    /// Bytes that the importer already held.
+    /// Bytes of the artefact that the importer has from elsewhere: it held them before, or they came by another crossing.
     pub held_bytes: u64,
     pub finished: Timestamp,
 }

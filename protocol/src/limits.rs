@@ -24,8 +24,8 @@ pub const REQUEST_BYTES_MAX: usize = 256 * 1024;
 /// Safeguards in one request. No rule set of a member needs more than six at once.
 pub const SAFEGUARDS_PER_REQUEST_MAX: usize = 16;
 
-/// Runs of groups that a resumed pull may list as already held. More are sent again.
-pub const HELD_RUNS_MAX: usize = 4096;
+/// Runs of groups in one frame that wants or announces some. More go into further frames.
+pub const RUNS_PER_FRAME_MAX: usize = 4096;
 
 /// Bytes of a manifest: about 400,000 tensors.
 pub const MANIFEST_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -95,6 +95,12 @@ pub const OFFERS_PER_MEMBER_MAX: usize = 4096;
 
 /// Node records of one member.
 pub const NODES_PER_MEMBER_MAX: usize = 1024;
+
+/// Peers that one artefact is pulled from at a time. Four fill most links.
+pub const SOURCES_MAX: u32 = 8;
+
+/// Artefacts of this node in which parts of another are looked for: the largest, since each costs reading a manifest.
+pub const LOCAL_ARTEFACTS_MAX: usize = 32;
 
 /// Crossings that one node serves and pulls at a time, together.
 pub const CROSSINGS_RUNNING_MAX: usize = 64;

@@ -23,11 +23,11 @@ use serde_bytes::ByteBuf;
 pub use self::{
     check::{FileFault, ManifestError},
     dtype::{Dtype, UnknownDtype},
-    extents::{Extent, Untrue},
+    extents::{Extent, Placed, Untrue},
     hash::SegmentHasher,
     parts::{Part, PartsError, check_parts},
     path::{PathError, check_path, is_printable},
-    runs::{runs_missing, runs_valid},
+    runs::{RUN_BYTES, decode_runs, encode_runs, runs_missing},
 };
 use crate::{
     envelope,

@@ -41,6 +41,9 @@ pub struct Offer {
     pub name: String,
     pub what: Offered,
     pub terms: Terms,
+    /// Where this node offers on what it got from another: the offer that this goes back to, made by the artefact's first
+    /// exporter. It has to stand, and to permit this, for as long as anything crosses under this one.
+    pub root: Option<StatementId>,
     pub validity: Validity,
 }
 
@@ -151,6 +154,19 @@ pub struct Terms {
     pub purposes: BTreeSet<Purpose>,
     /// Countries admitted; empty admits all members.
     pub to: BTreeSet<Country>,
+    /// Whether a node that got it may offer it on, under the same terms. Each crossing from there is decided by itself.
+    pub onward: bool,
+}
+
+impl Terms {
+    /// Why these terms do not admit a crossing for this purpose to a node of this member, if they do not.
+    #[must_use]
+    pub fn objection(&self, purpose: Purpose, to: Country) -> Option<String> {
+        if !self.purposes.is_empty() && !self.purposes.contains(&purpose) {
+            return Some(format!("the offer does not admit the purpose `{purpose}`"));
+        }
+        (!self.to.is_empty() && !self.to.contains(&to)).then(|| format!("the offer does not admit {to}"))
+    }
 }
 
 /// "This offer of mine no longer stands."

@@ -413,6 +413,8 @@ impl<'a> Tour<'a> {
             circumstances: BTreeSet::new(),
             safeguards: step.safeguards.iter().map(|(_, _, token)| token.clone().into()).collect(),
             to: to.clone(),
+            sources: 1,
+            onward: false,
         };
         let (view, problem) = match step.importer.call(&AdminCall::Pull(pull)).await? {
             Reply::Pulling { crossing } => (Some(self.wait_for(step.importer, crossing).await?), None),
@@ -621,7 +623,7 @@ fn expect(reply: Reply, what: &'static str, good: impl Fn(&Reply) -> bool) -> Re
 }
 
 fn open_terms() -> Terms {
-    Terms { purposes: BTreeSet::new(), to: BTreeSet::new() }
+    Terms { purposes: BTreeSet::new(), to: BTreeSet::new(), onward: false }
 }
 
 /// The seed of everything that the tour generates.

@@ -3,7 +3,7 @@
 //! One connection carries one crossing, so that cutting the connection cuts the crossing, buffered bytes included.
 
 use alliance_protocol::{core::BulkFailure, crossing::RefusalCode};
-use quinn::{ConnectionError, ReadError, ReadExactError, VarInt, WriteError};
+use quinn::{ConnectionError, ReadError, VarInt, WriteError};
 
 /// Why one side closes the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,13 +106,6 @@ pub(super) fn read_failed(error: &ReadError) -> BulkFailure {
         ReadError::ClosedStream | ReadError::IllegalOrderedRead | ReadError::ZeroRttRejected => {
             BulkFailure::Lost(error.to_string())
         }
-    }
-}
-
-pub(super) fn read_exact_failed(error: &ReadExactError) -> BulkFailure {
-    match error {
-        ReadExactError::FinishedEarly(_) => BulkFailure::Protocol("the stream ended within a frame".to_owned()),
-        ReadExactError::ReadError(error) => read_failed(error),
     }
 }
 

@@ -4,7 +4,10 @@
 //! importer                            exporter
 //!    Request           ->
 //!                      <-    Refusal                      (and the end)
-//!                      <-    Clearance, Manifest, groups without framing
+//!                      <-    Clearance, Manifest
+//!                      <-    Have                         (more as it comes, where it is still coming)
+//!    Want              ->
+//!                      <-    Groups                       (as often as the importer wants some)
 //!    Receipt           ->
 //!                      <-    Receipt, countersigned       (and the end)
 //! ```
@@ -12,19 +15,28 @@
 //! The length is checked against the bound of the kind before anything is allocated, and memory grows with what has
 //! arrived, not with what is announced.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    collections::VecDeque,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
-use alliance_protocol::{core::BulkFailure, crossing::RefusalCode, limits};
+use alliance_protocol::{core::BulkFailure, crossing::RefusalCode, limits, manifest::RUN_BYTES};
 use bytes::Bytes;
 use quinn::{RecvStream, SendStream};
 
-use super::ending::{read_exact_failed, read_failed, write_failed};
+use super::ending::{read_failed, write_failed};
 
 /// Bytes of a frame before its payload.
 pub(super) const HEADER_BYTES: usize = 5;
 
 /// Bytes that are set aside for a payload before any of it has arrived.
 const FIRST_ALLOCATION_BYTES: usize = 64 * 1024;
+
+/// Bytes of groups in one frame: so often other frames can come between.
+pub(super) const GROUPS_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Segments taken from the stream at a time, under one lock of the connection.
+const CHUNKS_PER_READ: usize = 64;
 
 /// What a frame holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,10 +46,25 @@ pub(super) enum Kind {
     Refusal,
     Manifest,
     Receipt,
+    /// Runs of groups that the importer wants.
+    Want,
+    /// Runs of groups that the exporter has, beyond those that it has said before.
+    Have,
+    /// Groups that were wanted, one after the other in the order in which they were.
+    Groups,
 }
 
 impl Kind {
-    const ALL: [Self; 5] = [Self::Request, Self::Clearance, Self::Refusal, Self::Manifest, Self::Receipt];
+    const ALL: [Self; 8] = [
+        Self::Request,
+        Self::Clearance,
+        Self::Refusal,
+        Self::Manifest,
+        Self::Receipt,
+        Self::Want,
+        Self::Have,
+        Self::Groups,
+    ];
 
     const fn code(self) -> u8 {
         match self {
@@ -46,6 +73,9 @@ impl Kind {
             Self::Refusal => 3,
             Self::Manifest => 4,
             Self::Receipt => 5,
+            Self::Want => 6,
+            Self::Have => 7,
+            Self::Groups => 8,
         }
     }
 
@@ -55,6 +85,8 @@ impl Kind {
             Self::Request => limits::REQUEST_BYTES_MAX,
             Self::Clearance | Self::Refusal | Self::Receipt => limits::STATEMENT_BYTES_MAX,
             Self::Manifest => limits::MANIFEST_BYTES_MAX,
+            Self::Want | Self::Have => limits::RUNS_PER_FRAME_MAX.saturating_mul(RUN_BYTES),
+            Self::Groups => GROUPS_BYTES_MAX,
         }
     }
 }
@@ -102,24 +134,90 @@ pub(super) async fn write(stream: &mut SendStream, kind: Kind, payload: Vec<u8>)
     stream.write_chunk(Bytes::from(payload)).await.map_err(|error| write_failed(&error))
 }
 
-/// Receives a frame of one of the `allowed` kinds. `activity` grows with every byte, for a watchdog.
-pub(super) async fn read(
-    stream: &mut RecvStream,
-    allowed: &[Kind],
-    activity: &AtomicU64,
-) -> Result<(Kind, Vec<u8>), BulkFailure> {
-    let mut header = [0; HEADER_BYTES];
-    stream.read_exact(&mut header).await.map_err(|error| read_exact_failed(&error))?;
-    let (kind, bytes) = parse_header(header, allowed).map_err(|error| BulkFailure::Protocol(error.to_string()))?;
-    let mut payload = Vec::with_capacity(bytes.min(FIRST_ALLOCATION_BYTES));
-    while payload.len() < bytes {
-        let left = bytes.saturating_sub(payload.len());
-        let chunk = stream.read_chunk(left, true).await.map_err(|error| read_failed(&error))?;
-        let chunk = chunk.ok_or_else(|| BulkFailure::Protocol("the stream ended within a frame".to_owned()))?;
-        activity.fetch_add(u64::try_from(chunk.bytes.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
-        payload.extend_from_slice(&chunk.bytes);
+/// Sends the header of a frame whose payload follows by itself.
+pub(super) async fn announce(stream: &mut SendStream, kind: Kind, bytes: usize) -> Result<(), BulkFailure> {
+    let header = header(kind, bytes).map_err(|error| {
+        tracing::error!(%error, "a frame that the protocol does not allow was to be sent");
+        BulkFailure::EndedHere(RefusalCode::BadRequest)
+    })?;
+    stream.write_all(&header).await.map_err(|error| write_failed(&error))
+}
+
+/// What arrives on a stream, frame by frame; large payloads are handed on as they come, without a copy.
+#[derive(Debug)]
+pub(super) struct Inbox {
+    pub(super) stream: RecvStream,
+    /// Read from the stream and not taken yet.
+    ready: VecDeque<Bytes>,
+    ready_bytes: usize,
+    /// Room for a read.
+    chunks: Vec<Bytes>,
+}
+
+impl Inbox {
+    pub(super) fn new(stream: RecvStream) -> Self {
+        Self { stream, ready: VecDeque::new(), ready_bytes: 0, chunks: vec![Bytes::new(); CHUNKS_PER_READ] }
     }
-    Ok((kind, payload))
+
+    /// Takes what has arrived from the stream, or waits for it. Nothing is lost where this is dropped.
+    async fn more(&mut self) -> Result<(), BulkFailure> {
+        let read = self.stream.read_chunks(&mut self.chunks).await.map_err(|error| read_failed(&error))?;
+        let count = read.ok_or_else(|| BulkFailure::Protocol("the stream ended before all was said".to_owned()))?;
+        for chunk in self.chunks.iter_mut().take(count).map(std::mem::take) {
+            self.ready_bytes = self.ready_bytes.saturating_add(chunk.len());
+            self.ready.push_back(chunk);
+        }
+        Ok(())
+    }
+
+    /// Reads the header of a frame of one of the `allowed` kinds. Nothing is lost where this is dropped.
+    pub(super) async fn header(&mut self, allowed: &[Kind]) -> Result<(Kind, usize), BulkFailure> {
+        while self.ready_bytes < HEADER_BYTES {
+            self.more().await?;
+        }
+        let mut header = [0; HEADER_BYTES];
+        for byte in &mut header {
+            if let Some(first) = self.split(1).and_then(|chunk| chunk.first().copied()) {
+                *byte = first;
+            }
+        }
+        parse_header(header, allowed).map_err(|error| BulkFailure::Protocol(error.to_string()))
+    }
+
+    /// Reads the payload that a header has announced. `activity` grows with every byte, for a watchdog.
+    pub(super) async fn payload(&mut self, bytes: usize, activity: &AtomicU64) -> Result<Vec<u8>, BulkFailure> {
+        let mut payload = Vec::with_capacity(bytes.min(FIRST_ALLOCATION_BYTES));
+        while payload.len() < bytes {
+            let chunk = self.chunk(bytes.saturating_sub(payload.len())).await?;
+            activity.fetch_add(u64::try_from(chunk.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
+            payload.extend_from_slice(&chunk);
+        }
+        Ok(payload)
+    }
+
+    /// A whole frame.
+    pub(super) async fn frame(&mut self, allowed: &[Kind], activity: &AtomicU64) -> Result<(Kind, Vec<u8>), BulkFailure> {
+        let (kind, bytes) = self.header(allowed).await?;
+        Ok((kind, self.payload(bytes, activity).await?))
+    }
+
+    /// The next bytes of a payload, at least one and at most `most`. Nothing is lost where this is dropped.
+    pub(super) async fn chunk(&mut self, most: usize) -> Result<Bytes, BulkFailure> {
+        loop {
+            if let Some(chunk) = self.split(most) {
+                return Ok(chunk);
+            }
+            self.more().await?;
+        }
+    }
+
+    /// As [`Inbox::chunk`], of what is here already.
+    pub(super) fn split(&mut self, most: usize) -> Option<Bytes> {
+        let first = self.ready.front_mut()?;
+        let chunk = if first.len() > most { first.split_to(most) } else { self.ready.pop_front()? };
+        self.ready_bytes = self.ready_bytes.saturating_sub(chunk.len());
+        Some(chunk)
+    }
 }
 
 #[cfg(test)]
@@ -142,7 +240,7 @@ mod tests {
 
     #[test]
     fn strange_headers_are_refused() {
-        for code in (0..=u8::MAX).filter(|code| !(1..=5).contains(code)) {
+        for code in (0..=u8::MAX).filter(|code| !(1..=8).contains(code)) {
             assert_eq!(parse_header([code, 0, 0, 0, 0], &Kind::ALL), Err(FrameError::Unknown(code)));
         }
         assert_eq!(parse_header([4, 0, 0, 0, 0], &[Kind::Request]), Err(FrameError::OutOfTurn(Kind::Manifest)));
@@ -156,5 +254,7 @@ mod tests {
     fn the_wire_is_fixed() {
         assert_eq!(header(Kind::Request, 0x0102), Ok([1, 0, 0, 1, 2]));
         assert_eq!(header(Kind::Receipt, 7), Ok([5, 0, 0, 0, 7]));
+        assert_eq!(header(Kind::Want, 16), Ok([6, 0, 0, 0, 16]));
+        assert_eq!(header(Kind::Groups, 1 << 20), Ok([8, 0, 16, 0, 0]));
     }
 }

@@ -40,7 +40,7 @@ pub(super) struct Gauge {
     crossing: CrossingId,
     pub(super) flow: Flow,
     bytes: AtomicU64,
-    total: u64,
+    total: AtomicU64,
     began: Instant,
     meter: Mutex<Meter>,
 }
@@ -63,17 +63,11 @@ impl Gauges {
     }
 
     /// Lists a transfer, unless as many run as the operator lets run.
-    pub(super) fn begin(
-        &self,
-        crossing: CrossingId,
-        side: Side,
-        peer: PublicKey,
-        total: u64,
-    ) -> Result<Running<'_>, BulkFailure> {
+    pub(super) fn begin(&self, crossing: CrossingId, side: Side, peer: PublicKey) -> Result<Running<'_>, BulkFailure> {
         let flow = self.flow(side, peer);
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         self.check(&running, &flow)?;
-        let (bytes, began, meter) = (AtomicU64::new(0), Instant::now(), Mutex::default());
+        let (bytes, total, began, meter) = (AtomicU64::new(0), AtomicU64::new(0), Instant::now(), Mutex::default());
         let gauge = Arc::new(Gauge { crossing, flow, bytes, total, began, meter });
         running.insert((crossing, side), Arc::clone(&gauge));
         Ok(Running { gauges: self, gauge })
@@ -134,6 +128,20 @@ impl Gauge {
         self.bytes.load(Ordering::Relaxed)
     }
 
+    /// Counts bytes that were asked for and are to move.
+    pub(super) fn expect(&self, bytes: u64) {
+        self.total.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn total(&self) -> u64 {
+        self.total.load(Ordering::Relaxed)
+    }
+
+    /// Bytes per second over the last seconds.
+    pub(super) fn rate(&self) -> u64 {
+        self.meter.lock().unwrap_or_else(PoisonError::into_inner).rate(self.running_ms())
+    }
+
     fn running_ms(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
@@ -146,8 +154,8 @@ impl Gauge {
             peer: self.flow.peer,
             member: self.flow.member,
             bytes: self.bytes(),
-            total: self.total,
-            bytes_per_second: self.meter.lock().unwrap_or_else(PoisonError::into_inner).rate(running_ms),
+            total: self.total(),
+            bytes_per_second: self.rate(),
             running_ms,
         }
     }
@@ -212,9 +220,11 @@ mod tests {
         let gauges = Gauges::default();
         let (peer, brazil) = (PublicKey([1; 32]), "BR".parse().expect("a country"));
         gauges.belongs(peer, brazil);
-        let first = gauges.begin(CrossingId([1; 32]), Side::Exporter, peer, 100).expect("begins");
+        let first = gauges.begin(CrossingId([1; 32]), Side::Exporter, peer).expect("begins");
+        first.gauge().expect(100);
         first.gauge().add(40);
-        let second = gauges.begin(CrossingId([1; 32]), Side::Importer, PublicKey([2; 32]), 7).expect("begins");
+        let second = gauges.begin(CrossingId([1; 32]), Side::Importer, PublicKey([2; 32])).expect("begins");
+        second.gauge().expect(7);
         let list = gauges.list();
         assert_eq!(
             list.iter().map(|view| (view.side, view.member, view.bytes, view.total)).collect::<Vec<_>>(),
@@ -233,7 +243,7 @@ mod tests {
         let limit = |at_a_time| TransferLimit { at_a_time: Some(at_a_time), ..TransferLimit::default() };
         gauges.shaper.set(ScopedLimit { scope: LimitScope::Peer(one), limit: limit(1) });
         gauges.shaper.set(ScopedLimit { scope: LimitScope::All, limit: limit(2) });
-        let begin = |number, peer| gauges.begin(CrossingId([number; 32]), Side::Exporter, peer, 1);
+        let begin = |number, peer| gauges.begin(CrossingId([number; 32]), Side::Exporter, peer);
         let first = begin(1, one).expect("begins");
         assert_eq!(begin(2, one).expect_err("busy"), BulkFailure::EndedHere(RefusalCode::Busy));
         let _second = begin(3, other).expect("begins");

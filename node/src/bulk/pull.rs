@@ -4,7 +4,6 @@
 //! is on disk.
 
 use std::{
-    collections::BTreeSet,
     net::SocketAddr,
     path::PathBuf,
     sync::{Arc, atomic::AtomicU64},
@@ -24,11 +23,11 @@ use tokio::{sync::mpsc, time::timeout};
 use super::{
     ending::{Ending, connection_ended},
     endpoint::session_of,
-    frame::Kind,
-    receive::{Alive, Received, deliver_artefact, receive_artefact},
-    task::{Desk, Link, OpenConnection, Plane, Report, blocking},
+    frame::{Inbox, Kind},
+    gathering::Seat,
+    receive::{Alive, Received, Usage, ask_ahead, deliver_artefact, receive_artefact},
+    task::{Desk, Link, OpenConnection, Plane, Report},
 };
-use crate::models::{Staging, load_manifest};
 
 /// What Core orders an importer's task.
 #[derive(Debug)]
@@ -46,16 +45,19 @@ pub(super) struct Reach {
     pub(super) addresses: Vec<String>,
     pub(super) manifest: ManifestId,
     pub(super) to: PathBuf,
+    pub(super) usage: Usage,
 }
 
 pub(super) async fn pull_task(plane: Arc<Plane>, reach: Reach, desk: Desk<PullOrder>) {
     let crossing = reach.crossing;
     let open = OpenConnection::default();
     let (alive, mut all_gone) = mpsc::channel(1);
-    let outcome = Box::pin(pull_impl(&plane, reach, desk, &open, alive)).await;
+    let seat = plane.gatherings.join(&reach.to, reach.manifest, crossing);
+    let outcome = Box::pin(pull_impl(&plane, reach, &seat, desk, &open, alive)).await;
     open.close(outcome.as_ref().map_or_else(Ending::after, |()| Ending::Done));
     // A thread may still be at a group: the next attempt must not meet it.
     all_gone.recv().await;
+    drop(seat);
     if let Err(failure) = outcome {
         plane.tell(BulkEvent::PullFailed { crossing, failure }).await;
     }
@@ -65,6 +67,7 @@ pub(super) async fn pull_task(plane: Arc<Plane>, reach: Reach, desk: Desk<PullOr
 async fn pull_impl(
     plane: &Plane,
     reach: Reach,
+    seat: &Arc<Seat>,
     mut desk: Desk<PullOrder>,
     open: &OpenConnection,
     alive: Alive,
@@ -73,12 +76,12 @@ async fn pull_impl(
     let crossing = reach.crossing;
     let _running = plane.start_running()?;
     plane.gauges.admits(Side::Importer, reach.peer)?;
-    let taken = cut.or(open, Box::pin(take_artefact(plane, reach, orders, open, &alive))).await?;
+    let taken = cut.or(open, Box::pin(take_artefact(plane, reach, seat, orders, open, &alive))).await?;
     let Some((mut link, received, receipt)) = taken else {
         return Ok(());
     };
     cut.check()?;
-    deliver_artefact(plane, received.staging, received.inbound, alive).await?;
+    deliver_artefact(plane, seat, received.inbound, alive).await?;
     plane.tell(BulkEvent::Delivered { crossing }).await;
     cut.or(open, settle(plane, crossing, &mut link, receipt)).await
 }
@@ -87,29 +90,21 @@ async fn pull_impl(
 async fn take_artefact(
     plane: &Plane,
     reach: Reach,
+    seat: &Arc<Seat>,
     orders: &mut mpsc::Receiver<PullOrder>,
     open: &OpenConnection,
     alive: &Alive,
 ) -> Result<Option<(Link, Received, Vec<u8>)>, BulkFailure> {
-    let Reach { crossing, peer, addresses, manifest, to } = reach;
-    let staging = {
-        let (alive, manifests) = (alive.clone(), plane.manifests.clone());
-        blocking(move || {
-            let _alive = alive;
-            // A manifest that cannot be read is as good as none: the exporter sends it.
-            let known = load_manifest(&manifests, manifest).ok();
-            Ok(Staging::open_known(&to, manifest, known)?)
-        })
-        .await?
-    };
-    let held = longest_runs(staging.held());
+    let Reach { crossing, peer, addresses, manifest, to: _, usage } = reach;
+    seat.open(&plane.manifests, alive).await?;
     let mut link = connect(plane, peer, &addresses, open).await?;
-    plane.tell(BulkEvent::Reached { crossing, session: link.session, held: held.clone() }).await;
+    plane.tell(BulkEvent::Reached { crossing, session: link.session }).await;
 
     let PullOrder::Ask { request } = link.order(orders, plane.deadlines.order).await? else {
         return Err(out_of_turn(crossing));
     };
     link.write(Kind::Request, request).await?;
+    let debt = ask_ahead(&mut link, seat, &usage).await?;
     let (kind, answer) = match timeout(plane.deadlines.answer, link.read(&[Kind::Clearance, Kind::Refusal])).await {
         Ok(read) => read?,
         Err(_) => return Err(BulkFailure::Lost(format!("no answer within {} s", plane.deadlines.answer.as_secs()))),
@@ -125,12 +120,11 @@ async fn take_artefact(
     let PullOrder::Receive { inbound } = link.order(orders, plane.deadlines.order).await? else {
         return Err(out_of_turn(crossing));
     };
-    let is_for = (inbound.crossing(), inbound.exporter(), inbound.manifest(), inbound.held());
-    if is_for != (crossing, peer, manifest, held.as_slice()) {
+    if (inbound.crossing(), inbound.exporter(), inbound.manifest()) != (crossing, peer, manifest) {
         tracing::error!(%crossing, "the permission is not for this connection; nothing is taken");
         return Err(BulkFailure::EndedHere(RefusalCode::BadRequest));
     }
-    let received = match Box::pin(receive_artefact(plane, &mut link, crossing, inbound, staging, alive)).await {
+    let received = match Box::pin(receive_artefact(plane, &mut link, inbound, (seat, usage, debt), alive)).await {
         Ok(received) => received,
         Err(failure) => {
             link.give_up(&failure, plane.deadlines.linger).await;
@@ -148,7 +142,7 @@ async fn take_artefact(
 /// Presents the receipt and takes the countersigned one.
 async fn settle(plane: &Plane, crossing: CrossingId, link: &mut Link, receipt: Vec<u8>) -> Result<(), BulkFailure> {
     link.write(Kind::Receipt, receipt).await?;
-    let receipt = link.read_within(plane.deadlines.answer, Kind::Receipt).await?;
+    let receipt = link.receipt_within(plane.deadlines.answer).await?;
     plane.tell(BulkEvent::Settled { crossing, receipt }).await;
     Ok(())
 }
@@ -181,37 +175,10 @@ async fn connect_to(plane: &Plane, peer: PublicKey, address: &str) -> Result<Con
 async fn open_stream(connection: Connection, peer: PublicKey) -> Result<Link, BulkFailure> {
     let session = session_of(&connection).ok_or_else(|| BulkFailure::Protocol("the session has no binding".to_owned()))?;
     let (send, recv) = connection.open_bi().await.map_err(|error| connection_ended(&error))?;
-    Ok(Link { connection, peer, session, send, recv, activity: AtomicU64::new(0) })
-}
-
-/// As many runs as a request may list: the longest, ascending. What is left out is sent again.
-fn longest_runs(mut runs: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
-    if runs.len() <= limits::HELD_RUNS_MAX {
-        return runs;
-    }
-    runs.sort_by_key(|(first, end)| std::cmp::Reverse(end.saturating_sub(*first)));
-    runs.truncate(limits::HELD_RUNS_MAX);
-    BTreeSet::from_iter(runs).into_iter().collect()
+    Ok(Link { connection, peer, session, send, inbox: Inbox::new(recv), activity: AtomicU64::new(0) })
 }
 
 fn out_of_turn(crossing: CrossingId) -> BulkFailure {
     tracing::error!(%crossing, "an order came out of turn");
     BulkFailure::EndedHere(RefusalCode::Ended)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_longest_runs_are_listed_in_order() {
-        let few = vec![(0, 1), (5, 9)];
-        assert_eq!(longest_runs(few.clone()), few);
-        let many: Vec<(u64, u64)> = (0..5000).map(|n| (n * 10, n * 10 + if n % 5 == 0 { 1 } else { 2 })).collect();
-        let listed = longest_runs(many.clone());
-        assert_eq!(listed.len(), limits::HELD_RUNS_MAX);
-        assert!(listed.is_sorted());
-        let long = many.iter().filter(|(first, end)| end - first == 2).count();
-        assert_eq!(listed.iter().filter(|(first, end)| end - first == 2).count(), long.min(limits::HELD_RUNS_MAX));
-    }
 }

@@ -3,10 +3,14 @@
 //! A group is verified before it is written, and nothing that was written is visible under its final name until
 //! [`deliver_artefact`] has taken the permission by value. Packets are collected into batches, which one thread assembles
 //! into groups, verifies and writes: memory does not depend on the artefact.
+//!
+//! A source that is alone is asked for everything at once. One of several is asked for so much that it does not run dry, and
+//! for its share of what is left at the end ([`super::board`]).
 
 use std::{
     collections::VecDeque,
     convert::Infallible,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -17,26 +21,26 @@ use std::{
 use alliance_protocol::{
     border::Inbound,
     core::{BulkEvent, BulkFailure, admin::Side},
-    crossing::RefusalCode,
-    id::CrossingId,
+    id::{CrossingId, ManifestId},
     limits,
-    manifest::{Manifest, runs_valid},
+    manifest::{Manifest, decode_runs, encode_runs},
 };
 use bytes::Bytes;
-use quinn::RecvStream;
+use quinn::SendStream;
 use tokio::{
     sync::mpsc,
-    time::{MissedTickBehavior, interval},
+    time::{MissedTickBehavior, interval, sleep},
 };
 
 use super::{
-    ending::read_failed,
-    frame::Kind,
+    board::Piece,
+    frame::{self, Inbox, Kind},
+    gathering::Seat,
     gauge::Gauge,
     shaper::Flow,
     task::{Link, Plane, Report, blocking, no_progress, stalled},
 };
-use crate::models::{Staging, store_manifest};
+use crate::models::store_manifest;
 
 /// Bytes that are handed over at a time, so that a hop between threads is paid once for many packets.
 const BATCH_BYTES: usize = 1024 * 1024;
@@ -44,73 +48,143 @@ const BATCH_BYTES: usize = 1024 * 1024;
 /// Batches that wait for the writing thread. Beyond that the stream is not read, and flow control holds the sender.
 const BATCHES_WAITING: usize = 2;
 
-/// Segments taken from the stream at a time, under one lock of the connection.
-const CHUNKS_PER_READ: usize = 64;
-
 /// Milliseconds between two reports of progress.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+
+/// Bytes that one of several sources may owe before its rate is known.
+const OWED_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Between two looks at whether a source that has nothing to do waits for another that is too slow.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Held by everything that may still write; when all are gone, nothing does.
 pub(super) type Alive = mpsc::Sender<Infallible>;
 
+/// How a source is used.
+#[derive(Clone, Debug)]
+pub(super) struct Usage {
+    /// Others may be asked for the same.
+    pub(super) shared: bool,
+    /// Artefacts that lie here, in which parts of this one may be found.
+    pub(super) local: Vec<(ManifestId, PathBuf)>,
+}
+
 /// An artefact that is on disk and verified, not yet delivered.
 #[derive(Debug)]
 pub(super) struct Received {
-    pub(super) staging: Staging,
     pub(super) inbound: Inbound,
     /// Bytes that this crossing moved.
     pub(super) bytes: u64,
-    /// Bytes that were here before.
+    /// Bytes that are here from elsewhere.
     pub(super) held_bytes: u64,
 }
 
-/// Takes the manifest and every group that is not held.
+/// What a source was asked for and has not sent.
+#[derive(Debug, Default)]
+pub(super) struct Debt {
+    bytes: AtomicU64,
+    /// All that is missing was asked for before it was known how much that is.
+    everything: bool,
+}
+
+/// Asks for what is missing together with the request, where it is clear that this source will bring all of it: a round trip
+/// less.
+pub(super) async fn ask_ahead(link: &mut Link, seat: &Seat, usage: &Usage) -> Result<Debt, BulkFailure> {
+    let mut debt = Debt::default();
+    if usage.shared {
+        return Ok(debt);
+    }
+    if seat.knows_what_is_missing() {
+        debt.ask(&mut link.send, &seat.take_all()).await?;
+    } else if usage.local.is_empty() {
+        debt.everything = true;
+        frame::write(&mut link.send, Kind::Want, encode_runs(&[(0, u64::MAX)])).await?;
+    }
+    Ok(debt)
+}
+
+impl Debt {
+    async fn ask(&mut self, send: &mut SendStream, pieces: &[Piece]) -> Result<(), BulkFailure> {
+        let mut runs: Vec<(u64, u64)> = Vec::new();
+        for piece in pieces {
+            match runs.last_mut() {
+                Some((_, end)) if *end == piece.first => *end = piece.end,
+                _ => runs.push((piece.first, piece.end)),
+            }
+            self.bytes.fetch_add(piece.bytes, Ordering::Relaxed);
+        }
+        // The frame's runs ascend; pieces that were chosen in another order go into frames of their own.
+        for ascending in runs.chunk_by(|one, next| one.1 <= next.0) {
+            for runs in ascending.chunks(limits::RUNS_PER_FRAME_MAX) {
+                frame::write(send, Kind::Want, encode_runs(runs)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    fn pay(&self, bytes: u64) {
+        self.bytes.fetch_sub(bytes.min(self.bytes()), Ordering::Relaxed);
+    }
+}
+
+/// Takes the manifest, and then groups until all are here, from this source or from others.
 pub(super) async fn receive_artefact(
     plane: &Plane,
     link: &mut Link,
-    crossing: CrossingId,
     inbound: Inbound,
-    staging: Staging,
+    (seat, usage, debt): (&Arc<Seat>, Usage, Debt),
     alive: &Alive,
 ) -> Result<Received, BulkFailure> {
     let limit = plane.deadlines.stall;
-    let Link { recv, activity, .. } = link;
+    let crossing = inbound.crossing();
+    let Link { send, inbox, activity, .. } = link;
     let activity = &*activity;
-    let work = async {
-        let (_, encoded) = super::frame::read(recv, &[Kind::Manifest], activity).await?;
-        let (manifest, inbound, staging) = begin(inbound, encoded, staging, alive.clone()).await?;
-        let held_bytes = manifest.bytes_of_runs(inbound.held());
-        let bytes = manifest.bytes().saturating_sub(held_bytes);
-        let running = plane.gauges.begin(crossing, Side::Importer, inbound.exporter(), bytes)?;
-        let gauge = running.gauge();
-        let (batches, waiting) = mpsc::channel(BATCHES_WAITING);
-        let writing = {
-            let (held, gauge, alive) = (inbound.held().to_vec(), Arc::clone(gauge), alive.clone());
-            blocking(move || {
-                let _alive = alive;
-                write_groups(staging, &manifest, &held, Packets::new(waiting), &gauge)
-            })
+    let (manifest, inbound) = {
+        let owed = AtomicU64::new(1);
+        let taking = async {
+            let (_, encoded) = inbox.frame(&[Kind::Manifest], activity).await?;
+            open_manifest(inbound, encoded).await
         };
-        let taking = take_groups(plane, recv, &gauge.flow, bytes, batches, activity);
-        let staging = tokio::select! {
-            outcome = async { tokio::try_join!(writing, taking) } => outcome.map(|(staging, ())| staging),
-            never = show_progress(plane, crossing, gauge, bytes) => match never {},
-        }?;
-        Ok(Received { staging, inbound, bytes, held_bytes })
+        tokio::select! {
+            outcome = taking => outcome?,
+            () = stalled(activity, &owed, limit) => return Err(no_progress(limit)),
+        }
     };
-    let received = tokio::select! {
-        outcome = work => outcome,
-        () = stalled(activity, limit) => Err(no_progress(limit)),
+    seat.begin(manifest.clone(), &plane.manifests, usage.local.clone(), alive).await?;
+    let running = plane.gauges.begin(crossing, Side::Importer, inbound.exporter())?;
+    let gauge = running.gauge();
+    let (batches, waiting) = mpsc::channel(BATCHES_WAITING);
+    let writing = {
+        let (seat, gauge, alive) = (Arc::clone(seat), Arc::clone(gauge), alive.clone());
+        blocking(move || {
+            let _alive = alive;
+            // Given back before that is dropped.
+            let seat = seat;
+            write_groups(&seat, Packets::new(waiting), &gauge)
+        })
+    };
+    let owed = AtomicU64::new(0);
+    let source = Taking { plane, seat, gauge, shared: usage.shared, manifest: &manifest, activity, owed: &owed };
+    let taking = source.take(send, inbox, debt, batches);
+    tokio::select! {
+        outcome = async { tokio::try_join!(writing, taking) } => outcome.map(|((), ())| ()),
+        () = stalled(activity, &owed, limit) => Err(no_progress(limit)),
+        never = show_progress(plane, crossing, gauge) => match never {},
     }?;
-    finish(received, alive.clone()).await
+    seat.finish(alive).await?;
+    let bytes = gauge.bytes();
+    Ok(Received { inbound, bytes, held_bytes: manifest.bytes().saturating_sub(bytes) })
 }
 
-/// Makes durable what was received. The exporter has nothing to send meanwhile, so this is no stall.
-async fn finish(mut received: Received, alive: Alive) -> Result<Received, BulkFailure> {
+/// Opens the manifest under the permission.
+async fn open_manifest(inbound: Inbound, encoded: Vec<u8>) -> Result<(Manifest, Inbound), BulkFailure> {
     blocking(move || {
-        let _alive = alive;
-        received.staging.finish()?;
-        Ok(received)
+        let manifest = inbound.open_manifest(&encoded).map_err(|error| BulkFailure::Tampered(error.to_string()))?;
+        Ok((manifest, inbound))
     })
     .await
 }
@@ -118,110 +192,158 @@ async fn finish(mut received: Received, alive: Alive) -> Result<Received, BulkFa
 /// Puts the verified artefact in place under its final name.
 pub(super) async fn deliver_artefact(
     plane: &Plane,
-    staging: Staging,
+    seat: &Arc<Seat>,
     inbound: Inbound,
     alive: Alive,
 ) -> Result<(), BulkFailure> {
-    let manifests = plane.manifests.clone();
+    let (manifests, seat) = (plane.manifests.clone(), Arc::clone(seat));
     blocking(move || {
         let _alive = alive;
         // Kept beside the manifests of models that were imported here, so that what came can be verified and offered on.
-        if let Some(manifest) = staging.manifest() {
-            store_manifest(&manifests, manifest).map_err(|error| BulkFailure::Disk(error.to_string()))?;
-        }
-        let place = staging.deliver(inbound)?;
-        tracing::info!(place = %place.display(), "an artefact was delivered");
-        Ok(())
+        seat.deliver(inbound, |manifest| {
+            store_manifest(&manifests, manifest).map_err(|error| BulkFailure::Disk(error.to_string()))
+        })
     })
     .await
 }
 
-/// Opens the manifest under the permission and prepares the disk for it.
-async fn begin(
-    inbound: Inbound,
-    encoded: Vec<u8>,
-    mut staging: Staging,
-    alive: Alive,
-) -> Result<(Manifest, Inbound, Staging), BulkFailure> {
-    blocking(move || {
-        let _alive = alive;
-        let manifest = inbound.open_manifest(&encoded).map_err(|error| BulkFailure::Tampered(error.to_string()))?;
-        if !runs_valid(inbound.held(), manifest.group_count()) {
-            tracing::error!("the groups that are said to be held are not groups of the manifest");
-            return Err(BulkFailure::EndedHere(RefusalCode::BadRequest));
-        }
-        staging.begin(&manifest)?;
-        Ok((manifest, inbound, staging))
-    })
-    .await
+/// One source, while groups come from it.
+struct Taking<'a> {
+    plane: &'a Plane,
+    seat: &'a Seat,
+    gauge: &'a Gauge,
+    shared: bool,
+    manifest: &'a Manifest,
+    activity: &'a AtomicU64,
+    /// The source's debt, for the watchdog.
+    owed: &'a AtomicU64,
 }
 
-/// Takes exactly `wanted` bytes from the stream, as they come, in batches.
-async fn take_groups(
-    plane: &Plane,
-    stream: &mut RecvStream,
-    flow: &Flow,
-    wanted: u64,
-    batches: mpsc::Sender<Vec<Bytes>>,
-    activity: &AtomicU64,
-) -> Result<(), BulkFailure> {
-    let shaper = &plane.gauges.shaper;
-    let (mut left, mut allowed) = (wanted, 0_usize);
-    let (mut batch, mut batch_bytes) = (Vec::new(), 0usize);
-    let mut chunks: Vec<Bytes> = vec![Bytes::new(); CHUNKS_PER_READ];
-    while left > 0 {
-        let read = stream.read_chunks(&mut chunks).await.map_err(|error| read_failed(&error))?;
-        let count = read.ok_or_else(|| BulkFailure::Protocol("the stream ended before the last group".to_owned()))?;
-        let taken: usize = chunks.iter().take(count).map(Bytes::len).sum();
-        // What is not taken yet fills the window, and holds the sender. A turn is waited for as a whole, so that it has the
-        // length that the priority gives it, however the bytes arrive.
-        while allowed < taken {
-            let turn = shaper.turn(flow);
-            shaper.pass(flow, turn).await;
-            // An order to limit it may come at any time, so that what is not limited is let pass read by read.
-            allowed = if turn == usize::MAX { taken } else { allowed.saturating_add(turn) };
-        }
-        allowed = allowed.saturating_sub(taken);
-        for chunk in chunks.iter_mut().take(count).map(std::mem::take) {
-            let bytes = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
-            plane.artefact.received.fetch_add(bytes, Ordering::Relaxed);
-            activity.fetch_add(bytes, Ordering::Relaxed);
-            left = left
-                .checked_sub(bytes)
-                .ok_or_else(|| BulkFailure::Protocol("more bytes than the manifest has".to_owned()))?;
-            batch_bytes = batch_bytes.saturating_add(chunk.len());
-            batch.push(chunk);
-        }
-        if batch_bytes >= BATCH_BYTES || left == 0 {
-            batch_bytes = 0;
-            // The writing thread has ended early; it says why.
-            if batches.send(std::mem::take(&mut batch)).await.is_err() {
-                return Ok(());
+impl Taking<'_> {
+    /// Asks for groups and takes them, until all of the artefact are here.
+    async fn take(
+        &self,
+        send: &mut SendStream,
+        inbox: &mut Inbox,
+        mut debt: Debt,
+        batches: mpsc::Sender<Vec<Bytes>>,
+    ) -> Result<(), BulkFailure> {
+        let mut changes = self.seat.gathering().changes();
+        let mut allowed = 0_usize;
+        if !self.shared {
+            let pieces = self.seat.take_all();
+            if debt.everything {
+                debt.bytes = AtomicU64::new(pieces.iter().map(|piece| piece.bytes).sum());
+            } else {
+                debt.ask(send, &pieces).await?;
             }
         }
+        self.gauge.expect(debt.bytes());
+        while !batches.is_closed() {
+            changes.borrow_and_update();
+            self.seat.check()?;
+            if self.shared {
+                let rate_half = self.gauge.rate() / 2;
+                let pieces = self.seat.take(debt.bytes(), OWED_BYTES.saturating_add(rate_half));
+                let before = debt.bytes();
+                debt.ask(send, &pieces).await?;
+                self.gauge.expect(debt.bytes().saturating_sub(before));
+            }
+            self.owed.store(debt.bytes(), Ordering::Relaxed);
+            if debt.bytes() == 0 && self.seat.is_complete() {
+                return Ok(());
+            }
+            tokio::select! {
+                header = inbox.header(&[Kind::Have, Kind::Groups]) => match header? {
+                    (Kind::Groups, bytes) => {
+                        self.take_groups(inbox, bytes, &debt, &mut allowed, &batches).await?;
+                    }
+                    (_, bytes) => {
+                        let runs = inbox.payload(bytes, self.activity).await?;
+                        let runs = decode_runs(&runs, self.manifest.group_count());
+                        let wrong = || BulkFailure::Protocol("it has groups that are none of the artefact".to_owned());
+                        self.seat.learn(&runs.ok_or_else(wrong)?);
+                    }
+                },
+                // The gathering, and the sender with it, lives as long as the seat.
+                _ = changes.changed() => {}
+                () = sleep(LOOK_AGAIN), if debt.bytes() == 0 => {}
+            }
+        }
+        // The writing thread has ended early; it says why.
+        Ok(())
     }
-    Ok(())
+
+    /// Takes exactly the `bytes` of one frame from the stream, as they come, in batches.
+    async fn take_groups(
+        &self,
+        inbox: &mut Inbox,
+        bytes: usize,
+        debt: &Debt,
+        allowed: &mut usize,
+        batches: &mpsc::Sender<Vec<Bytes>>,
+    ) -> Result<(), BulkFailure> {
+        if u64::try_from(bytes).unwrap_or(u64::MAX) > debt.bytes() {
+            return Err(BulkFailure::Protocol("more bytes than were wanted".to_owned()));
+        }
+        let (mut left, mut batch, mut batch_bytes) = (bytes, Vec::new(), 0_usize);
+        while left > 0 {
+            let chunk = match inbox.split(left) {
+                Some(chunk) => chunk,
+                None => inbox.chunk(left).await?,
+            };
+            let taken = chunk.len();
+            self.pass(taken, allowed).await;
+            let count = u64::try_from(taken).unwrap_or(u64::MAX);
+            self.plane.artefact.received.fetch_add(count, Ordering::Relaxed);
+            self.activity.fetch_add(count, Ordering::Relaxed);
+            debt.pay(count);
+            left = left.saturating_sub(taken);
+            batch_bytes = batch_bytes.saturating_add(taken);
+            batch.push(chunk);
+            if batch_bytes >= BATCH_BYTES || left == 0 {
+                batch_bytes = 0;
+                if batches.send(std::mem::take(&mut batch)).await.is_err() {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until `taken` bytes may move. What is not taken yet fills the window, and holds the sender. A turn is waited for
+    /// as a whole, so that it has the length that the priority gives it, however the bytes arrive.
+    async fn pass(&self, taken: usize, allowed: &mut usize) {
+        let (shaper, flow): (_, &Flow) = (&self.plane.gauges.shaper, &self.gauge.flow);
+        while *allowed < taken {
+            let turn = shaper.turn(flow);
+            shaper.pass(flow, turn).await;
+            // An order to limit it may come at any time, so that what is not limited is let pass bit by bit.
+            *allowed = if turn == usize::MAX { taken } else { allowed.saturating_add(turn) };
+        }
+        *allowed = allowed.saturating_sub(taken);
+    }
 }
 
-/// Assembles, verifies and writes the groups in the order of the manifest.
-fn write_groups(
-    mut staging: Staging,
-    manifest: &Manifest,
-    held: &[(u64, u64)],
-    mut packets: Packets,
-    gauge: &Gauge,
-) -> Result<Staging, BulkFailure> {
+/// Assembles, verifies and writes the groups in the order in which they were asked for.
+fn write_groups(seat: &Seat, mut packets: Packets, gauge: &Gauge) -> Result<(), BulkFailure> {
     let mut bytes = Vec::with_capacity(usize::try_from(limits::GROUP_BYTES).unwrap_or_default());
-    for extent in manifest.extents_except(held) {
-        bytes.clear();
-        if !packets.fill(&mut bytes, usize::try_from(extent.bytes).unwrap_or(usize::MAX)) {
-            return Err(BulkFailure::Lost("the transfer was cut".to_owned()));
+    while packets.are_there() {
+        let Some((manifest, piece)) = seat.expected() else {
+            return Err(BulkFailure::Protocol("more bytes than were wanted".to_owned()));
+        };
+        for extent in manifest.extents_in(vec![(piece.first, piece.end)]) {
+            bytes.clear();
+            if !packets.fill(&mut bytes, usize::try_from(extent.bytes).unwrap_or(usize::MAX)) {
+                return Err(BulkFailure::Lost("the transfer was cut".to_owned()));
+            }
+            // Compared with the manifest there, before it is written.
+            seat.write(&extent, &bytes)?;
+            gauge.add(u64::from(extent.bytes));
         }
-        // Compared with the manifest there, before it is written.
-        staging.write(&extent, &bytes)?;
-        gauge.add(u64::from(extent.bytes));
+        seat.arrived();
     }
-    Ok(staging)
+    Ok(())
 }
 
 /// The bytes of the stream, without the boundaries in which they came.
@@ -235,9 +357,23 @@ impl Packets {
         Self { batches, ready: VecDeque::new() }
     }
 
+    /// Waits for more; false where there is none.
+    fn are_there(&mut self) -> bool {
+        while self.ready.is_empty() {
+            match self.batches.blocking_recv() {
+                Some(batch) => self.ready = VecDeque::from(batch),
+                None => return false,
+            }
+        }
+        true
+    }
+
     /// Appends bytes until `buffer` has `wanted`; false where the stream is cut before.
     fn fill(&mut self, buffer: &mut Vec<u8>, wanted: usize) -> bool {
         while buffer.len() < wanted {
+            if !self.are_there() {
+                return false;
+            }
             let missing = wanted.saturating_sub(buffer.len());
             match self.ready.front_mut() {
                 Some(packet) if packet.len() > missing => buffer.extend_from_slice(&packet.split_to(missing)),
@@ -245,10 +381,7 @@ impl Packets {
                     buffer.extend_from_slice(packet);
                     self.ready.pop_front();
                 }
-                None => match self.batches.blocking_recv() {
-                    Some(batch) => self.ready = VecDeque::from(batch),
-                    None => return false,
-                },
+                None => {}
             }
         }
         true
@@ -256,13 +389,13 @@ impl Packets {
 }
 
 /// Tells Core how far the pull is, at most ten times a second, and not while Core is behind.
-async fn show_progress(plane: &Plane, crossing: CrossingId, gauge: &Gauge, total: u64) -> Infallible {
+async fn show_progress(plane: &Plane, crossing: CrossingId, gauge: &Gauge) -> Infallible {
     let mut ticks = interval(PROGRESS_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut shown = 0;
     loop {
         ticks.tick().await;
-        let bytes = gauge.bytes();
+        let (bytes, total) = (gauge.bytes(), gauge.total());
         let report = Report::Event(BulkEvent::Progressed { crossing, bytes, total });
         if bytes != shown && plane.reports.try_send(report).is_ok() {
             shown = bytes;
@@ -273,53 +406,6 @@ async fn show_progress(plane: &Plane, crossing: CrossingId, gauge: &Gauge, total
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bulk::{
-        ending::Ending,
-        tests::{links, plane, soon},
-    };
-
-    /// What comes of `sent` bytes and then an end of the stream, or a reset, where `wanted` are to come.
-    async fn take(sent: usize, wanted: u64, reset: Option<RefusalCode>) -> (Result<(), BulkFailure>, u64) {
-        let (plane, (mut exporter, mut importer, _lines)) = (plane(), links().await);
-        let (batches, mut waiting) = mpsc::channel::<Vec<Bytes>>(BATCHES_WAITING);
-        let sending = async {
-            exporter.send.write_all(&vec![7; sent]).await.expect("sent");
-            match reset {
-                Some(code) => exporter.send.reset(Ending::Refused(code).into()).expect("open"),
-                None => exporter.send.finish().expect("open"),
-            }
-        };
-        let collecting = async {
-            let mut bytes = 0;
-            while let Some(batch) = waiting.recv().await {
-                bytes += batch.iter().map(Bytes::len).sum::<usize>();
-            }
-            bytes
-        };
-        let flow = Flow { side: Side::Importer, peer: importer.peer, member: None };
-        let taking = take_groups(&plane, &mut importer.recv, &flow, wanted, batches, &importer.activity);
-        let ((), collected, outcome) = soon(futures::future::join3(sending, collecting, taking)).await;
-        let received = plane.artefact.received.load(Ordering::Relaxed);
-        if outcome.is_ok() {
-            assert_eq!((u64::try_from(collected).expect("small"), received), (wanted, wanted));
-        }
-        (outcome, received)
-    }
-
-    #[tokio::test]
-    async fn exactly_the_wanted_bytes_are_taken() {
-        for bytes in [0, 1, 262_144, 5_000_000] {
-            let (outcome, _) = take(bytes, u64::try_from(bytes).expect("small"), None).await;
-            assert_eq!(outcome, Ok(()), "{bytes}");
-        }
-        let (outcome, received) = take(1000, 1001, None).await;
-        assert!(matches!(&outcome, Err(BulkFailure::Protocol(why)) if why.contains("before the last")), "{outcome:?}");
-        assert_eq!(received, 1000);
-        let (outcome, _) = take(1001, 1000, None).await;
-        assert!(matches!(&outcome, Err(BulkFailure::Protocol(why)) if why.contains("more bytes")), "{outcome:?}");
-        let (outcome, _) = take(1000, 1_000_000, Some(RefusalCode::DeniedByLaw)).await;
-        assert_eq!(outcome, Err(BulkFailure::EndedByPeer(RefusalCode::DeniedByLaw)));
-    }
 
     #[test]
     fn packets_become_groups_whatever_their_boundaries() {

@@ -4,7 +4,7 @@
 
 use std::{
     net::IpAddr,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -24,7 +24,7 @@ use super::{
     admission::Place,
     ending::{Ending, connection_ended},
     endpoint::{open_send_window, peer_of, session_of},
-    frame::Kind,
+    frame::{Inbox, Kind},
     send::{open_artefact, send_artefact},
     task::{Desk, Handle, Link, OpenConnection, Plane, Report},
 };
@@ -33,7 +33,7 @@ use super::{
 #[derive(Debug)]
 pub(super) enum ServeOrder {
     Refuse { refusal: Vec<u8> },
-    Serve { clearance: Vec<u8>, outbound: Outbound, path: PathBuf },
+    Serve { clearance: Vec<u8>, outbound: Outbound, path: PathBuf, arriving: bool },
     Countersign { receipt: Vec<u8> },
 }
 
@@ -122,7 +122,7 @@ async fn meet(plane: &Plane, incoming: Incoming, open: &OpenConnection) -> Resul
     let session = session_of(&connection).ok_or_else(|| BulkFailure::Protocol("the session has no binding".to_owned()))?;
     let peer_place = plane.admission.peer(peer).ok_or(BulkFailure::EndedHere(RefusalCode::Busy))?;
     let (send, recv) = connection.accept_bi().await.map_err(|error| connection_ended(&error))?;
-    let mut link = Link { connection, peer, session, send, recv, activity: AtomicU64::new(0) };
+    let mut link = Link { connection, peer, session, send, inbox: Inbox::new(recv), activity: AtomicU64::new(0) };
     let (_, request) = link.read(&[Kind::Request]).await?;
     Ok(Asker { link, request, peer_place })
 }
@@ -135,8 +135,8 @@ async fn serve_impl(
     source_place: Place<IpAddr>,
     sent: &AtomicU64,
 ) -> Result<(), BulkFailure> {
-    let (clearance, outbound, path) = match link.order(orders, plane.deadlines.order).await? {
-        ServeOrder::Serve { clearance, outbound, path } => (clearance, outbound, path),
+    let (clearance, outbound, path, arriving) = match link.order(orders, plane.deadlines.order).await? {
+        ServeOrder::Serve { clearance, outbound, path, arriving } => (clearance, outbound, path, arriving),
         ServeOrder::Refuse { refusal } => {
             refuse(plane, link, refusal).await;
             return Ok(());
@@ -145,9 +145,8 @@ async fn serve_impl(
     };
     let _running = plane.start_running()?;
     drop(source_place);
-    serve_cleared(plane, link, clearance, outbound, &path, sent).await?;
-
-    let receipt = link.read_within(plane.deadlines.receipt, Kind::Receipt).await?;
+    let artefact = open_artefact(plane, outbound.manifest(), &path, arriving).await?;
+    let receipt = Box::pin(send_artefact(plane, link, outbound, clearance, artefact, sent)).await?;
     let bytes = sent.load(Ordering::Relaxed);
     plane.tell(BulkEvent::ReceiptOffered { ask, bytes, receipt }).await;
     match link.order(orders, plane.deadlines.order).await? {
@@ -160,7 +159,7 @@ async fn serve_impl(
             Ok(())
         }
         ServeOrder::Refuse { refusal: _ } => Err(out_of_turn("refuse")),
-        ServeOrder::Serve { clearance: _, outbound: _, path: _ } => Err(out_of_turn("serve")),
+        ServeOrder::Serve { .. } => Err(out_of_turn("serve")),
     }
 }
 
@@ -170,18 +169,6 @@ async fn refuse(plane: &Plane, link: &mut Link, refusal: Vec<u8>) {
         Ok(()) => link.finish(plane.deadlines.linger).await,
         Err(failure) => tracing::debug!(%failure, "a refusal was not taken"),
     }
-}
-
-async fn serve_cleared(
-    plane: &Plane,
-    link: &mut Link,
-    clearance: Vec<u8>,
-    outbound: Outbound,
-    path: &Path,
-    sent: &AtomicU64,
-) -> Result<(), BulkFailure> {
-    let artefact = open_artefact(plane, outbound.manifest(), path).await?;
-    Box::pin(send_artefact(plane, link, outbound, clearance, artefact, sent)).await
 }
 
 fn out_of_turn(order: &str) -> BulkFailure {

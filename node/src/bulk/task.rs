@@ -21,7 +21,7 @@ use alliance_protocol::{
     limits,
 };
 use futures::FutureExt as _;
-use quinn::{Connection, RecvStream, SendStream};
+use quinn::{Connection, SendStream};
 use tokio::{
     sync::{Semaphore, mpsc, watch},
     time::{sleep, timeout},
@@ -32,7 +32,8 @@ use super::{
     admission::Admission,
     ending::{Ending, connection_ended, ended_by_peer},
     endpoint::Line,
-    frame::{self, Kind},
+    frame::{self, Inbox, Kind},
+    gathering::Gatherings,
     gauge::Gauges,
     serve::ServeOrder,
 };
@@ -59,6 +60,8 @@ pub(super) struct Plane {
     pub(super) compared: Arc<Compared>,
     /// What runs, and the limits for it.
     pub(super) gauges: Gauges,
+    /// What is on its way to this node.
+    pub(super) gatherings: Gatherings,
     pub(super) admission: Admission,
     /// Transfers that run, both ways together.
     pub(super) running: Arc<Semaphore>,
@@ -189,7 +192,7 @@ pub(super) struct Link {
     pub(super) peer: PublicKey,
     pub(super) session: SessionBinding,
     pub(super) send: SendStream,
-    pub(super) recv: RecvStream,
+    pub(super) inbox: Inbox,
     /// Grows with all that moves, for the watchdog.
     pub(super) activity: AtomicU64,
 }
@@ -200,21 +203,29 @@ impl Link {
     }
 
     pub(super) async fn read(&mut self, allowed: &[Kind]) -> Result<(Kind, Vec<u8>), BulkFailure> {
-        frame::read(&mut self.recv, allowed, &self.activity).await
+        self.inbox.frame(allowed, &self.activity).await
     }
 
-    /// As [`Link::read`], of one kind and within `limit`.
-    pub(super) async fn read_within(&mut self, limit: Duration, kind: Kind) -> Result<Vec<u8>, BulkFailure> {
-        match timeout(limit, self.read(&[kind])).await {
-            Ok(read) => read.map(|(_, payload)| payload),
-            Err(_) => Err(BulkFailure::Lost(format!("no {kind:?} frame within {} s", limit.as_secs()))),
+    /// The receipt, within `limit`. What the peer has besides is of no use any more.
+    pub(super) async fn receipt_within(&mut self, limit: Duration) -> Result<Vec<u8>, BulkFailure> {
+        let reading = async {
+            loop {
+                match self.read(&[Kind::Receipt, Kind::Have]).await? {
+                    (Kind::Receipt, receipt) => return Ok(receipt),
+                    (_, _what_it_has) => {}
+                }
+            }
+        };
+        match timeout(limit, reading).await {
+            Ok(receipt) => receipt,
+            Err(_) => Err(BulkFailure::Lost(format!("no receipt within {} s", limit.as_secs()))),
         }
     }
 
     /// Waits for the next order of Core while the peer stays and says nothing against it: where it has taken back what it
     /// allowed, nothing more is done.
     pub(super) async fn order<O>(&mut self, orders: &mut mpsc::Receiver<O>, limit: Duration) -> Result<O, BulkFailure> {
-        let recv = &mut self.recv;
+        let recv = &mut self.inbox.stream;
         let reset = async {
             match recv.received_reset().await {
                 Ok(Some(code)) => ended_by_peer(code),
@@ -244,7 +255,7 @@ impl Link {
         }
         // A stream that is closed already needs no word.
         let reset = self.send.reset(ending.into());
-        let stopped = self.recv.stop(ending.into());
+        let stopped = self.inbox.stream.stop(ending.into());
         if (reset.is_ok() || stopped.is_ok()) && timeout(limit, self.connection.closed()).await.is_err() {
             tracing::debug!("the peer did not close in time");
         }
@@ -254,7 +265,7 @@ impl Link {
     /// Whether the peer has cut either direction of the stream, for whatever reason.
     fn was_ended_by_peer(&mut self) -> bool {
         let stopped = self.send.stopped().now_or_never();
-        let reset = self.recv.received_reset().now_or_never();
+        let reset = self.inbox.stream.received_reset().now_or_never();
         matches!(stopped, Some(Ok(Some(_)))) || matches!(reset, Some(Ok(Some(_))))
     }
 
@@ -267,14 +278,15 @@ impl Link {
     }
 }
 
-/// Returns when `activity` has not changed for `limit`, give or take a quarter.
-pub(super) async fn stalled(activity: &AtomicU64, limit: Duration) {
+/// Returns when `activity` has not changed for `limit`, give or take a quarter, while bytes were `owed` all the time.
+pub(super) async fn stalled(activity: &AtomicU64, owed: &AtomicU64, limit: Duration) {
     const LOOKS: u32 = 4;
     let (mut last, mut quiet) = (activity.load(Ordering::Relaxed), 0u32);
     while quiet < LOOKS {
         sleep(limit / LOOKS).await;
         let now = activity.load(Ordering::Relaxed);
-        quiet = if now == last { quiet.saturating_add(1) } else { 0 };
+        let waits = now == last && owed.load(Ordering::Relaxed) > 0;
+        quiet = if waits { quiet.saturating_add(1) } else { 0 };
         last = now;
     }
 }
@@ -345,6 +357,6 @@ mod tests {
     #[tokio::test]
     async fn silence_is_noticed() {
         // Hangs if it is not.
-        stalled(&AtomicU64::new(7), Duration::from_millis(20)).await;
+        stalled(&AtomicU64::new(7), &AtomicU64::new(1), Duration::from_millis(20)).await;
     }
 }

@@ -41,12 +41,12 @@ pub(super) enum Offer {
 /// Offer a model of this node, or compute, to the alliance
 ///
 /// Terms can only tighten what the law of both countries allows. Publishing says that the offer exists; nothing moves until
-/// somebody pulls, and then both sides decide.
+/// somebody pulls, and then both sides decide. A model that was pulled can be offered on where its offer permits that.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  alliance offer publish usp/amazonia-7b --purposes research --to IN,ZA --ttl 90d\n  \
     alliance offer publish usp/gpu-hours --compute --accelerator H200 --count 8 --memory-mib 143771 --hours 72")]
 pub(super) struct Publish {
-    /// For a model, the name it was imported under; for compute, a new name of this organisation
+    /// For a model, the name it was imported or pulled under; for compute, a new name of this organisation
     #[arg(value_name = "ORG/NAME")]
     name: Name,
     /// Purposes admitted, with commas [default: all that the law admits]
@@ -55,6 +55,9 @@ pub(super) struct Publish {
     /// Countries admitted, with commas [default: all members]
     #[arg(long, value_delimiter = ',', value_name = "CC")]
     to: Vec<Country>,
+    /// Let nodes that got it offer it on, under the same terms; each crossing from there is decided by itself
+    #[arg(long)]
+    onward: bool,
     /// How long the offer stands: 12h, 30d, 8w; at most 366 days
     #[arg(long, default_value = "30d", value_name = "SPAN")]
     ttl: Span,
@@ -113,7 +116,8 @@ impl Publish {
             }
             _ => None,
         };
-        let terms = Terms { purposes: self.purposes.into_iter().collect(), to: self.to.into_iter().collect() };
+        let (purposes, to) = (self.purposes.into_iter().collect(), self.to.into_iter().collect());
+        let terms = Terms { purposes, to, onward: self.onward };
         OfferDraft { name: self.name.0, compute, terms, ttl_ms: self.ttl.ms }
     }
 }
@@ -137,6 +141,10 @@ fn withdrawable(own: Vec<OfferView>, named: &str) -> Result<StatementId, Problem
 fn one(offers: Vec<OfferView>, named: &str) -> Result<OfferView, Problem> {
     let fits = |offer: &OfferView| offer.name == named || offer.offer.to_string().starts_with(named);
     let mut found: Vec<OfferView> = offers.into_iter().filter(fits).collect();
+    // A name stands for the offer of the first exporter, where that is known too.
+    if found.iter().any(|offer| offer.root.is_none()) && found.iter().all(|offer| offer.name == named) {
+        found.retain(|offer| offer.root.is_none());
+    }
     match (found.pop(), found.len()) {
         (Some(offer), 0) if !named.is_empty() => Ok(offer),
         (None, _) => Err(Problem::new(Exit::NotFound, format!("no offer `{named}` stands")).hint("alliance offer list")),
@@ -209,6 +217,12 @@ fn fields(context: &Context, offer: &OfferView) -> Fields {
     }
     fields.add("purposes", figures::words(&offer.terms.purposes, "all that the law admits"));
     fields.add("to", figures::words(&offer.terms.to, "all members"));
+    if let Some(root) = offer.root {
+        fields.add("offered on from", root);
+    }
+    if offer.terms.onward {
+        fields.add("onward", "may be offered on by those who got it");
+    }
     fields.add("until", figures::instant(offer.until, context.now));
     fields.add("could cross here", preview(offer));
     fields

@@ -52,6 +52,12 @@ pub(super) struct Pull {
     /// Where the files go [default: models/ORG/NAME in the node's home]
     #[arg(long, value_name = "DIR")]
     to: Option<PathBuf>,
+    /// Peers to pull from at a time, where others offer the same on; each is asked and decided by itself
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::SOURCES_MAX)))]
+    sources: u32,
+    /// Offer it on while it comes and afterwards, where its offer permits that
+    #[arg(long)]
+    offer_on: bool,
     /// How often it is taken up again when the connection is lost, unless more came in between
     #[arg(long, value_name = "N", default_value_t = 5)]
     retries: u32,
@@ -79,7 +85,16 @@ impl Pull {
         let read = |path: &PathBuf| durable::read(path, limits::STATEMENT_BYTES_MAX).map(ByteBuf::from);
         let safeguards = self.safeguard.iter().map(read).collect::<Result<Vec<_>, _>>()?;
         let circumstances = self.circumstances.into_iter().collect();
-        let call = PullCall { offer: self.offer, purpose: self.purpose, use_: self.use_, circumstances, safeguards, to };
+        let call = PullCall {
+            offer: self.offer,
+            purpose: self.purpose,
+            use_: self.use_,
+            circumstances,
+            safeguards,
+            to,
+            sources: self.sources,
+            onward: self.offer_on,
+        };
         let daemon = context.daemon().await?;
         let bar = progress::bytes_bar(&context.screen, "reaching");
         let mut attempts = Attempts::new(self.retries);
@@ -91,9 +106,9 @@ impl Pull {
             let followed = tokio::select! {
                 biased;
                 _ = tokio::signal::ctrl_c() => Err(interrupted(crossing)),
-                view = follow(&daemon, crossing, &bar) => view,
+                sources = follow(&daemon, crossing, &bar) => sources,
             };
-            let wait = followed.as_ref().ok().and_then(|view| attempts.wait_after(view));
+            let wait = followed.as_ref().ok().and_then(|sources| attempts.wait_after(sources.decisive()));
             let Some(wait) = wait else { break followed };
             bar.set_message("waiting");
             tokio::select! {
@@ -155,25 +170,66 @@ fn interrupted(crossing: CrossingId) -> Problem {
         .hint(format!("alliance crossing show {}", crossing.short()))
 }
 
-/// Asks until the crossing has come to its end.
-async fn follow(daemon: &ApiClient, crossing: CrossingId, bar: &ProgressBar) -> Result<CrossingView, Problem> {
+/// The crossings that serve one pull: one for each peer that it comes from, the first that was asked first.
+#[derive(Debug)]
+struct Sources {
+    first: CrossingView,
+    others: Vec<CrossingView>,
+}
+
+impl Sources {
+    fn of(mut views: Vec<CrossingView>) -> Result<Self, Problem> {
+        views.sort_by_key(|view| view.lead.is_some());
+        let mut views = views.into_iter();
+        let first = views.next().ok_or_else(unexpected)?;
+        Ok(Self { first, others: views.collect() })
+    }
+
+    fn all(&self) -> impl Iterator<Item = &CrossingView> {
+        std::iter::once(&self.first).chain(&self.others)
+    }
+
+    /// The one that says how the pull ended: one that is done, or else the first that was asked.
+    fn decisive(&self) -> &CrossingView {
+        self.all().find(|view| is_done(view)).unwrap_or(&self.first)
+    }
+
+    fn has_ended(&self) -> bool {
+        self.all().any(is_done) || self.all().all(|view| view.state.is_final())
+    }
+
+    fn bytes(&self) -> u64 {
+        self.all().map(|view| view.bytes).sum()
+    }
+}
+
+fn is_done(view: &CrossingView) -> bool {
+    matches!(view.state, CrossingState::Done | CrossingState::DoneUnsettled)
+}
+
+/// Asks until the pull has come to its end.
+async fn follow(daemon: &ApiClient, crossing: CrossingId, bar: &ProgressBar) -> Result<Sources, Problem> {
     loop {
-        let view = crossing::ask(daemon, crossing).await?;
-        if view.state.is_final() {
-            return Ok(view);
+        let sources = match daemon.call(&AdminCall::Sources(crossing)).await? {
+            Reply::Crossings(views) => Sources::of(views)?,
+            _ => return Err(unexpected()),
+        };
+        if sources.has_ended() {
+            return Ok(sources);
         }
-        bar.set_length(view.total);
-        bar.set_position(view.bytes);
-        bar.set_message(crossing::state(view.state));
+        bar.set_length(sources.all().map(|view| view.total).max().unwrap_or_default().max(sources.bytes()));
+        bar.set_position(sources.bytes());
+        bar.set_message(crossing::state(sources.first.state));
         tokio::time::sleep(ASK_EVERY).await;
     }
 }
 
 /// Prints how it ended: the crossing to stdout, and what went wrong as an error.
-fn conclude(context: &Context, view: &CrossingView) -> Result<Exit, Problem> {
+fn conclude(context: &Context, sources: &Sources) -> Result<Exit, Problem> {
+    let view = sources.decisive();
     match view.state {
         CrossingState::Denied => context.screen.one(view, || denial::crossing(view)),
-        _ => context.screen.one(view, || text(context, view)),
+        _ => context.screen.one(view, || text(context, sources)),
     };
     match ended(view) {
         None => Ok(Exit::Done),
@@ -211,13 +267,20 @@ fn ended(view: &CrossingView) -> Option<Problem> {
     }
 }
 
-fn text(context: &Context, view: &CrossingView) -> String {
+fn text(context: &Context, sources: &Sources) -> String {
+    let view = sources.decisive();
     let mut fields = Fields::default();
     if let Some(to) = &view.to {
         fields.add("at", to.display());
     }
-    fields.add("moved", format!("{} ({} bytes)", figures::size(view.bytes), view.bytes));
+    fields.add("moved", format!("{} ({} bytes)", figures::size(sources.bytes()), sources.bytes()));
     fields.add("crossing", view.crossing);
+    if !sources.others.is_empty() {
+        for source in sources.all() {
+            let what = format!("{} in crossing {}", figures::size(source.bytes), source.crossing.short());
+            fields.add("from", format!("{} ({what}, {})", source.peer, crossing::state(source.state)));
+        }
+    }
     match view.state {
         CrossingState::Done => fields.add("receipt", "signed by both sides, in both ledgers"),
         CrossingState::DoneUnsettled => {
@@ -231,8 +294,7 @@ fn text(context: &Context, view: &CrossingView) -> String {
         | CrossingState::Denied
         | CrossingState::Failed => fields.add("state", crossing::state(view.state)),
     }
-    let done = matches!(view.state, CrossingState::Done | CrossingState::DoneUnsettled);
-    let headline = if done {
+    let headline = if is_done(view) {
         context.screen.paint(Tone::Good, &format!("pulled {}", view.name))
     } else {
         context.screen.paint(Tone::Bad, &format!("not pulled: {}", view.name))

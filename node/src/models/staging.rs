@@ -30,7 +30,6 @@ use alliance_protocol::{
     border::Inbound,
     core::BulkFailure,
     id::ManifestId,
-    limits,
     manifest::{Extent, Manifest, Untrue},
 };
 use rustix::{
@@ -184,20 +183,13 @@ impl Staging {
         self.manifest.as_ref()
     }
 
-    /// The groups that are verified and written, as runs; at most [`limits::HELD_RUNS_MAX`], the longest ones, since more
-    /// cannot be said in a request.
+    /// For each group, whether it is verified and written; empty before the manifest is known.
     #[must_use]
-    pub fn held(&self) -> Vec<(u64, u64)> {
-        let mut runs = self.runs_held();
-        if runs.len() > limits::HELD_RUNS_MAX {
-            runs.sort_by_key(|(first, end)| std::cmp::Reverse(end.saturating_sub(*first)));
-            runs.truncate(limits::HELD_RUNS_MAX);
-            runs.sort_unstable();
-        }
-        runs
+    pub fn flags(&self) -> &[bool] {
+        &self.held
     }
 
-    /// As [`Staging::held`], all of them.
+    /// The same as runs.
     fn runs_held(&self) -> Vec<(u64, u64)> {
         let mut runs: Vec<(u64, u64)> = Vec::new();
         for (index, held) in (0_u64..).zip(&self.held) {
@@ -274,6 +266,22 @@ impl Staging {
             held.fill(true);
         }
         self.note_written(extent)
+    }
+
+    /// Reads groups that were written, for one that is served what comes here. They are not compared again.
+    ///
+    /// # Errors
+    /// The extent is none of this artefact, or the disk failed.
+    pub fn read(&mut self, extent: &Extent, buffer: &mut [u8]) -> Result<(), StagingError> {
+        if usize::try_from(extent.bytes) != Ok(buffer.len()) {
+            return Err(StagingError::Group { index: extent.first });
+        }
+        if self.in_place {
+            let path = self.files();
+            return Err(disk("read", &path, io::ErrorKind::NotFound.into()));
+        }
+        let (file, path) = self.file(extent.file)?;
+        file.read_exact_at(buffer, extent.offset).map_err(|source| disk("read", &path, source))
     }
 
     /// Makes the artefact durable and puts it in place. The one way in which received bytes reach anyone.
@@ -448,7 +456,7 @@ fn is_occupied(to: &Path) -> Result<bool, StagingError> {
 fn open_to_write(path: &Path, create: bool) -> io::Result<File> {
     // A link in the place of a file is not one of ours.
     let flags = i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).map_err(io::Error::other)?;
-    OpenOptions::new().write(true).create(create).truncate(false).custom_flags(flags).open(path)
+    OpenOptions::new().read(true).write(true).create(create).truncate(false).custom_flags(flags).open(path)
 }
 
 /// Whether a directory lies on a file system that is memory. There every page is cleared when it is reserved, long before

@@ -22,7 +22,7 @@ impl Guest {
     async fn press_on(mut self, clearance: &[u8], goods: &Goods) -> u64 {
         self.wire.frame(CLEARANCE, clearance).await;
         self.wire.frame(MANIFEST, &goods.manifest.encode()).await;
-        self.wire.bytes(&goods.stream(&[])).await;
+        self.wire.groups(&goods.stream(&[])).await;
         self.wire.told().await
     }
 
@@ -158,7 +158,7 @@ async fn an_answer_in_the_wrong_frame_ends_it() {
         let clearance = guest.signed(&guest.clearance());
         guest.wire.frame(REFUSAL, &clearance).await;
         guest.wire.frame(MANIFEST, &goods.manifest.encode()).await;
-        guest.wire.bytes(&goods.stream(&[])).await;
+        guest.wire.groups(&goods.stream(&[])).await;
         guest.wire.told().await
     };
     scene.refuted("a clearance in a refusal's frame", &to, script).await;
@@ -260,7 +260,7 @@ async fn a_receipt_that_comes_back_wrong_leaves_the_delivery_unsettled() {
         let script = async |mut guest: Guest, goods: &Goods| {
             guest.clear().await;
             guest.wire.frame(MANIFEST, &goods.manifest.encode()).await;
-            guest.wire.bytes(&goods.stream(&[])).await;
+            guest.wire.groups(&goods.stream(&[])).await;
             let (kind, receipt) = guest.wire.read().await.expect("a receipt");
             assert_eq!(kind, RECEIPT);
             let receipt = Signed::<Receipt>::open(&receipt, guest.alliance).expect("a receipt");

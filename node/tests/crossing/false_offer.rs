@@ -117,7 +117,7 @@ async fn a_manifest_with_other_labels_on_its_tensors_than_were_offered_is_not_ta
         let clearance = guest.signed(&clearance);
         guest.wire.frame(CLEARANCE, &clearance).await;
         guest.wire.frame(MANIFEST, &encoded).await;
-        guest.wire.bytes(&bytes).await;
+        guest.wire.groups(&bytes).await;
         guest.wire.told().await
     };
     let to = scene.fresh();

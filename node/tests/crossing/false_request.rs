@@ -55,7 +55,6 @@ impl World {
             safeguards: Vec::new(),
             accreditation: self.nodes[IMPORTER].accreditation.clone(),
             verdicts: StatementId([0; 32]),
-            held: Vec::new(),
             session,
             asked: self.now,
         }
@@ -126,7 +125,7 @@ async fn a_request_that_does_not_hold_is_refused() {
         }),
     ];
     // It is a node of the alliance, and what it asks makes no sense. That is recorded.
-    let known: [(&str, RefusalCode, Change); 11] = [
+    let known: [(&str, RefusalCode, Change); 8] = [
         ("another session", BAD, |request| request.session = SessionBinding([1; 32])),
         ("another exporter", BAD, |request| request.exporter = key(1).public()),
         ("from yesterday", BAD, |request| request.asked = request.asked.minus_ms(DAY)),
@@ -135,9 +134,6 @@ async fn a_request_that_does_not_hold_is_refused() {
         ("another manifest", RefusalCode::NoOffer, |request| request.manifest = ManifestId([1; 32])),
         ("another offer", RefusalCode::NoOffer, |request| request.offer = StatementId([1; 32])),
         ("too many safeguards", BAD, |request| request.safeguards = vec![vec![0; 10].into(); 17]),
-        ("an empty run", BAD, |request| request.held = vec![(1, 1)]),
-        ("runs that descend", BAD, |request| request.held = vec![(3, 4), (1, 2)]),
-        ("too many runs", BAD, |request| request.held = (0..4097).map(|n| (2 * n, 2 * n + 1)).collect()),
     ];
     for (cases, recorded) in [(&stranger[..], 0), (&known[..], 1)] {
         for (what, code, change) in cases {
@@ -251,7 +247,7 @@ async fn what_law_or_the_offer_denies_is_refused_whatever_the_importer_says() {
     let offers = [&secret, &health, &open].map(|model| world.publish(EXPORTER, model));
     let compute = {
         let compute = ComputeOffer { accelerator: "H100".into(), count: 8, memory_mib: 80_000, hours: 10 };
-        let terms = Terms { purposes: BTreeSet::new(), to: BTreeSet::new() };
+        let terms = Terms { purposes: BTreeSet::new(), to: BTreeSet::new(), onward: false };
         let draft = OfferDraft { name: "usp/cluster".into(), compute: Some(compute), terms, ttl_ms: DAY };
         match world.call(EXPORTER, AdminCall::Publish(draft)) {
             Reply::Published(view) => view.offer,
@@ -304,25 +300,6 @@ async fn safeguards_that_are_garbage_are_ignored_and_named() {
     let view = world.settle(EXPORTER, request.crossing).await;
     assert_eq!(view.safeguards_ignored.len(), 3, "{view:?}");
     assert!(view.facts.is_some_and(|facts| facts.safeguards.is_empty()));
-}
-
-#[tokio::test]
-async fn runs_beyond_the_artefact_move_nothing() {
-    let mut world = World::pair();
-    let (offer, model) = world.offer(EXPORTER, |dir| plain(dir, 3));
-    let raw = RawImporter::open(&world.nodes[IMPORTER].key);
-    for held in [vec![(0, 5)], vec![(4, 5)], vec![(0, u64::MAX)], vec![(0, 1), (u64::MAX - 1, u64::MAX)]] {
-        let wire = world.reach(&raw).await;
-        let request = CrossingRequest { held: held.clone(), ..world.request(offer, model.manifest, wire.session) };
-        let answer = world.ask(wire, &request, &raw.key).await;
-        assert_eq!(answer, Answer::Ended(BAD_REQUEST), "{held:?}");
-        let view = world.settle(EXPORTER, request.crossing).await;
-        assert_eq!((view.state, view.bytes), (CrossingState::Failed, 0), "{held:?}");
-        assert_eq!(world.nodes[EXPORTER].failure(request.crossing).0, 0);
-    }
-    assert_eq!((world.nodes[EXPORTER].sent(), world.running(EXPORTER)), (0, 0));
-    let to = world.fresh(IMPORTER);
-    world.pull_well(IMPORTER, offer, &model, &to).await;
 }
 
 #[tokio::test]

@@ -66,7 +66,7 @@ async fn what_arrived_before_the_exporter_went_away_is_not_sent_again() {
             let mut guest = raw.accept().await;
             guest.clear().await;
             guest.wire.frame(MANIFEST, &goods.manifest.encode()).await;
-            guest.wire.bytes(&goods.stream(&[])[..half]).await;
+            guest.wire.groups(&goods.stream(&[])[..half]).await;
             guest
         })
         .await;

@@ -24,6 +24,12 @@ pub(crate) const CLEARANCE: u8 = 2;
 pub(crate) const REFUSAL: u8 = 3;
 pub(crate) const MANIFEST: u8 = 4;
 pub(crate) const RECEIPT: u8 = 5;
+pub(crate) const WANT: u8 = 6;
+pub(crate) const HAVE: u8 = 7;
+pub(crate) const GROUPS: u8 = 8;
+
+/// Bytes of groups in one frame, at the most, as these ends send them.
+const FRAME_BYTES: usize = 64 * 1024;
 
 /// Codes with which an end closes.
 pub(crate) const GAVE_UP: u64 = 1;
@@ -62,6 +68,40 @@ impl Wire {
         self.bytes(&[&[kind][..], &length, payload].concat()).await;
     }
 
+    /// Sends groups, in frames.
+    pub(crate) async fn groups(&mut self, bytes: &[u8]) {
+        for part in bytes.chunks(FRAME_BYTES) {
+            self.frame(GROUPS, part).await;
+        }
+    }
+
+    /// Asks for groups.
+    pub(crate) async fn want(&mut self, runs: &[(u64, u64)]) {
+        let payload: Vec<u8> =
+            runs.iter().flat_map(|(first, end)| [first.to_be_bytes(), end.to_be_bytes()].concat()).collect();
+        self.frame(WANT, &payload).await;
+    }
+
+    /// What the other end asks for next, or has.
+    pub(crate) async fn runs(&mut self, kind: u8) -> Vec<(u64, u64)> {
+        let (found, payload) = self.any().await.expect("runs");
+        assert_eq!(found, kind);
+        let numbers: Vec<u64> = payload.as_chunks::<8>().0.iter().map(|number| u64::from_be_bytes(*number)).collect();
+        numbers.as_chunks::<2>().0.iter().map(|[first, end]| (*first, *end)).collect()
+    }
+
+    /// Exactly so many bytes of groups, whatever frames they come in.
+    pub(crate) async fn take(&mut self, bytes: usize) -> Vec<u8> {
+        let mut taken = Vec::new();
+        while taken.len() < bytes {
+            let (kind, groups) = self.read().await.expect("groups");
+            assert_eq!(kind, GROUPS);
+            taken.extend(groups);
+        }
+        assert_eq!(taken.len(), bytes);
+        taken
+    }
+
     /// Sends bytes. The other end may have had enough already, so a failure is none.
     pub(crate) async fn bytes(&mut self, bytes: &[u8]) {
         // A write that flow control holds up does not always hear that the other end has stopped.
@@ -72,8 +112,17 @@ impl Wire {
         }
     }
 
-    /// The next frame, or the code with which the other end ended.
+    /// The next frame that is not about which groups are wanted and had, or the code with which the other end ended.
     pub(crate) async fn read(&mut self) -> Result<(u8, Vec<u8>), u64> {
+        loop {
+            match self.any().await {
+                Ok((WANT | HAVE, _)) => {}
+                other => return other,
+            }
+        }
+    }
+
+    async fn any(&mut self) -> Result<(u8, Vec<u8>), u64> {
         let mut header = [0; 5];
         match self.recv.read_exact(&mut header).await {
             Ok(()) => {}

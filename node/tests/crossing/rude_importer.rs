@@ -15,12 +15,15 @@ use alliance_protocol::{
 use crate::{
     alliance::key,
     artefact::{Goods, plain, tree},
-    raw::{BAD_REQUEST, CLEARANCE, GAVE_UP, MANIFEST, RECEIPT, REQUEST, RawImporter, Wire},
+    raw::{BAD_REQUEST, CLEARANCE, GAVE_UP, MANIFEST, RECEIPT, REQUEST, RawImporter, WANT, Wire},
     world::{EXPORTER, IMPORTER, World},
 };
 
 /// Room that the rude importer gives for bytes that it has not read.
 const WINDOW: u32 = 500_000;
+
+/// Every group there is.
+const ALL: [(u64, u64); 1] = [(0, u64::MAX)];
 
 /// Makes the bytes of a false receipt out of a true one.
 type Lie = Box<dyn Fn(&Street, Receipt) -> Vec<u8>>;
@@ -44,8 +47,8 @@ impl Street {
         Self { world, raw, neighbour, offer, model, asked: 0 }
     }
 
-    /// Asks for what it may have, and gets a clearance and a manifest.
-    async fn cleared(&mut self, held: Vec<(u64, u64)>) -> (Wire, Signed<ClearanceGiven>) {
+    /// Asks for what it may have, and gets a clearance and a manifest; then for these groups of it.
+    async fn cleared(&mut self, wanted: &[(u64, u64)]) -> (Wire, Signed<ClearanceGiven>) {
         self.asked += 1;
         let address = self.world.nodes[EXPORTER].bulk.local_addr();
         let mut wire = self.world.during(self.raw.connect(address, WINDOW)).await;
@@ -61,7 +64,6 @@ impl Street {
             safeguards: Vec::new(),
             accreditation: self.world.nodes[IMPORTER].accreditation.clone(),
             verdicts: StatementId([0; 32]),
-            held,
             session: wire.session,
             asked: self.world.now,
         };
@@ -73,6 +75,9 @@ impl Street {
                 let (kind, clearance) = wire.read().await.expect("an answer");
                 assert_eq!(kind, CLEARANCE);
                 assert_eq!(wire.read().await.expect("a manifest").0, MANIFEST);
+                if !wanted.is_empty() {
+                    wire.want(wanted).await;
+                }
                 clearance
             })
             .await;
@@ -101,7 +106,7 @@ impl Street {
 async fn one_that_never_reads_holds_up_nobody_and_gets_its_window() {
     let short = Deadlines { stall: Duration::from_millis(1500), ..Deadlines::default() };
     let mut street = Street::new(short, 16);
-    let (mut wire, clearance) = street.cleared(Vec::new()).await;
+    let (mut wire, clearance) = street.cleared(&ALL).await;
     let told = {
         let world = &mut street.world;
         world.during(wire.told()).await
@@ -119,7 +124,7 @@ async fn one_that_leaves_in_the_middle_is_recorded() {
     let mut street = Street::new(Deadlines::default(), 16);
     for code in [0, 1, 22, 25, 4711] {
         let before = street.world.nodes[EXPORTER].sent();
-        let (mut wire, clearance) = street.cleared(Vec::new()).await;
+        let (mut wire, clearance) = street.cleared(&ALL).await;
         let mut some = vec![0; 700_000];
         street.world.during(wire.recv.read_exact(&mut some)).await.expect("some bytes");
         wire.close(code);
@@ -139,7 +144,7 @@ async fn a_slow_one_does_not_hold_up_a_neighbour() {
     let mut street = Street::new(Deadlines::default(), 16);
     let mut slow = Vec::new();
     for _ in 0..4 {
-        slow.push(street.cleared(Vec::new()).await);
+        slow.push(street.cleared(&ALL).await);
     }
     let to = street.world.fresh(street.neighbour);
     let crossing = street.world.pull(street.neighbour, street.offer, &to);
@@ -224,15 +229,15 @@ async fn a_receipt_that_is_not_true_settles_nothing() {
     cases.push(("garbage".into(), Box::new(|_, _| vec![0x81; 16_000])));
     for (what, lie) in cases {
         let before = street.world.nodes[EXPORTER].sent();
-        let (mut wire, clearance) = street.cleared(Vec::new()).await;
+        let (mut wire, clearance) = street.cleared(&ALL).await;
         let lie = lie(&street, honest(&street, &clearance));
-        let mut bytes = vec![0; usize::try_from(street.model.bytes).expect("small")];
-        let told = street
+        let all = usize::try_from(street.model.bytes).expect("small");
+        let (bytes, told) = street
             .world
             .during(async {
-                wire.recv.read_exact(&mut bytes).await.expect("all bytes");
+                let bytes = wire.take(all).await;
                 wire.frame(RECEIPT, &lie).await;
-                wire.told().await
+                (bytes, wire.told().await)
             })
             .await;
         assert!(bytes == goods.stream(&[]), "the wire carries the groups and nothing else");
@@ -242,24 +247,73 @@ async fn a_receipt_that_is_not_true_settles_nothing() {
         assert!(problem.contains("receipt does not hold"), "{what}: {problem}");
     }
     // The truth is countersigned, over one connection as over the other.
-    let (mut wire, clearance) = street.cleared(vec![(1, 2)]).await;
+    let (mut wire, clearance) = street.cleared(&[(0, 1), (2, u64::MAX)]).await;
     let held = u64::try_from(goods.groups[1].len()).expect("small");
     let receipt = Receipt { bytes: street.model.bytes - held, held_bytes: held, ..honest(&street, &clearance) };
     let receipt = street.world.alliance.signed(&street.raw.key, &receipt);
-    let mut bytes = vec![0; usize::try_from(receipt.body().bytes).expect("small")];
-    let settled = street
+    let wanted = usize::try_from(receipt.body().bytes).expect("small");
+    let (bytes, settled) = street
         .world
         .during(async {
-            wire.recv.read_exact(&mut bytes).await.expect("all bytes");
+            let bytes = wire.take(wanted).await;
             wire.frame(RECEIPT, receipt.bytes()).await;
-            wire.read().await.expect("a receipt")
+            (bytes, wire.read().await.expect("a receipt"))
         })
         .await;
-    assert!(bytes == goods.stream(&[(1, 2)]), "what is held is not sent");
+    assert!(bytes == goods.stream(&[(1, 2)]), "what is not wanted is not sent");
     let both = Signed::<Receipt>::open(&settled.1, street.world.alliance.id).expect("a receipt");
     assert_eq!((settled.0, both.id()), (RECEIPT, receipt.id()));
     let signers: BTreeSet<_> = both.signers().iter().copied().collect();
     assert_eq!(signers, BTreeSet::from([street.raw.key.public(), clearance.body().exporter]));
     assert_eq!(street.world.nodes[EXPORTER].kinds(clearance.body().crossing), ["cleared", "settled"]);
+    street.neighbour_pulls().await;
+}
+
+#[tokio::test]
+async fn what_is_none_of_the_artefact_or_was_sent_is_not_sent() {
+    let mut street = Street::new(Deadlines::default(), 3);
+    let (goods, groups) = (Goods::of(&street.model, &street.world.nodes[EXPORTER].manifests()), street.model.bytes);
+    let count = goods.manifest.group_count();
+    let wants: [&[(u64, u64)]; 6] =
+        [&[(count, count + 1)], &[(u64::MAX - 1, u64::MAX)], &[(2, 1)], &[(1, 2), (0, 1)], &[(0, 2), (1, 3)], &[(0, 0)]];
+    for want in wants {
+        let (mut wire, clearance) = street.cleared(&[]).await;
+        let told = street
+            .world
+            .during(async {
+                wire.want(want).await;
+                wire.told().await
+            })
+            .await;
+        assert_eq!(told, BAD_REQUEST, "{want:?}");
+        let before = street.world.nodes[EXPORTER].sent();
+        assert_eq!(street.failed(&clearance, before).await.0, 0, "{want:?}");
+    }
+    // Half a run, more runs than fit, and the same group again.
+    let many: Vec<u8> = (0..4097_u64).flat_map(|n| [(2 * n).to_be_bytes(), (2 * n + 1).to_be_bytes()].concat()).collect();
+    for payload in [vec![0; 8], vec![0; 15], many] {
+        let (mut wire, clearance) = street.cleared(&[]).await;
+        let told = street
+            .world
+            .during(async {
+                wire.frame(WANT, &payload).await;
+                wire.told().await
+            })
+            .await;
+        assert_eq!(told, BAD_REQUEST);
+        let before = street.world.nodes[EXPORTER].sent();
+        assert_eq!(street.failed(&clearance, before).await.0, 0);
+    }
+    let before = street.world.nodes[EXPORTER].sent();
+    let (mut wire, clearance) = street.cleared(&[(1, 2)]).await;
+    let told = street
+        .world
+        .during(async {
+            wire.want(&ALL).await;
+            wire.told().await
+        })
+        .await;
+    assert_eq!(told, BAD_REQUEST);
+    assert!(street.failed(&clearance, before).await.0 < groups);
     street.neighbour_pulls().await;
 }

@@ -122,7 +122,8 @@ impl Scene {
             node: self.raw.key.public(),
             name: "usp/false".into(),
             what: Offered::Model(what),
-            terms: Terms { purposes: [].into(), to: [].into() },
+            terms: Terms { purposes: [].into(), to: [].into(), onward: false },
+            root: None,
             validity: Validity::lasting_ms(self.world.now, DAY),
         };
         let offer = self.world.alliance.signed(&self.raw.key, &offer);
@@ -136,7 +137,7 @@ impl Guest {
     pub(crate) async fn send_all(mut self, manifest: &[u8], groups: &[u8]) -> u64 {
         self.clear().await;
         self.wire.frame(MANIFEST, manifest).await;
-        self.wire.bytes(groups).await;
+        self.wire.groups(groups).await;
         self.wire.told().await
     }
 }

@@ -7,7 +7,7 @@ use alliance_protocol::core::admin::CrossingState;
 
 use crate::{
     artefact::{Goods, plain, tree},
-    raw::{CLEARANCE, GAVE_UP, Guest, MANIFEST, RECEIPT},
+    raw::{CLEARANCE, GAVE_UP, GROUPS, Guest, MANIFEST, RECEIPT},
     scene::Scene,
     valve::Valve,
     world::{EXPORTER, IMPORTER, World, assert_absent},
@@ -18,8 +18,7 @@ const SHORT: Duration = Duration::from_millis(600);
 #[tokio::test]
 async fn an_exporter_that_falls_silent_is_left() {
     // How far it goes before it falls silent.
-    const STEPS: [&str; 6] =
-        ["nothing", "half an answer", "an answer", "half a manifest", "a manifest", "half of the bytes"];
+    const STEPS: [&str; 6] = ["nothing", "half an answer", "an answer", "half a manifest", "a manifest", "half of a group"];
     let mut scene = Scene::with(Deadlines { stall: SHORT, answer: SHORT, ..Deadlines::default() });
     let to = scene.fresh();
     for (at, what) in STEPS.into_iter().enumerate() {
@@ -29,7 +28,7 @@ async fn an_exporter_that_falls_silent_is_left() {
                 [&[kind][..], &u32::try_from(payload.len()).expect("short").to_be_bytes(), payload].concat()
             };
             let (clearance, manifest) = (frame(CLEARANCE, &clearance), frame(MANIFEST, &manifest));
-            let bytes = goods.stream(&[]);
+            let bytes = frame(GROUPS, &goods.groups[0]);
             let parts =
                 [&clearance[..100], &clearance[100..], &manifest[..100], &manifest[100..], &bytes[..bytes.len() / 2]];
             for part in &parts[..at] {
@@ -53,7 +52,7 @@ async fn an_exporter_that_never_countersigns_is_left_with_the_delivery_done() {
     let script = async |mut guest: Guest, goods: &Goods| {
         guest.clear().await;
         guest.wire.frame(MANIFEST, &goods.manifest.encode()).await;
-        guest.wire.bytes(&goods.stream(&[])).await;
+        guest.wire.groups(&goods.stream(&[])).await;
         assert_eq!(guest.wire.read().await.expect("a receipt").0, RECEIPT);
         guest.wire.told().await
     };

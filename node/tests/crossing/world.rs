@@ -334,7 +334,7 @@ impl World {
     }
 
     pub(crate) fn publish(&mut self, at: usize, model: &LocalModel) -> StatementId {
-        let terms = Terms { purposes: BTreeSet::new(), to: BTreeSet::new() };
+        let terms = Terms { purposes: BTreeSet::new(), to: BTreeSet::new(), onward: false };
         let draft = OfferDraft { name: model.name.clone(), compute: None, terms, ttl_ms: 30 * DAY };
         let reply = self.call(at, AdminCall::Publish(draft));
         self.spread();
@@ -359,6 +359,8 @@ impl World {
             circumstances: BTreeSet::new(),
             safeguards: Vec::new(),
             to: to.to_owned(),
+            sources: 1,
+            onward: false,
         };
         match self.call(at, AdminCall::Pull(call)) {
             Reply::Pulling { crossing } => crossing,

@@ -86,9 +86,9 @@ impl Scene {
             provenance: Provenance::default(),
             licence: "MIT".into(),
         };
-        let terms = Terms { purposes: BTreeSet::new(), to: BTreeSet::new() };
+        let terms = Terms { purposes: BTreeSet::new(), to: BTreeSet::new(), onward: false };
         let node = key(11).public();
-        let offer = Offer { node, name: "usp/model".into(), what: Offered::Model(model), terms, validity };
+        let offer = Offer { node, name: "usp/model".into(), what: Offered::Model(model), terms, root: None, validity };
         let importer = accredited(&members[1], 12);
         let request = CrossingRequest {
             crossing: CrossingId([1; 32]),
@@ -102,7 +102,6 @@ impl Scene {
             safeguards: Vec::new(),
             accreditation: importer.bytes().to_vec(),
             verdicts: StatementId([3; 32]),
-            held: Vec::new(),
             session: SessionBinding([4; 32]),
             asked: NOW,
         };
@@ -131,6 +130,7 @@ impl Scene {
         let attempt = Attempt {
             exporter: &self.exporter,
             importer: &self.importer,
+            root: None,
             offer: &offer,
             purpose: Purpose::Research,
             use_: Use::Inference,

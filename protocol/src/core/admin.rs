@@ -27,6 +27,8 @@ pub enum AdminCall {
     Models,
     Crossings,
     Crossing(CrossingId),
+    /// The crossings that serve the same pull as this one.
+    Sources(CrossingId),
     /// Register a model whose manifest the shell has made.
     Import(LocalModel),
     /// Publish an offer in this node's name.
@@ -122,6 +124,10 @@ pub struct PullCall {
     pub safeguards: Vec<serde_bytes::ByteBuf>,
     /// Where the files shall go; absolute.
     pub to: PathBuf,
+    /// Peers to pull from at a time, at the most: the one of the offer, and others that offer the same on.
+    pub sources: u32,
+    /// Whether to offer it on while it comes and afterwards.
+    pub onward: bool,
 }
 
 /// The answer to an [`AdminCall`].
@@ -255,6 +261,8 @@ pub struct OfferView {
     pub what: Offered,
     pub terms: Terms,
     pub until: Timestamp,
+    /// The offer that it goes back to, where the node offers on what it got.
+    pub root: Option<StatementId>,
     /// Whether it could cross to this node without safeguards, for each purpose. Empty for own and compute offers.
     pub preview: Vec<(Purpose, bool)>,
 }
@@ -289,6 +297,8 @@ pub struct CrossingView {
     pub total: u64,
     /// The directory it was delivered to, on the importer's side.
     pub to: Option<PathBuf>,
+    /// The first crossing of the pull that this one serves, where that is another: the artefact comes from several peers.
+    pub lead: Option<CrossingId>,
     /// When it has to be gone from here, where a duty says so.
     pub delete_by: Option<Timestamp>,
     /// When it was deleted, in fulfilment of that duty.

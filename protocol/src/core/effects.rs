@@ -161,8 +161,8 @@ pub enum BulkEvent {
     ReceiptOffered { ask: AskId, bytes: u64, receipt: Vec<u8> },
     /// Exporter: the serving ended without a receipt. `bytes` were put on the wire.
     ServeFailed { ask: AskId, bytes: u64, failure: BulkFailure },
-    /// Importer: the exporter is connected and `held` groups were found from an earlier attempt.
-    Reached { crossing: CrossingId, session: SessionBinding, held: Vec<(u64, u64)> },
+    /// Importer: the exporter is connected, and what an earlier attempt left was looked at.
+    Reached { crossing: CrossingId, session: SessionBinding },
     /// Importer: the exporter answered with a clearance or a refusal.
     Answered { crossing: CrossingId, answer: Vec<u8> },
     /// Importer: bytes verified so far, of all that are wanted.
@@ -184,14 +184,24 @@ pub enum BulkEvent {
 pub enum BulkOrder {
     /// Exporter: answer with a refusal; no artefact byte moves.
     Refuse { ask: AskId, refusal: Vec<u8> },
-    /// Exporter: answer with the clearance and send the files that lie under `path`.
-    Serve { ask: AskId, clearance: Vec<u8>, outbound: Outbound, path: PathBuf },
+    /// Exporter: answer with the clearance and send the files that lie under `path`, or that are arriving there.
+    Serve { ask: AskId, clearance: Vec<u8>, outbound: Outbound, path: PathBuf, arriving: bool },
     /// Exporter: return the receipt with both signatures and close.
     Countersign { ask: AskId, receipt: Vec<u8> },
     /// Exporter: cut the serving.
     AbortServe { ask: AskId, code: RefusalCode },
     /// Importer: connect to the exporter and look at what is held.
-    Reach { crossing: CrossingId, peer: PublicKey, addresses: Vec<String>, manifest: ManifestId, to: PathBuf },
+    Reach {
+        crossing: CrossingId,
+        peer: PublicKey,
+        addresses: Vec<String>,
+        manifest: ManifestId,
+        to: PathBuf,
+        /// Whether others may be asked for the same at the same time; the work is then divided as it goes.
+        shared: bool,
+        /// Artefacts that lie here and may have parts in common with it, and where.
+        local: Vec<(ManifestId, PathBuf)>,
+    },
     /// Importer: send the request.
     Ask { crossing: CrossingId, request: Vec<u8> },
     /// Importer: take what was cleared.

@@ -170,7 +170,13 @@ impl Core {
                 Ok(accepted)
             }
             NodeRecord::KIND => self.take_record(Signed::open(bytes, alliance)?, now, effects),
-            Offer::KIND => self.take_offer(Signed::open(bytes, alliance)?, now, effects),
+            Offer::KIND => {
+                let taken = self.take_offer(Signed::open(bytes, alliance)?, now, effects)?;
+                if taken == Accepted::New {
+                    self.ask_more_sources(now, gate, effects);
+                }
+                Ok(taken)
+            }
             Withdrawal::KIND => {
                 let withdrawal = Signed::<Withdrawal>::open(bytes, alliance)?;
                 if !withdrawal.signed_only_by(&withdrawal.body().node) {
@@ -270,7 +276,8 @@ impl Core {
             return Err(NotTaken::Useless("an offer of a node that is not known".to_owned()));
         };
         let accreditation = known.accreditation.body();
-        if accreditation.organisation.name != organisation {
+        // What a node offers on has the name that its first exporter gave it; the offer that it goes back to shows whether it has.
+        if body.root.is_none() && accreditation.organisation.name != organisation {
             return Err(NotTaken::Bad("an offer in the name of another organisation".to_owned()));
         }
         self.trust.admission(&known.accreditation, &body.node, now)?;

@@ -3,12 +3,12 @@
 use super::{AskId, BulkFailure, BulkOrder, Core, Effects, admin::Side};
 use crate::{
     authority::Accreditation,
-    border::{Attempt, Border, Decision, Denial},
+    border::{Attempt, Border, Decision, Denial, Root},
     core::offers::Offers,
     crossing::{ClearanceGiven, CrossingRequest, Receipt, Refusal, RefusalCode},
     envelope::Signed,
     gate::Gate,
-    id::{CrossingId, SessionBinding},
+    id::{CrossingId, ManifestId, SessionBinding},
     key::PublicKey,
     ledger::Record,
     limits,
@@ -35,12 +35,17 @@ impl Export {
         self.request.body().crossing
     }
 
+    pub(super) fn offer(&self) -> &Signed<Offer> {
+        &self.offer
+    }
+
     /// Whether it would be cleared again now.
     pub(super) fn still_allowed(
         &self,
         border: &Border<'_>,
         me: &Signed<Accreditation>,
         offers: &Offers,
+        root: Option<Root<'_>>,
     ) -> Result<(), Denial> {
         if offers.get(self.offer.id()).is_none() {
             return Err(Denial { code: RefusalCode::NoOffer, problem: "the offer ended or was withdrawn".to_owned() });
@@ -50,6 +55,7 @@ impl Export {
             exporter: me,
             importer: &self.importer,
             offer: &self.offer,
+            root,
             purpose: body.purpose,
             use_: body.use_,
             circumstances: &body.circumstances,
@@ -67,6 +73,8 @@ struct Asked {
     importer: Signed<Accreditation>,
     offer: Signed<Offer>,
     path: std::path::PathBuf,
+    /// Whether it is still on its way to there.
+    arriving: bool,
 }
 
 /// A refusal before law was asked, with what was understood of the request.
@@ -104,6 +112,7 @@ impl Core {
             exporter: &self.accreditation,
             importer: &asked.importer,
             offer: &asked.offer,
+            root: self.root_of(asked.offer.body()),
             purpose: body.purpose,
             use_: body.use_,
             circumstances: &body.circumstances,
@@ -125,7 +134,13 @@ impl Core {
                 };
                 self.record(record, now, effects);
                 let clearance = exporting.clearance.bytes().to_vec();
-                effects.bulk.push(BulkOrder::Serve { ask, clearance, outbound: exporting.outbound, path: asked.path });
+                effects.bulk.push(BulkOrder::Serve {
+                    ask,
+                    clearance,
+                    outbound: exporting.outbound,
+                    path: asked.path,
+                    arriving: asked.arriving,
+                });
                 let Asked { request, importer, offer, .. } = asked;
                 let export = Export {
                     request,
@@ -186,7 +201,6 @@ impl Core {
                 "a crossing of this id was answered before",
             ),
             (body.safeguards.len() > limits::SAFEGUARDS_PER_REQUEST_MAX, "the request presents too many safeguards"),
-            (!runs_ascend(&body.held), "the runs of held groups are not ascending or too many"),
         ];
         if let Some((_, problem)) = bad.into_iter().find(|(wrong, _)| *wrong) {
             return Err(known(RefusalCode::BadRequest, problem));
@@ -205,6 +219,9 @@ impl Core {
                 if self.offers.is_withdrawn(body.offer) { "the offer was withdrawn" } else { "no such offer stands" };
             return Err(known(RefusalCode::NoOffer, problem));
         };
+        if let Some(path) = self.arrives_at(offer.body()).filter(|_| model_is(offer.body(), body.manifest)) {
+            return Ok(Asked { path: path.to_owned(), offer: offer.clone(), arriving: true, request, importer });
+        }
         let (Offered::Model(model), Some(local)) = (&offer.body().what, self.models.get(&offer.body().name)) else {
             return Err(known(RefusalCode::NoOffer, "the offer is not of a model that lies here"));
         };
@@ -215,7 +232,7 @@ impl Core {
             return Err(known(RefusalCode::NoOffer, "the model was imported again with other facts than are offered"));
         }
         let (offer, path) = (offer.clone(), local.path.clone());
-        Ok(Asked { request, importer, offer, path })
+        Ok(Asked { request, importer, offer, path, arriving: false })
     }
 
     fn refuse(
@@ -373,12 +390,6 @@ impl Export {
     }
 }
 
-fn runs_ascend(runs: &[(u64, u64)]) -> bool {
-    let mut end = 0;
-    runs.len() <= limits::HELD_RUNS_MAX
-        && runs.iter().all(|(first, past)| {
-            let ascends = first < past && (*first >= end);
-            end = *past;
-            ascends
-        })
+fn model_is(offer: &Offer, manifest: ManifestId) -> bool {
+    matches!(&offer.what, Offered::Model(model) if model.manifest == manifest)
 }

@@ -62,6 +62,11 @@ impl History {
         });
     }
 
+    /// Shows what else is to be said of a crossing. Does not last.
+    pub(super) fn remark(&mut self, crossing: CrossingId, problem: String) {
+        self.change(crossing, |view| view.problem = Some(problem));
+    }
+
     /// Shows until when what came may be kept. Worked out anew from the records after a restart.
     pub(super) fn delete_by(&mut self, crossing: CrossingId, due: Timestamp) {
         self.change(crossing, |view| view.delete_by = Some(due));
@@ -91,6 +96,7 @@ impl History {
                     begun(*crossing, Side::Importer, body.exporter, body.offer, body.manifest, name, decision, at);
                 view.state = CrossingState::Asked;
                 view.to = Some(to.clone());
+                view.lead = self.get(*crossing).and_then(|known| known.lead);
                 self.insert(view);
             }
             Record::RequestDenied { crossing, name, offer, peer, manifest, decision } => {
@@ -203,6 +209,7 @@ fn begun(
         bytes: 0,
         total: decision.parts.iter().fold(0, |sum, decided| sum.saturating_add(decided.part.bytes)),
         to: None,
+        lead: None,
         delete_by: None,
         deleted: None,
     }

@@ -8,12 +8,13 @@ use super::{
 };
 use crate::{
     authority::Accreditation,
-    border::{Attempt, Border, Decision, Denial},
-    core::offers::Offers,
+    border::{Attempt, Border, Decision, Denial, Root},
+    core::{offers::Offers, sources::Wanted},
     crossing::{CrossingRequest, Receipt, Refusal, RefusalCode},
     envelope::{Signed, kind_of},
     gate::{Gate, Volume},
     id::{CrossingId, SessionBinding, StatementId},
+    key::PublicKey,
     ledger::Record,
     limits,
     offer::{Offer, Offered},
@@ -24,6 +25,8 @@ use crate::{
 /// A crossing that this node pulls now.
 #[derive(Debug)]
 pub(super) struct Pull {
+    /// The first crossing for what the operator asked for; this one, or one that it shares the work with.
+    pub(super) lead: CrossingId,
     offer: Signed<Offer>,
     exporter: Signed<Accreditation>,
     purpose: Purpose,
@@ -32,7 +35,7 @@ pub(super) struct Pull {
     safeguards: Vec<serde_bytes::ByteBuf>,
     /// What the exporter says that it counted; until then, this artefact alone.
     volume: Volume,
-    to: PathBuf,
+    pub(super) to: PathBuf,
     pub(super) began: Timestamp,
     /// When the first of the papers that it rests on runs out.
     pub(super) papers_until: Timestamp,
@@ -51,11 +54,44 @@ enum Stage {
 }
 
 impl Pull {
-    fn attempt<'a>(&'a self, me: &'a Signed<Accreditation>) -> Attempt<'a> {
+    pub(super) fn new(
+        lead: CrossingId,
+        call: &PullCall,
+        offer: Signed<Offer>,
+        exporter: Signed<Accreditation>,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            lead,
+            volume: offer.body().what.volume(),
+            offer,
+            exporter,
+            purpose: call.purpose,
+            use_: call.use_,
+            circumstances: call.circumstances.clone(),
+            safeguards: call.safeguards.clone(),
+            to: call.to.clone(),
+            began: now,
+            papers_until: Timestamp(u64::MAX),
+            ended: None,
+            stage: Stage::Reaching,
+        }
+    }
+
+    pub(super) fn offer(&self) -> &Signed<Offer> {
+        &self.offer
+    }
+
+    pub(super) fn exporter(&self) -> PublicKey {
+        self.offer.body().node
+    }
+
+    pub(super) fn attempt<'a>(&'a self, me: &'a Signed<Accreditation>, root: Option<Root<'a>>) -> Attempt<'a> {
         Attempt {
             exporter: &self.exporter,
             importer: me,
             offer: &self.offer,
+            root,
             purpose: self.purpose,
             use_: self.use_,
             circumstances: &self.circumstances,
@@ -80,11 +116,12 @@ impl Pull {
         border: &Border<'_>,
         me: &Signed<Accreditation>,
         offers: &Offers,
+        root: Option<Root<'_>>,
     ) -> Result<(), Denial> {
         if offers.is_withdrawn(self.offer.id()) {
             return Err(Denial { code: RefusalCode::NoOffer, problem: "the offer was withdrawn".to_owned() });
         }
-        border.decide(&self.attempt(me)).denial.map_or(Ok(()), Err)
+        border.decide(&self.attempt(me, root)).denial.map_or(Ok(()), Err)
     }
 }
 
@@ -122,6 +159,10 @@ impl Core {
             let message = format!("at most {} safeguards may be presented", limits::SAFEGUARDS_PER_REQUEST_MAX);
             return Err(fail(FailureKind::Usage, message));
         }
+        if call.onward {
+            let root = self.offers.root_of(body).map_or(body, Signed::body);
+            self.may_offer_on(root).map_err(|why| fail(FailureKind::Usage, why))?;
+        }
         if self.running() >= limits::CROSSINGS_RUNNING_MAX {
             let message = format!("{} crossings are running; wait for one to end", self.running());
             return Err(fail(FailureKind::Busy, message));
@@ -133,35 +174,22 @@ impl Core {
             let message = format!("the node that offers `{}` is not known here now; try again later", body.name);
             return Err(fail(FailureKind::NotFound, message));
         };
-        let pull = Pull {
-            exporter: known.accreditation.clone(),
-            offer: offer.clone(),
-            purpose: call.purpose,
-            use_: call.use_,
-            circumstances: call.circumstances,
-            safeguards: call.safeguards,
-            volume: body.what.volume(),
-            to: call.to,
-            began: now,
-            papers_until: Timestamp(u64::MAX),
-            ended: None,
-            stage: Stage::Reaching,
-        };
+        let crossing = self.randomness.crossing();
+        let mut pull = Pull::new(crossing, &call, offer.clone(), known.accreditation.clone(), now);
         let addresses = known.record.body().bulk.clone();
         let (peer, name, manifest) = (body.node, body.name.clone(), model.manifest);
-        let decision = self.border(gate, now).decide(&pull.attempt(&self.accreditation));
-        let crossing = self.randomness.crossing();
+        let decision = self.border(gate, now).decide(&pull.attempt(&self.accreditation, self.root_of(body)));
         if decision.denial.is_some() {
             let record = Record::RequestDenied { crossing, name, offer: offer.id(), peer, manifest, decision };
             self.record(record, now, effects);
             return Ok(crossing);
         }
-        let papers_until = self.border(gate, now).papers_until(&pull.attempt(&self.accreditation));
-        let pull = Pull { papers_until, ..pull };
+        pull.papers_until = self.border(gate, now).papers_until(&pull.attempt(&self.accreditation, self.root_of(body)));
         self.next_round = self.next_round.min(pull.papers_until);
         self.history.begin(reaching(crossing, &pull, name, decision, now, model.bytes));
-        effects.bulk.push(BulkOrder::Reach { crossing, peer, addresses, manifest, to: pull.to.clone() });
-        self.pulls.insert(crossing, pull);
+        self.wanted.insert(crossing, Wanted::new(call, &offer, model.clone()));
+        self.reach(crossing, pull, addresses, effects);
+        self.ask_more_sources(now, gate, effects);
         Ok(crossing)
     }
 
@@ -179,6 +207,8 @@ impl Core {
         }
         let named =
             self.offers.iter().filter(|offer| offer.body().name == wanted && offer.body().validity.check(now).is_ok());
+        // What others offer on is found through the offer that it goes back to.
+        let named = named.filter(|offer| offer.body().root.is_none());
         let (own, others): (Vec<_>, Vec<_>) = named.partition(|offer| offer.body().node == self.me());
         let newest = others.iter().copied().max_by_key(|offer| offer.body().validity.from);
         let Some(newest) = newest.or_else(|| own.first().copied()) else {
@@ -200,19 +230,19 @@ impl Core {
         &mut self,
         crossing: CrossingId,
         session: SessionBinding,
-        held: Vec<(u64, u64)>,
         now: Timestamp,
         gate: &dyn Gate,
         effects: &mut Effects,
     ) {
         let Some(pull) = self.pulls.get(&crossing).filter(|pull| matches!(pull.stage, Stage::Reaching)) else { return };
-        let decision = self.border(gate, now).decide(&pull.attempt(&self.accreditation));
+        let root = self.root_of(pull.offer.body());
+        let decision = self.border(gate, now).decide(&pull.attempt(&self.accreditation, root));
         let offer = pull.offer.body();
         let (name, offer_id, peer) = (offer.name.clone(), pull.offer.id(), offer.node);
         let Offered::Model(model) = &offer.what else { return };
         let manifest = model.manifest;
         if decision.denial.is_some() {
-            self.pulls.remove(&crossing);
+            self.forget_pull(crossing);
             effects.bulk.push(BulkOrder::AbortPull { crossing, code: RefusalCode::Ended });
             let record = Record::RequestDenied { crossing, name, offer: offer_id, peer, manifest, decision };
             return self.record(record, now, effects);
@@ -229,7 +259,6 @@ impl Core {
             safeguards: pull.safeguards.clone(),
             accreditation: self.accreditation.bytes().to_vec(),
             verdicts: decision.digest(),
-            held,
             session,
             asked: now,
         };
@@ -267,8 +296,10 @@ impl Core {
             return self.refused(crossing, &request, answer, now, effects);
         }
         let Some(pull) = self.pulls.get(&crossing) else { return };
-        match self.border(gate, now).clear_import(&request, &pull.attempt(&self.accreditation), answer) {
+        let root = self.root_of(pull.offer.body());
+        match self.border(gate, now).clear_import(&request, &pull.attempt(&self.accreditation, root), answer) {
             Ok(importing) => {
+                let lead = pull.lead;
                 let clearance = importing.clearance.bytes().to_vec().into();
                 let decision = importing.decision;
                 self.record(Record::ClearanceAccepted { crossing, clearance, decision }, now, effects);
@@ -277,6 +308,7 @@ impl Core {
                     pull.volume = importing.clearance.body().volume;
                     pull.stage = Stage::Receiving { clearance: importing.clearance.id() };
                 }
+                self.offer_on(lead, now, effects);
             }
             Err(error) => {
                 effects.bulk.push(BulkOrder::AbortPull { crossing, code: RefusalCode::BadRequest });
@@ -299,7 +331,8 @@ impl Core {
             let body = refusal.body();
             refusal.signed_only_by(&asked.exporter) && body.crossing == crossing && body.request == request.id()
         });
-        self.pulls.remove(&crossing);
+        self.forget_pull(crossing);
+        self.take_back_onward(now, effects);
         effects.bulk.push(BulkOrder::AbortPull { crossing, code: RefusalCode::Ended });
         let record = if genuine {
             Record::RefusalAccepted { crossing, refusal: answer.to_vec().into() }
@@ -324,7 +357,8 @@ impl Core {
         let Some(pull) = self.pulls.get(&crossing) else { return };
         let Stage::Receiving { clearance } = pull.stage else { return };
         let Offered::Model(model) = &pull.offer.body().what else { return };
-        let denial = pull.still_allowed(&self.border(gate, now), &self.accreditation, &self.offers).err();
+        let root = self.root_of(pull.offer.body());
+        let denial = pull.still_allowed(&self.border(gate, now), &self.accreditation, &self.offers, root).err();
         let receipt = Receipt {
             crossing,
             clearance,
@@ -374,6 +408,9 @@ impl Core {
             path: pull.to.clone(),
             crossing: Some(crossing),
         };
+        if let Some(wanted) = self.wanted.get_mut(&pull.lead) {
+            wanted.delivered = true;
+        }
         self.keep_model(&model);
         self.record(Record::ModelImported { model }, now, effects);
     }
@@ -389,7 +426,7 @@ impl Core {
                 && receipt.signed_by(&self.key.public())
         });
         if both {
-            self.pulls.remove(&crossing);
+            self.forget_pull(crossing);
             self.record(Record::Settled { crossing, receipt: bytes.to_vec().into() }, now, effects);
         } else {
             let failure = BulkFailure::Protocol("the receipt came back without both signatures".to_owned());
@@ -417,7 +454,8 @@ impl Core {
         now: Timestamp,
         effects: &mut Effects,
     ) {
-        let Some(pull) = self.pulls.remove(&crossing) else { return };
+        let Some(pull) = self.forget_pull(crossing) else { return };
+        self.take_back_onward(now, effects);
         let problem = pull.ended.unwrap_or(problem);
         if matches!(pull.stage, Stage::Reaching) {
             // Nothing was asked of anybody, so there is nothing in the ledger that this could end.
@@ -429,7 +467,7 @@ impl Core {
     }
 }
 
-fn reaching(
+pub(super) fn reaching(
     crossing: CrossingId,
     pull: &Pull,
     name: String,
@@ -461,6 +499,7 @@ fn reaching(
         bytes: 0,
         total,
         to: Some(pull.to.clone()),
+        lead: (pull.lead != crossing).then_some(pull.lead),
         delete_by: None,
         deleted: None,
     }

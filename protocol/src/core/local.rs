@@ -48,6 +48,10 @@ impl Core {
                 Some(view) => Ok(Reply::Crossing(Box::new(view.clone()))),
                 None => Err(not_found(format!("no crossing {crossing} is recorded here"))),
             },
+            AdminCall::Sources(crossing) => {
+                let missing = || not_found(format!("no crossing {crossing} is recorded here"));
+                self.sources_of(crossing).map(Reply::Crossings).ok_or_else(missing)
+            }
             AdminCall::Import(model) => self.import(model, now, effects),
             AdminCall::Publish(draft) => self.publish(draft, now, gate, effects),
             AdminCall::Withdraw { offer, reason } => self.withdraw(offer, reason, now, gate, effects),
@@ -73,7 +77,11 @@ impl Core {
                 Err(conflict(format!("everything of {crossing} has come, and is being put in its place")))
             }
             Some(_) => {
-                self.cut_pull(crossing, WHY.to_owned(), now, effects);
+                // What the operator asked for ends, from whomever it comes.
+                for crossing in self.group_of(crossing) {
+                    self.cut_pull(crossing, WHY.to_owned(), now, effects);
+                }
+                self.take_back_onward(now, effects);
                 Ok(Reply::Cancelled { crossing })
             }
             None if self.history.get(crossing).is_some() => Err(conflict(format!("{crossing} does not run any more"))),
@@ -140,7 +148,11 @@ impl Core {
 
     fn offer_views(&self, now: Timestamp, gate: &dyn Gate) -> Vec<OfferView> {
         // An offer of a node that is not known any more, or not yet again, cannot be shown for what it is.
-        let known = |offer: &&Signed<Offer>| offer.body().node == self.me() || self.peers.get(&offer.body().node).is_some();
+        let known = |offer: &&Signed<Offer>| {
+            let body = offer.body();
+            let rooted = body.root.is_none() || self.offers.root_of(body).is_some();
+            rooted && (body.node == self.me() || self.peers.get(&body.node).is_some())
+        };
         let standing = self.offers.iter().filter(|offer| offer.body().validity.check(now).is_ok()).filter(known);
         standing.enumerate().map(|(at, offer)| self.offer_view(offer, at < PREVIEWS_MAX, now, gate)).collect()
     }
@@ -162,6 +174,7 @@ impl Core {
                     exporter,
                     importer: &self.accreditation,
                     offer,
+                    root: self.root_of(body),
                     purpose,
                     use_: Use::Inference,
                     circumstances: &BTreeSet::new(),
@@ -181,6 +194,7 @@ impl Core {
             what: body.what.clone(),
             terms: body.terms.clone(),
             until: body.validity.until,
+            root: body.root,
             preview,
         }
     }
@@ -237,10 +251,16 @@ impl Core {
         gate: &dyn Gate,
         effects: &mut Effects,
     ) -> Result<Reply, Failure> {
-        self.own_name(&draft.name)?;
         if draft.ttl_ms == 0 || draft.ttl_ms > limits::OFFER_MS_MAX {
             return Err(usage("an offer stands for more than nothing and for at most 366 days".to_owned()));
         }
+        if let Some(root) = self.came_under(&draft) {
+            let until = now.plus_ms(draft.ttl_ms);
+            let offer = self.publish_onward(&root, draft.terms, until, now, effects);
+            let offer = offer.map_err(|why| conflict(format!("not published: {why}")))?;
+            return Ok(Reply::Published(Box::new(self.offer_view(&offer, false, now, gate))));
+        }
+        self.own_name(&draft.name)?;
         let what = match draft.compute {
             Some(compute) if compute.accelerator.is_empty() => {
                 return Err(usage("say which accelerator is offered, for example `H200` or `cpu`".to_owned()));
@@ -256,22 +276,28 @@ impl Core {
             }
         };
         what.within_bounds().map_err(|why| usage(format!("not published: {why}")))?;
-        let me = self.me();
         let validity = Validity::lasting_ms(now, draft.ttl_ms);
-        let offer = Offer { node: me, name: draft.name, what, terms: draft.terms, validity };
+        let offer = Offer { node: self.me(), name: draft.name, what, terms: draft.terms, root: None, validity };
         let offer = Signed::sign(&offer, self.trust.alliance(), &self.key).map_err(|error| match error {
             OpenError::TooLarge { bytes, limit } => usage(format!(
                 "the offer would have {bytes} bytes; at most {limit} are allowed: shorten its terms or licence, or give more tensors the same labels"
             )),
             other => internal(other.to_string()),
         })?;
-        let member = self.accreditation.body().member;
-        self.offers.admits(offer.id(), &me, member).map_err(|why| conflict(format!("not published: {why}")))?;
-        self.offers.insert(offer.clone(), member);
-        self.next_round = self.next_round.min(offer.body().validity.until);
-        self.record(Record::OfferPublished { offer: offer.bytes().to_vec().into() }, now, effects);
-        effects.mesh.push(MeshOrder::Publish { bytes: offer.bytes().to_vec() });
+        self.enter_own_offer(&offer, now, effects).map_err(|why| conflict(format!("not published: {why}")))?;
         Ok(Reply::Published(Box::new(self.offer_view(&offer, false, now, gate))))
+    }
+
+    /// The offer of the first exporter of what a draft names, where it came from another node and the offer still stands.
+    fn came_under(&self, draft: &OfferDraft) -> Option<Signed<Offer>> {
+        let model = self.models.get(&draft.name).filter(|_| draft.compute.is_none())?;
+        model.crossing?;
+        let same = |offer: &&Signed<Offer>| {
+            let body = offer.body();
+            let is_it = matches!(&body.what, Offered::Model(offered) if model.is_offered_as(offered));
+            body.root.is_none() && body.name == draft.name && body.node != self.me() && is_it
+        };
+        self.offers.iter().find(same).cloned()
     }
 
     fn withdraw(
@@ -298,7 +324,7 @@ impl Core {
         Ok(Reply::Withdrawn { offer })
     }
 
-    fn take_back(
+    pub(super) fn take_back(
         &mut self,
         offer: StatementId,
         reason: String,

@@ -80,6 +80,11 @@ impl Offers {
         self.standing.get(&id).map(|(offer, _)| offer)
     }
 
+    /// The standing offer that one of an artefact got from elsewhere goes back to.
+    pub(super) fn root_of(&self, offer: &Offer) -> Option<&Signed<Offer>> {
+        offer.root.and_then(|root| self.get(root))
+    }
+
     pub(super) fn is_withdrawn(&self, id: StatementId) -> bool {
         self.withdrawn.contains_key(&id)
     }

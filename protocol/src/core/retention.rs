@@ -106,6 +106,7 @@ impl Core {
             None => {
                 self.models.retain(|_, model| model.crossing != Some(crossing));
                 self.record(Record::Deleted { crossing }, now, effects);
+                self.take_back_onward(now, effects);
             }
             Some(problem) => self.history.cannot_delete(crossing, problem),
         }

@@ -284,7 +284,6 @@ mod tests {
             safeguards: vec![],
             accreditation: vec![1, 2, 3],
             verdicts: StatementId([4; 32]),
-            held: vec![(0, 7)],
             session: SessionBinding([5; 32]),
             asked: AT,
         };

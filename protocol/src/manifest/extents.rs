@@ -5,8 +5,8 @@
 
 use std::iter;
 
-use super::{Group, Manifest};
-use crate::limits;
+use super::{Group, Manifest, Start, runs_missing};
+use crate::{id::ContentId, limits};
 
 /// Bytes that are not what the manifest says.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,6 +33,33 @@ pub struct Extent {
     pub bytes: u32,
 }
 
+/// Where a segment that has bytes lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// BLAKE3 of its bytes: what has the same is the same.
+    pub hash: ContentId,
+    /// The number of its first group.
+    pub first: u64,
+    /// The number of its file in [`Manifest::files`].
+    pub file: u32,
+    /// Where it begins in its file.
+    pub offset: u64,
+    pub bytes: u64,
+}
+
+impl Placed {
+    /// Its groups, in order, each by itself.
+    pub fn groups(&self) -> impl Iterator<Item = Extent> + use<> {
+        let Self { first, file, offset, bytes, .. } = *self;
+        (0..bytes.div_ceil(limits::GROUP_BYTES)).map_while(move |at| {
+            let within = at.checked_mul(limits::GROUP_BYTES)?;
+            let index = first.checked_add(at)?;
+            let bytes = u32::try_from(bytes.checked_sub(within)?.min(limits::GROUP_BYTES)).ok()?;
+            Some(Extent { first: index, end: index.checked_add(1)?, file, offset: offset.checked_add(within)?, bytes })
+        })
+    }
+}
+
 impl From<&Group> for Extent {
     fn from(group: &Group) -> Self {
         let Group { index, file, offset, bytes, .. } = *group;
@@ -57,9 +84,24 @@ impl Extent {
 }
 
 impl Manifest {
+    /// Every segment that has bytes, in order.
+    pub fn placed(&self) -> impl Iterator<Item = Placed> + '_ {
+        self.0.starts.iter().filter_map(|start| {
+            let segment = self.segment(start.file, start.segment)?;
+            let Start { group, file, offset, bytes, .. } = *start;
+            Some(Placed { hash: segment.hash, first: group, file, offset, bytes })
+        })
+    }
+
     /// The groups that lie in none of the runs, in order, as extents.
     pub fn extents_except<'a>(&'a self, held: &[(u64, u64)]) -> impl Iterator<Item = Extent> + use<'a> {
-        let mut groups = self.groups_except(held).peekable();
+        self.extents_in(runs_missing(held, self.group_count()))
+    }
+
+    /// The groups of the runs, in their order, as extents.
+    pub fn extents_in<'a>(&'a self, runs: Vec<(u64, u64)>) -> impl Iterator<Item = Extent> + use<'a> {
+        let groups = runs.into_iter().flat_map(|(first, end)| first..end).map_while(|index| self.group(index));
+        let mut groups = groups.peekable();
         iter::from_fn(move || {
             let mut extent = Extent::from(&groups.next()?);
             while groups.next_if(|next| extent.take(next)).is_some() {}
@@ -118,6 +160,14 @@ mod tests {
         let extents: Vec<Extent> = manifest.extents_except(&held).collect();
         assert!(extents.iter().any(|extent| Some(extent.end) == left));
         assert!(extents.iter().any(|extent| Some(extent.first) == right));
+    }
+
+    #[test]
+    fn a_placed_segment_has_the_groups_of_its_artefact() {
+        let (manifest, _) = manifest(&[1000, 700_000, 0, 5, 262_144, 262_145]);
+        let groups: Vec<Extent> = manifest.placed().flat_map(|placed| placed.groups()).collect();
+        assert_eq!(groups, manifest.groups().map(|group| Extent::from(&group)).collect::<Vec<_>>());
+        assert_eq!(manifest.placed().map(|placed| placed.bytes).sum::<u64>(), manifest.bytes());
     }
 
     #[test]

@@ -142,7 +142,6 @@ fn groups_except_sends_what_is_not_held() {
     let manifest = made(vec![file]).expect("a manifest");
     let count = manifest.group_count();
     let held = [(1, 3), (5, 6)];
-    assert!(runs_valid(&held, count));
     let sent: Vec<u64> = manifest.groups_except(&held).map(|group| group.index).collect();
     assert_eq!(sent, (0..count).filter(|index| ![1, 2, 5].contains(index)).collect::<Vec<_>>());
     assert_eq!(manifest.groups_except(&[]).count() as u64, count);

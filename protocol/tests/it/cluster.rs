@@ -386,6 +386,8 @@ impl Cluster {
             circumstances: BTreeSet::new(),
             safeguards: Vec::new(),
             to: PathBuf::from(format!("/pulled/{}", self.calls)),
+            sources: 1,
+            onward: false,
         }
     }
 
@@ -398,4 +400,4 @@ impl Cluster {
 }
 
 /// Terms that add nothing to the law.
-pub(crate) const OPEN: Terms = Terms { purposes: BTreeSet::new(), to: BTreeSet::new() };
+pub(crate) const OPEN: Terms = Terms { purposes: BTreeSet::new(), to: BTreeSet::new(), onward: false };

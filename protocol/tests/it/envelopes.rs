@@ -55,7 +55,8 @@ pub(crate) fn visit_all(visitor: &mut impl Visitor) {
         node: exporter,
         name: "usp/model".into(),
         what: Offered::Model(model(brazil, india)),
-        terms: Terms { purposes: [Purpose::Research].into(), to: [india].into() },
+        terms: Terms { purposes: [Purpose::Research].into(), to: [india].into(), onward: true },
+        root: Some(some_id(7)),
         validity,
     };
     let offered = alliance.signed(&key(100), &offer);
@@ -71,7 +72,6 @@ pub(crate) fn visit_all(visitor: &mut impl Visitor) {
         safeguards: vec![vec![1, 2, 3].into()],
         accreditation: accredited.bytes().to_vec(),
         verdicts: some_id(9),
-        held: vec![(0, 2), (5, 300)],
         session: SessionBinding([4; 32]),
         asked: DAWN,
     };
@@ -108,7 +108,7 @@ pub(crate) fn visit_all(visitor: &mut impl Visitor) {
     });
     visitor.visit::<Offer>(&offer);
     let compute = ComputeOffer { accelerator: "H200".into(), count: 8, memory_mib: 144_384, hours: 72 };
-    let terms = Terms { purposes: BTreeSet::new(), to: BTreeSet::new() };
+    let terms = Terms { purposes: BTreeSet::new(), to: BTreeSet::new(), onward: false };
     visitor.visit::<Offer>(&Offer { name: "usp/cluster".into(), what: Offered::Compute(compute), terms, ..offer });
     visitor.visit::<Withdrawal>(&Withdrawal { node: exporter, offer: offered.id(), at: DAWN, reason: "superseded".into() });
     visitor.visit::<CrossingRequest>(&request);

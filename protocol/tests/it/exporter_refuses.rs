@@ -56,7 +56,6 @@ impl Cluster {
             safeguards: Vec::new(),
             accreditation: importer.accreditation.clone(),
             verdicts: some_id(9),
-            held: Vec::new(),
             session,
             asked: self.now,
         };
@@ -143,14 +142,6 @@ fn what_breaks_the_protocol_is_refused_and_recorded() {
         ("too old", |lie, cluster| lie.body.asked = cluster.now.minus_ms(120 * SECOND + 1), RefusalCode::BadRequest),
         ("from the future", |lie, cluster| lie.body.asked = cluster.now.plus_ms(60 * SECOND + 1), RefusalCode::BadRequest),
         ("too many safeguards", |lie, _| lie.body.safeguards = vec![vec![].into(); 17], RefusalCode::BadRequest),
-        ("not ascending", |lie, _| lie.body.held = vec![(2, 4), (3, 5)], RefusalCode::BadRequest),
-        ("not ascending", |lie, _| lie.body.held = vec![(2, 4), (0, 1)], RefusalCode::BadRequest),
-        ("not ascending", |lie, _| lie.body.held = vec![(2, 2)], RefusalCode::BadRequest),
-        (
-            "or too many",
-            |lie, _| lie.body.held = (0..4097).map(|at| (2 * at, 2 * at + 1)).collect(),
-            RefusalCode::BadRequest,
-        ),
         ("no such offer stands", |lie, _| lie.body.offer = some_id(1), RefusalCode::NoOffer),
         ("manifest is not", |lie, _| lie.body.manifest = ManifestId([8; 32]), RefusalCode::NoOffer),
     ];
@@ -170,8 +161,6 @@ fn the_bounds_themselves_are_kept() {
     let cases: &[(&str, Change)] = &[
         ("as old as may be", |lie, cluster| lie.body.asked = cluster.now.minus_ms(120 * SECOND)),
         ("a clock that is fast", |lie, cluster| lie.body.asked = cluster.now.plus_ms(60 * SECOND)),
-        ("adjacent runs", |lie, _| lie.body.held = vec![(0, 1), (1, 3)]),
-        ("as many runs as may be", |lie, _| lie.body.held = (0..4096).map(|at| (2 * at, 2 * at + 1)).collect()),
         ("as many safeguards as may be", |lie, _| lie.body.safeguards = vec![vec![].into(); 16]),
     ];
     for (name, change) in cases {
@@ -406,6 +395,7 @@ fn terms_can_only_tighten() {
     let terms = |purposes: &[Purpose], to: &[&str]| Terms {
         purposes: purposes.iter().copied().collect(),
         to: to.iter().map(|code| country(code)).collect(),
+        onward: false,
     };
     let cases = [
         (terms(&[Purpose::Commercial], &[]), Some("does not admit the purpose `research`")),

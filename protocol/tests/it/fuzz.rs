@@ -52,7 +52,7 @@ fn events_of(cluster: &mut Cluster, bytes: &[u8], id: [u8; 32]) -> Vec<Input> {
         Input::Bulk(BulkEvent::Answered { crossing, answer: bytes.clone() }),
         Input::Bulk(BulkEvent::ReceiptOffered { ask, bytes: 1, receipt: bytes.clone() }),
         Input::Bulk(BulkEvent::Settled { crossing, receipt: bytes.clone() }),
-        Input::Bulk(BulkEvent::Reached { crossing, session, held: vec![(u64::MAX, 0)] }),
+        Input::Bulk(BulkEvent::Reached { crossing, session }),
         Input::Bulk(BulkEvent::Progressed { crossing, bytes: u64::MAX, total: 0 }),
         Input::Bulk(BulkEvent::Received { crossing, bytes: u64::MAX, held_bytes: u64::MAX }),
         Input::Bulk(BulkEvent::Delivered { crossing }),

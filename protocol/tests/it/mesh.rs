@@ -84,6 +84,7 @@ pub(crate) fn offer_of(node: &SecretKey, name: &str) -> Offer {
             licence: "MIT".into(),
         }),
         terms: OPEN,
+        root: None,
         validity: Validity::lasting_ms(DAWN, DAY),
     }
 }

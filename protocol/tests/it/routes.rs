@@ -46,7 +46,6 @@ pub(crate) enum Said {
     Reached {
         crossing: CrossingId,
         session: SessionBinding,
-        held: Vec<(u64, u64)>,
     },
     Asked {
         importer: usize,
@@ -302,7 +301,7 @@ impl Cluster {
             }
             Said::SyncAnswered { from: peer, answer } => mesh(MeshEvent::SyncAnswered { peer, answer }),
             Said::Deleted { crossing, problem } => bulk(BulkEvent::Deleted { crossing, problem }),
-            Said::Reached { crossing, session, held } => bulk(BulkEvent::Reached { crossing, session, held }),
+            Said::Reached { crossing, session } => bulk(BulkEvent::Reached { crossing, session }),
             Said::Asked { importer, crossing, peer, session, request } => {
                 let ask = self.draw_ask();
                 self.wires.lines.insert(ask, Line { importer, exporter: to, crossing, released: false });
@@ -399,7 +398,7 @@ impl Cluster {
                 Some(exporter) => {
                     let session = self.draw_session();
                     self.wires.reached.insert((at, crossing), (exporter, session));
-                    self.send(at, Said::Reached { crossing, session, held: Vec::new() });
+                    self.send(at, Said::Reached { crossing, session });
                 }
                 None => {
                     let failure = BulkFailure::Unreachable("no answer".into());

@@ -226,17 +226,19 @@ def valid_statements():
         "provenance": {"people": 12, "circumstances": ["collection"], "evidence": ["dp_budget", "ai_label"]},
         "licence": "Apache-2.0",
     }
-    terms = {"purposes": ["research", "evaluation"], "to": []}
+    terms = {"purposes": ["research", "evaluation"], "to": [], "onward": True}
     offer = {
         "node": NODE.public,
         "name": "usp/amazonia",
         "what": {"model": model},
         "terms": terms,
+        "root": None,
         "validity": lasting(HOUR),
     }
     _, offered = valid("an offer of a model", "offer", alliance, offer, [NODE])
+    valid("an offer of what came from another", "offer", alliance, dict(offer, node=IMPORTER.public, root=offered), [IMPORTER])
     compute = {"accelerator": "H200", "count": 8, "memory_mib": 143_771, "hours": 72}
-    terms = {"purposes": [], "to": ["IN", "ZA"]}
+    terms = {"purposes": [], "to": ["IN", "ZA"], "onward": False}
     offer = dict(offer, name="usp/cluster", what={"compute": compute}, terms=terms)
     valid("an offer of compute", "offer", alliance, offer, [NODE])
     withdrawal = {"node": NODE.public, "offer": offered, "at": NOW, "reason": ""}
@@ -254,11 +256,10 @@ def valid_statements():
         safeguards=[safeguarded],
         accreditation=importer,
         verdicts=hash_of(cbor([])),
-        held=[[0, 1], [1, 3]],
         session=session,
         asked=NOW,
     )
-    reason = "a request that holds two runs of groups and presents a safeguard"
+    reason = "a request that presents a safeguard"
     _, requested = valid(reason, "crossing-request", alliance, request, [IMPORTER])
     clearance = dict(
         ends,
@@ -302,8 +303,8 @@ def refused_statements(alliance, offered):
 
     def bad_offer(reason, why="payload", **changes):
         compute = {"accelerator": "cpu", "count": 1, "memory_mib": 1, "hours": 1}
-        terms = {"purposes": [], "to": []}
-        offer = {"node": NODE.public, "name": "usp/cluster", "what": {"compute": compute}, "terms": terms}
+        terms = {"purposes": [], "to": [], "onward": False}
+        offer = {"node": NODE.public, "name": "usp/cluster", "what": {"compute": compute}, "terms": terms, "root": None}
         altered = cbor({**offer, "validity": lasting(1), **changes})
         bad(reason, why, cbor(envelope("offer", alliance, altered, [NODE])), "offer")
 
@@ -355,11 +356,11 @@ def refused_statements(alliance, offered):
     bad_payload("an instant below zero", payload.replace(cbor(NOW), b"\x20"))
     bad_payload("an instant as a float", payload.replace(cbor(NOW), b"\xfb" + struct.pack(">d", float(NOW))))
 
-    bad_offer("a set out of order", terms={"purposes": [], "to": ["ZA", "IN"]})
-    bad_offer("a set with a word twice", terms={"purposes": ["research", "research"], "to": []})
-    bad_offer("a set of words in alphabetical order", terms={"purposes": ["evaluation", "research"], "to": []})
-    bad_offer("a word outside the vocabulary", terms={"purposes": ["fun"], "to": []})
-    bad_offer("a code that is assigned to no country", terms={"purposes": [], "to": ["UK"]})
+    bad_offer("a set out of order", terms={"purposes": [], "to": ["ZA", "IN"], "onward": False})
+    bad_offer("a set with a word twice", terms={"purposes": ["research", "research"], "to": [], "onward": False})
+    bad_offer("a set of words in alphabetical order", terms={"purposes": ["evaluation", "research"], "to": [], "onward": False})
+    bad_offer("a word outside the vocabulary", terms={"purposes": ["fun"], "to": [], "onward": False})
+    bad_offer("a code that is assigned to no country", terms={"purposes": [], "to": ["UK"], "onward": False})
     cpu = {"accelerator": "cpu", "count": 1, "memory_mib": 1, "hours": 1}
     bad_offer("two things offered at once", what={"compute": cpu, "model": None})
     bad_offer("longer than an offer may be", "too_large", name="u/" + "x" * 8192)

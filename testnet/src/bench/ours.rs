@@ -106,7 +106,7 @@ impl Daemons {
             Reply::Imported(_) => {}
             other => return Err(failed("ours", format!("the model is not imported: {other:?}"))),
         }
-        let terms = Terms { purposes: [].into(), to: [].into() };
+        let terms = Terms { purposes: [].into(), to: [].into(), onward: false };
         let draft = OfferDraft { name: name.clone(), compute: None, terms, ttl_ms: DAY_MS };
         match from.call(&AdminCall::Publish(draft)).await? {
             Reply::Published(view) => {
@@ -191,6 +191,8 @@ async fn order(to: &TestNode, offered: &Offered, place: &Path) -> Result<Crossin
         circumstances: [].into(),
         safeguards: Vec::new(),
         to: place.to_owned(),
+        sources: 1,
+        onward: false,
     };
     match to.call(&AdminCall::Pull(call)).await? {
         Reply::Pulling { crossing } => Ok(crossing),

@@ -25,6 +25,8 @@ pub(crate) async fn under_way(stage: &Stage, importer: &str, name: &str, to: &Pa
         circumstances: [].into(),
         safeguards: Vec::new(),
         to: to.to_owned(),
+        sources: 1,
+        onward: false,
     };
     let crossing = match stage.node(importer).call(&AdminCall::Pull(pull)).await.expect("an answer") {
         Reply::Pulling { crossing } => crossing,

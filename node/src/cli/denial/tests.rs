@@ -98,6 +98,7 @@ fn view() -> CrossingView {
         bytes: 0,
         total: 0,
         to: None,
+        lead: None,
         delete_by: None,
         deleted: None,
     }

@@ -24,6 +24,7 @@ fn view(state: CrossingState, refusal: Option<RefusalCode>, problem: &str) -> Cr
         bytes: 0,
         total: 0,
         to: None,
+        lead: None,
         delete_by: None,
         deleted: None,
     }

@@ -1,0 +1,501 @@
+//! What is on its way to one directory, from however many sources.
+//!
+//! All pulls to one directory share a [`Gathering`]: the staging place, owned here, and the [`Board`] that says who brings
+//! what. Each source has a [`Seat`]; when the last one leaves before the artefact was delivered, the staging place is closed,
+//! and what came is kept for a later attempt. What is here already can be read while the rest still comes, so that this node
+//! may serve it.
+//!
+//! Two locks, never held together: `staging` is taken by threads that may wait for the disk, `progress` by the thread that
+//! moves packets, and never for long.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::{Duration, Instant},
+};
+
+use alliance_protocol::{
+    border::Inbound,
+    core::BulkFailure,
+    crossing::RefusalCode,
+    id::{CrossingId, ManifestId},
+    manifest::{Extent, Manifest},
+};
+use tokio::{
+    runtime::Handle,
+    sync::{OnceCell, watch},
+    time::timeout,
+};
+
+use super::{
+    board::{Board, Piece, SourceId},
+    receive::Alive,
+    task::blocking,
+};
+use crate::models::{Source, Staging, fill_from, load_manifest};
+
+/// All that is on its way to this node, by the directory that it goes to.
+#[derive(Debug, Default)]
+pub(super) struct Gatherings(Mutex<HashMap<PathBuf, Weak<Gathering>>>);
+
+/// One artefact on its way to one directory.
+#[derive(Debug)]
+pub(super) struct Gathering {
+    to: PathBuf,
+    id: ManifestId,
+    seed: u64,
+    began: Instant,
+    staging: Mutex<Place>,
+    progress: Mutex<Progress>,
+    /// Grows with everything that somebody may wait for.
+    changed: watch::Sender<u64>,
+    opened: OnceCell<()>,
+    begun: OnceCell<()>,
+    finished: OnceCell<()>,
+}
+
+/// Where the artefact lies.
+#[derive(Debug)]
+enum Place {
+    Nowhere,
+    Staging(Box<Staging>),
+    /// Under its final name; opened when somebody reads it.
+    Delivered(Option<Source>),
+}
+
+#[derive(Debug, Default)]
+struct Progress {
+    phase: Phase,
+    manifest: Option<Manifest>,
+    /// None until the manifest is known and the disk is prepared.
+    board: Option<Board>,
+    /// Which groups are verified and written.
+    here: Vec<bool>,
+    seats: Vec<SourceId>,
+    next_seat: u32,
+    /// Sources that hold the others up.
+    dropped: Vec<SourceId>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Phase {
+    #[default]
+    Coming,
+    Delivered,
+    /// It will not come by this attempt.
+    Gone,
+}
+
+/// One source's part in a gathering. Gives back what it was asked for when it is dropped.
+#[derive(Debug)]
+pub(super) struct Seat {
+    gathering: Arc<Gathering>,
+    id: SourceId,
+}
+
+impl Gatherings {
+    /// Takes a seat at what goes to a directory; opens it where nobody has.
+    pub(super) fn join(&self, to: &Path, id: ManifestId, crossing: CrossingId) -> Arc<Seat> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, gathering| gathering.strong_count() > 0);
+        let coming = |open: &Arc<Gathering>| open.id == id && open.progress().phase == Phase::Coming;
+        let gathering = known.get(to).and_then(Weak::upgrade).filter(coming).unwrap_or_else(|| {
+            let seed = crossing.0.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
+            let gathering = Arc::new(Gathering::new(to.to_owned(), id, seed));
+            known.insert(to.to_owned(), Arc::downgrade(&gathering));
+            gathering
+        });
+        let id = gathering.take_seat();
+        Arc::new(Seat { gathering, id })
+    }
+
+    /// What is on its way to a directory.
+    pub(super) fn find(&self, to: &Path, id: ManifestId) -> Option<Arc<Gathering>> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(to).and_then(Weak::upgrade).filter(|gathering| gathering.id == id)
+    }
+}
+
+impl Gathering {
+    fn new(to: PathBuf, id: ManifestId, seed: u64) -> Self {
+        let (changed, _) = watch::channel(0);
+        let (opened, begun, finished) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
+        let (staging, progress) = (Mutex::new(Place::Nowhere), Mutex::default());
+        Self { to, id, seed, began: Instant::now(), staging, progress, changed, opened, begun, finished }
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        // Each change is whole by itself; what a panicking thread left is at worst a group that is asked for again.
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn staging(&self) -> MutexGuard<'_, Place> {
+        self.staging.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note_change(&self) {
+        self.changed.send_modify(|number| *number = number.wrapping_add(1));
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn take_seat(&self) -> SourceId {
+        let mut progress = self.progress();
+        let id = SourceId(progress.next_seat);
+        progress.next_seat = progress.next_seat.saturating_add(1);
+        progress.seats.push(id);
+        if let Some(board) = &mut progress.board {
+            board.join(id);
+        }
+        id
+    }
+
+    fn leave(&self, seat: SourceId) {
+        let closes = {
+            let mut progress = self.progress();
+            progress.seats.retain(|other| *other != seat);
+            if let Some(board) = &mut progress.board {
+                board.leave(seat);
+            }
+            let closes = progress.seats.is_empty() && progress.phase == Phase::Coming;
+            if closes {
+                progress.phase = Phase::Gone;
+            }
+            closes
+        };
+        if closes {
+            // So that a later attempt finds it free.
+            *self.staging() = Place::Nowhere;
+        }
+        self.note_change();
+    }
+
+    /// Everything that changes after this was called wakes the receiver.
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// The manifest, as soon as there is a place for what comes; for one that serves it on.
+    pub(super) async fn known_manifest(&self, limit: Duration) -> Result<Manifest, BulkFailure> {
+        let mut changes = self.changes();
+        let known = async {
+            loop {
+                changes.borrow_and_update();
+                {
+                    let progress = self.progress();
+                    match (&progress.manifest, progress.phase) {
+                        (Some(manifest), Phase::Coming | Phase::Delivered) => return Ok(manifest.clone()),
+                        (_, Phase::Gone) => return Err(gone()),
+                        (None, Phase::Coming | Phase::Delivered) => {}
+                    }
+                }
+                if changes.changed().await.is_err() {
+                    return Err(gone());
+                }
+            }
+        };
+        timeout(limit, known).await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    /// The groups that are here and of which `told` does not say so yet; from then on it does. Fails where no more will come.
+    pub(super) fn news(&self, told: &mut Vec<bool>) -> Result<Vec<(u64, u64)>, BulkFailure> {
+        let progress = self.progress();
+        match progress.phase {
+            Phase::Coming | Phase::Delivered => Ok(news_of(told, &progress.here)),
+            Phase::Gone => Err(gone()),
+        }
+    }
+
+    /// Reads groups, as soon as they are here, and compares them with the manifest once more. Blocks.
+    pub(super) fn read(&self, extent: &Extent, buffer: &mut [u8]) -> Result<(), BulkFailure> {
+        let mut changes = self.changes();
+        loop {
+            changes.borrow_and_update();
+            let ready = {
+                let progress = self.progress();
+                if progress.phase == Phase::Gone {
+                    return Err(gone());
+                }
+                let index = |group: u64| usize::try_from(group).unwrap_or(usize::MAX);
+                let here = progress.here.get(index(extent.first)..index(extent.end));
+                progress.manifest.clone().filter(|_| here.is_some_and(|here| here.iter().all(|here| *here)))
+            };
+            if let Some(manifest) = ready {
+                self.read_place(&manifest, extent, buffer)?;
+                let changed = |untrue: alliance_protocol::manifest::Untrue| BulkFailure::Tampered(untrue.to_string());
+                return manifest.verify_extent(extent, buffer).map_err(changed);
+            }
+            if Handle::current().block_on(changes.changed()).is_err() {
+                return Err(gone());
+            }
+        }
+    }
+
+    fn read_place(&self, manifest: &Manifest, extent: &Extent, buffer: &mut [u8]) -> Result<(), BulkFailure> {
+        match &mut *self.staging() {
+            Place::Staging(staging) => Ok(staging.read(extent, buffer)?),
+            Place::Delivered(Some(source)) => Ok(source.read(extent, buffer)?),
+            Place::Delivered(unopened) => {
+                let source = unopened.insert(Source::open(&self.to, manifest.clone())?);
+                Ok(source.read(extent, buffer)?)
+            }
+            Place::Nowhere => Err(gone()),
+        }
+    }
+
+    /// Takes over a staging place that was opened. Where the manifest is known, so is what is missing.
+    fn use_staging(&self, staging: Staging) {
+        let known = staging.manifest().cloned().map(|manifest| (manifest, staging.flags().to_vec()));
+        *self.staging() = Place::Staging(Box::new(staging));
+        if let Some((manifest, here)) = known {
+            self.use_manifest(manifest, here);
+        }
+    }
+
+    fn use_manifest(&self, manifest: Manifest, here: Vec<bool>) {
+        let mut progress = self.progress();
+        let mut board = Board::new(&manifest, missing_of(&here), self.seed);
+        for seat in &progress.seats {
+            board.join(*seat);
+        }
+        (progress.board, progress.manifest, progress.here) = (Some(board), Some(manifest), here);
+        drop(progress);
+        self.note_change();
+    }
+
+    fn begin(&self, manifest: Manifest, manifests: &Path, local: &[(ManifestId, PathBuf)]) -> Result<(), BulkFailure> {
+        let here = {
+            let mut place = self.staging();
+            let Place::Staging(staging) = &mut *place else { return Err(gone()) };
+            if staging.manifest().is_some() {
+                return Ok(staging.begin(&manifest)?);
+            }
+            staging.begin(&manifest)?;
+            let found = fill_from(staging, &manifest, manifests, local)?;
+            if found > 0 {
+                tracing::info!(bytes = found, "parts of an artefact lay here already");
+            }
+            staging.flags().to_vec()
+        };
+        self.use_manifest(manifest, here);
+        Ok(())
+    }
+}
+
+impl Seat {
+    pub(super) fn gathering(&self) -> &Arc<Gathering> {
+        &self.gathering
+    }
+
+    /// Opens the staging place, once for all seats, and looks at what an earlier attempt left.
+    pub(super) async fn open(&self, manifests: &Path, alive: &Alive) -> Result<(), BulkFailure> {
+        let opening = || {
+            let (gathering, manifests, alive) = (Arc::clone(&self.gathering), manifests.to_owned(), alive.clone());
+            blocking(move || {
+                let _alive = alive;
+                // A manifest that cannot be read is as good as none: the exporter sends it.
+                let known = load_manifest(&manifests, gathering.id).ok();
+                gathering.use_staging(Staging::open_known(&gathering.to, gathering.id, known)?);
+                Ok(())
+            })
+        };
+        self.gathering.opened.get_or_try_init(opening).await.copied()
+    }
+
+    /// Whether it is known from an earlier attempt what is missing.
+    pub(super) fn knows_what_is_missing(&self) -> bool {
+        self.gathering.progress().board.is_some()
+    }
+
+    /// Prepares the disk for an artefact, once for all seats, and takes what lies here already: `local` names the manifests
+    /// and the directories in which to look.
+    pub(super) async fn begin(
+        &self,
+        manifest: Manifest,
+        manifests: &Path,
+        local: Vec<(ManifestId, PathBuf)>,
+        alive: &Alive,
+    ) -> Result<(), BulkFailure> {
+        let beginning = || {
+            let (gathering, manifests, alive) = (Arc::clone(&self.gathering), manifests.to_owned(), alive.clone());
+            blocking(move || {
+                let _alive = alive;
+                gathering.begin(manifest, &manifests, &local)
+            })
+        };
+        self.gathering.begun.get_or_try_init(beginning).await.copied()
+    }
+
+    /// Says which groups the source has.
+    pub(super) fn learn(&self, runs: &[(u64, u64)]) {
+        if let Some(board) = &mut self.gathering.progress().board {
+            board.learn(self.id, runs);
+        }
+    }
+
+    /// Pieces to ask the source for, so that it owes at most `owed_max` bytes where it owes `owed` now, and no more than its
+    /// share of what is left.
+    pub(super) fn take(&self, mut owed: u64, owed_max: u64) -> Vec<Piece> {
+        let now_ms = self.gathering.now_ms();
+        let mut pieces = Vec::new();
+        let mut progress = self.gathering.progress();
+        let Some(board) = &mut progress.board else { return pieces };
+        let sources = u64::try_from(board.sources()).unwrap_or(u64::MAX).max(1);
+        while owed == 0 || owed < owed_max.min(board.free_bytes() / sources.saturating_mul(2)) {
+            let Some(piece) = board.take(self.id, now_ms) else { break };
+            owed = owed.saturating_add(piece.bytes);
+            pieces.push(piece);
+        }
+        pieces
+    }
+
+    /// As [`Seat::take`], of a source that is alone: all that is missing.
+    pub(super) fn take_all(&self) -> Vec<Piece> {
+        let now_ms = self.gathering.now_ms();
+        self.gathering.progress().board.as_mut().map_or_else(Vec::new, |board| board.take_all(self.id, now_ms))
+    }
+
+    /// Whether every group is here.
+    pub(super) fn is_complete(&self) -> bool {
+        let progress = self.gathering.progress();
+        progress.phase == Phase::Delivered || progress.board.as_ref().is_some_and(Board::is_complete)
+    }
+
+    /// Fails where the others wait for this source, or the artefact will not come any more. Where this one has nothing to do,
+    /// it looks whom it waits for.
+    pub(super) fn check(&self) -> Result<(), BulkFailure> {
+        let now_ms = self.gathering.now_ms();
+        let mut progress = self.gathering.progress();
+        if progress.dropped.contains(&self.id) {
+            return Err(BulkFailure::Lost("it was too slow: all else had come from others".to_owned()));
+        }
+        if progress.phase == Phase::Gone {
+            return Err(gone());
+        }
+        let slow = progress.board.as_ref().and_then(|board| board.overdue(self.id, now_ms));
+        if let Some(slow) = slow.filter(|slow| !progress.dropped.contains(slow)) {
+            progress.dropped.push(slow);
+            drop(progress);
+            self.gathering.note_change();
+        }
+        Ok(())
+    }
+
+    /// The piece that the source brings next.
+    pub(super) fn expected(&self) -> Option<(Manifest, Piece)> {
+        let progress = self.gathering.progress();
+        let piece = progress.board.as_ref().and_then(|board| board.expected(self.id))?;
+        Some((progress.manifest.clone()?, piece))
+    }
+
+    /// Verifies groups and writes them to their place. Blocks.
+    pub(super) fn write(&self, extent: &Extent, bytes: &[u8]) -> Result<(), BulkFailure> {
+        match &mut *self.gathering.staging() {
+            Place::Staging(staging) => staging.write(extent, bytes)?,
+            Place::Nowhere | Place::Delivered(_) => return Err(gone()),
+        }
+        let index = |group: u64| usize::try_from(group).unwrap_or(usize::MAX);
+        if let Some(here) = self.gathering.progress().here.get_mut(index(extent.first)..index(extent.end)) {
+            here.fill(true);
+        }
+        Ok(())
+    }
+
+    /// The piece that the source was to bring next is verified and written.
+    pub(super) fn arrived(&self) {
+        if let Some(board) = &mut self.gathering.progress().board {
+            board.arrived(self.id);
+        }
+        self.gathering.note_change();
+    }
+
+    /// Makes durable what was received, once for all seats.
+    pub(super) async fn finish(&self, alive: &Alive) -> Result<(), BulkFailure> {
+        let finishing = || {
+            let (gathering, alive) = (Arc::clone(&self.gathering), alive.clone());
+            blocking(move || {
+                let _alive = alive;
+                match &mut *gathering.staging() {
+                    Place::Staging(staging) => Ok(staging.finish()?),
+                    Place::Delivered(_) => Ok(()),
+                    Place::Nowhere => Err(gone()),
+                }
+            })
+        };
+        self.gathering.finished.get_or_try_init(finishing).await.copied()
+    }
+
+    /// Puts the artefact in its place; where another source was first, it is there already. `keep` is given the manifest
+    /// before. Blocks.
+    pub(super) fn deliver(
+        &self,
+        inbound: Inbound,
+        keep: impl FnOnce(&Manifest) -> Result<(), BulkFailure>,
+    ) -> Result<(), BulkFailure> {
+        let mut place = self.gathering.staging();
+        match std::mem::replace(&mut *place, Place::Nowhere) {
+            Place::Staging(staging) => {
+                keep(staging.manifest().ok_or_else(gone)?)?;
+                let delivered = staging.deliver(inbound)?;
+                tracing::info!(place = %delivered.display(), "an artefact was delivered");
+                *place = Place::Delivered(None);
+            }
+            delivered @ Place::Delivered(_) if inbound.manifest() == self.gathering.id => *place = delivered,
+            Place::Nowhere | Place::Delivered(_) => return Err(gone()),
+        }
+        drop(place);
+        self.gathering.progress().phase = Phase::Delivered;
+        self.gathering.note_change();
+        Ok(())
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.gathering.leave(self.id);
+    }
+}
+
+/// The artefact does not come any more; why, the pull that brought it has said.
+fn gone() -> BulkFailure {
+    BulkFailure::EndedHere(RefusalCode::Ended)
+}
+
+/// The runs of groups of which `here` says that they are missing.
+fn missing_of(here: &[bool]) -> Vec<(u64, u64)> {
+    let missing: Vec<bool> = here.iter().map(|here| !here).collect();
+    news_of(&mut Vec::new(), &missing)
+}
+
+/// The runs of `here` that `told` does not have; it has them afterwards.
+fn news_of(told: &mut Vec<bool>, here: &[bool]) -> Vec<(u64, u64)> {
+    told.resize(here.len(), false);
+    let mut runs: Vec<(u64, u64)> = Vec::new();
+    for (index, (told, here)) in (0_u64..).zip(told.iter_mut().zip(here)) {
+        if *here && !*told {
+            *told = true;
+            match runs.last_mut() {
+                Some((_, end)) if *end == index => *end = index.saturating_add(1),
+                _ => runs.push((index, index.saturating_add(1))),
+            }
+        }
+    }
+    runs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn news_is_told_once() {
+        let mut told = Vec::new();
+        assert_eq!(news_of(&mut told, &[true, true, false, true]), [(0, 2), (3, 4)]);
+        assert_eq!(news_of(&mut told, &[true, true, false, true]), []);
+        assert_eq!(news_of(&mut told, &[true, true, true, true, true]), [(2, 3), (4, 5)]);
+        assert_eq!(missing_of(&[false, false, true, false]), [(0, 2), (3, 4)]);
+    }
+}

@@ -1,0 +1,258 @@
+//! One artefact from several peers: which crossings belong to one pull, whom else to ask, and offering on what comes.
+//!
+//! Each source is a crossing of its own, decided, recorded and cleared like any other. They share the directory that the
+//! artefact goes to; the bulk plane divides the work among those that are cleared.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    BulkOrder, Core, Effects, MeshOrder,
+    admin::{CrossingView, LocalModel, PullCall},
+    importing::{Pull, reaching},
+};
+use crate::{
+    border::Root,
+    envelope::Signed,
+    gate::Gate,
+    id::{CrossingId, ManifestId, StatementId},
+    key::PublicKey,
+    ledger::Record,
+    limits,
+    offer::{ModelOffer, Offer, Offered, Terms},
+    time::{Timestamp, Validity},
+    vocabulary::NodeRole,
+};
+
+/// What the operator asked for, while any crossing for it runs. Named by the first of them.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub(super) call: PullCall,
+    pub(super) name: String,
+    pub(super) model: ModelOffer,
+    /// The offer of the first exporter.
+    root: StatementId,
+    /// Nodes that were asked, or that a decision here has ruled out.
+    tried: BTreeSet<PublicKey>,
+    /// Whether the artefact is in its place.
+    pub(super) delivered: bool,
+}
+
+impl Wanted {
+    pub(super) fn new(call: PullCall, offer: &Signed<Offer>, model: ModelOffer) -> Self {
+        let (body, root) = (offer.body(), offer.body().root.unwrap_or(offer.id()));
+        let (name, tried) = (body.name.clone(), BTreeSet::from([body.node]));
+        Self { call, name, model, root, tried, delivered: false }
+    }
+}
+
+impl Core {
+    /// What an offer goes back to, as far as it is known here.
+    pub(super) fn root_of(&self, offer: &Offer) -> Option<Root<'_>> {
+        let root = self.offers.get(offer.root?)?;
+        let node = root.body().node;
+        let exporter = match node == self.me() {
+            true => &self.accreditation,
+            false => &self.peers.get(&node)?.accreditation,
+        };
+        Some(Root { offer: root, exporter })
+    }
+
+    /// Whether the first exporter lets an artefact be offered on, and the operator wants to use it.
+    pub(super) fn may_have_more(&self, wanted: &Wanted) -> bool {
+        let onward = self.offers.get(wanted.root).is_some_and(|root| root.body().terms.onward);
+        onward && wanted.call.sources > 1
+    }
+
+    /// Asks further peers for what is being pulled, up to the number that the operator wants.
+    pub(super) fn ask_more_sources(&mut self, now: Timestamp, gate: &dyn Gate, effects: &mut Effects) {
+        for lead in self.wanted.keys().copied().collect::<Vec<_>>() {
+            while let Some(offer) = self.next_source(lead, now) {
+                if let Some(wanted) = self.wanted.get_mut(&lead) {
+                    wanted.tried.insert(offer.body().node);
+                }
+                self.ask_source(lead, &offer, now, gate, effects);
+            }
+        }
+    }
+
+    /// A peer that offers what is being pulled and was not asked yet.
+    fn next_source(&self, lead: CrossingId, now: Timestamp) -> Option<Signed<Offer>> {
+        let wanted = self.wanted.get(&lead)?;
+        let running = self.pulls.values().filter(|pull| pull.lead == lead).count();
+        let enough = usize::try_from(wanted.call.sources.min(limits::SOURCES_MAX)).unwrap_or(usize::MAX);
+        if wanted.delivered || !self.may_have_more(wanted) || running >= enough {
+            return None;
+        }
+        if self.running() >= limits::CROSSINGS_RUNNING_MAX {
+            return None;
+        }
+        let offers = self.offers.iter().filter(|offer| {
+            let body = offer.body();
+            body.root.unwrap_or(offer.id()) == wanted.root
+                && body.what == Offered::Model(wanted.model.clone())
+                && body.node != self.me()
+                && !wanted.tried.contains(&body.node)
+                && body.validity.check(now).is_ok()
+                && self.peers.get(&body.node).is_some()
+        });
+        offers.min_by_key(|offer| offer.id()).cloned()
+    }
+
+    /// Begins one more crossing for what is being pulled, if this side allows it. Nobody has asked for this peer by name, so
+    /// that a denial needs no record.
+    fn ask_source(
+        &mut self,
+        lead: CrossingId,
+        offer: &Signed<Offer>,
+        now: Timestamp,
+        gate: &dyn Gate,
+        effects: &mut Effects,
+    ) {
+        let Some(wanted) = self.wanted.get(&lead) else { return };
+        let Some(known) = self.peers.get(&offer.body().node) else { return };
+        let mut pull = Pull::new(lead, &wanted.call, offer.clone(), known.accreditation.clone(), now);
+        let addresses = known.record.body().bulk.clone();
+        let attempt = pull.attempt(&self.accreditation, self.root_of(offer.body()));
+        let decision = self.border(gate, now).decide(&attempt);
+        if decision.denial.is_some() {
+            return;
+        }
+        let papers_until = self.border(gate, now).papers_until(&attempt);
+        pull.papers_until = papers_until;
+        let (crossing, name, total) = (self.randomness.crossing(), wanted.name.clone(), wanted.model.bytes);
+        self.next_round = self.next_round.min(papers_until);
+        self.history.begin(reaching(crossing, &pull, name, decision, now, total));
+        self.reach(crossing, pull, addresses, effects);
+    }
+
+    /// Orders a connection to a pull's exporter.
+    pub(super) fn reach(&mut self, crossing: CrossingId, pull: Pull, addresses: Vec<String>, effects: &mut Effects) {
+        let Some(wanted) = self.wanted.get(&pull.lead) else { return };
+        let (manifest, to) = (wanted.model.manifest, wanted.call.to.clone());
+        let (peer, shared, local) = (pull.exporter(), self.may_have_more(wanted), self.lies_here(manifest));
+        effects.bulk.push(BulkOrder::Reach { crossing, peer, addresses, manifest, to, shared, local });
+        self.pulls.insert(crossing, pull);
+    }
+
+    /// The artefacts of this node, in which parts of another may be found.
+    fn lies_here(&self, wanted: ManifestId) -> Vec<(ManifestId, PathBuf)> {
+        let others = self.models.values().filter(|model| model.manifest != wanted);
+        let mut newest: Vec<&LocalModel> = others.collect();
+        newest.sort_by_key(|model| std::cmp::Reverse(model.bytes));
+        newest.into_iter().take(limits::LOCAL_ARTEFACTS_MAX).map(|model| (model.manifest, model.path.clone())).collect()
+    }
+
+    /// Forgets a pull; when it was the last for what the operator asked for, that too.
+    pub(super) fn forget_pull(&mut self, crossing: CrossingId) -> Option<Pull> {
+        let pull = self.pulls.remove(&crossing)?;
+        if !self.pulls.values().any(|other| other.lead == pull.lead) {
+            self.wanted.remove(&pull.lead);
+        }
+        Some(pull)
+    }
+
+    /// The crossings that serve the same pull as this one, the first of them first.
+    pub(super) fn sources_of(&self, crossing: CrossingId) -> Option<Vec<CrossingView>> {
+        let asked = self.history.get(crossing)?;
+        let lead = asked.lead.unwrap_or(crossing);
+        let same = |view: &&CrossingView| view.crossing == lead || view.lead == Some(lead);
+        Some(self.history.iter().filter(same).cloned().collect())
+    }
+
+    /// Where an artefact that is coming to this node is received, if it is the one that is offered.
+    pub(super) fn arrives_at(&self, offer: &Offer) -> Option<&Path> {
+        let wanted = self.wanted.values().find(|wanted| {
+            Some(wanted.root) == offer.root && Offered::Model(wanted.model.clone()) == offer.what && !wanted.delivered
+        })?;
+        Some(&wanted.call.to)
+    }
+
+    /// Offers on what is coming, where the operator has said so and the first exporter permits it.
+    pub(super) fn offer_on(&mut self, lead: CrossingId, now: Timestamp, effects: &mut Effects) {
+        let Some(wanted) = self.wanted.get(&lead).filter(|wanted| wanted.call.onward) else { return };
+        let Some(root) = self.offers.get(wanted.root).cloned() else { return };
+        let (terms, until) = (root.body().terms.clone(), root.body().validity.until);
+        if let Err(why) = self.publish_onward(&root, terms, until, now, effects) {
+            self.history.remark(lead, format!("it is not offered on: {why}"));
+        }
+    }
+
+    /// Publishes an offer of what came from another node, or will have. Gives the one that stands already, if one does.
+    pub(super) fn publish_onward(
+        &mut self,
+        root: &Signed<Offer>,
+        terms: Terms,
+        until: Timestamp,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) -> Result<Signed<Offer>, String> {
+        let (me, body) = (self.me(), root.body());
+        let standing = self.offers.iter().find(|offer| offer.body().node == me && offer.body().root == Some(root.id()));
+        if let Some(standing) = standing.filter(|offer| offer.body().validity.check(now).is_ok()) {
+            return Ok(standing.clone());
+        }
+        self.may_offer_on(body)?;
+        let lasting = limits::OFFER_MS_MAX.min(until.0.min(body.validity.until.0).saturating_sub(now.0));
+        let (name, what) = (body.name.clone(), body.what.clone());
+        let offer =
+            Offer { node: me, name, what, terms, root: Some(root.id()), validity: Validity::lasting_ms(now, lasting) };
+        let offer = Signed::sign(&offer, self.trust.alliance(), &self.key).map_err(|error| error.to_string())?;
+        self.enter_own_offer(&offer, now, effects).map_err(|why| why.to_string())?;
+        Ok(offer)
+    }
+
+    /// Why what was got under an offer may not be offered on by this node, if it may not.
+    pub(super) fn may_offer_on(&self, root: &Offer) -> Result<(), String> {
+        if !root.terms.onward {
+            return Err(format!("the terms of `{}` do not admit that it is offered on", root.name));
+        }
+        if !self.accreditation.body().roles.contains(&NodeRole::Exporter) {
+            return Err("this node is not accredited as an exporter".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Records and spreads an offer of this node.
+    pub(super) fn enter_own_offer(
+        &mut self,
+        offer: &Signed<Offer>,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) -> Result<(), super::offers::OfferRefused> {
+        let (me, member) = (self.me(), self.accreditation.body().member);
+        self.offers.admits(offer.id(), &me, member)?;
+        self.offers.insert(offer.clone(), member);
+        self.next_round = self.next_round.min(offer.body().validity.until);
+        self.record(Record::OfferPublished { offer: offer.bytes().to_vec().into() }, now, effects);
+        effects.mesh.push(MeshOrder::Publish { bytes: offer.bytes().to_vec() });
+        Ok(())
+    }
+
+    /// Takes back what this node offers on and does not have, or not any more.
+    pub(super) fn take_back_onward(&mut self, now: Timestamp, effects: &mut Effects) {
+        let me = self.me();
+        let gone = |offer: &&Signed<Offer>| {
+            let body = offer.body();
+            let here = match (&body.what, self.models.get(&body.name)) {
+                (Offered::Model(offered), Some(model)) => model.is_offered_as(offered),
+                (Offered::Model(_) | Offered::Compute(_), _) => false,
+            };
+            body.node == me && body.root.is_some() && !here && self.arrives_at(body).is_none()
+        };
+        let gone: Vec<StatementId> = self.offers.iter().filter(gone).map(Signed::id).collect();
+        for offer in gone {
+            // It is small and its own node signs it; were that to fail, nobody could be served under it all the same.
+            let _ = self.take_back(offer, "it is not here any more".to_owned(), now, effects);
+        }
+    }
+
+    /// The running crossings that serve the same pull as this one, itself among them.
+    pub(super) fn group_of(&self, crossing: CrossingId) -> Vec<CrossingId> {
+        let lead = self.pulls.get(&crossing).map(|pull| pull.lead);
+        let same = self.pulls.iter().filter(|(_, pull)| Some(pull.lead) == lead);
+        same.map(|(crossing, _)| *crossing).collect()
+    }
+}
