@@ -17,6 +17,7 @@ mod durable;
 pub mod import;
 mod inspect;
 mod labelling;
+mod pattern;
 mod pickle;
 pub mod safetensors;
 pub mod source;
@@ -29,6 +30,7 @@ pub use self::{
     import::{ImportError, ImportRequest, LoadError, import, load_manifest, store_manifest},
     inspect::FormatError,
     labelling::{BadLabelsOf, LabelsOf},
+    pattern::{BadPattern, Taking, TensorPattern},
     pickle::Pickle,
     source::{Source, SourceError},
     staging::{Staging, StagingError},
