@@ -19,6 +19,8 @@ mod homes;
 #[cfg(test)]
 mod ledger;
 #[cfg(test)]
+mod long_life;
+#[cfg(test)]
 mod memory;
 #[cfg(test)]
 mod steps;
