@@ -25,6 +25,8 @@ mod memory;
 #[cfg(test)]
 mod steps;
 #[cfg(test)]
+mod taken_back;
+#[cfg(test)]
 mod transfer;
 #[cfg(test)]
 mod up;
