@@ -144,14 +144,13 @@ pub(super) async fn receive_artefact(
     let Link { send, inbox, activity, .. } = link;
     let activity = &*activity;
     let (manifest, inbound) = {
-        let owed = AtomicU64::new(1);
         let taking = async {
             let (_, encoded) = inbox.frame(&[Kind::Manifest], activity).await?;
             open_manifest(inbound, encoded).await
         };
         tokio::select! {
             outcome = taking => outcome?,
-            () = stalled(activity, &owed, limit) => return Err(no_progress(limit)),
+            () = stalled(activity, || true, limit) => return Err(no_progress(limit)),
         }
     };
     seat.begin(manifest.clone(), &plane.manifests, usage.local.clone(), alive).await?;
@@ -172,7 +171,7 @@ pub(super) async fn receive_artefact(
     let taking = source.take(send, inbox, debt, batches);
     tokio::select! {
         outcome = async { tokio::try_join!(writing, taking) } => outcome.map(|((), ())| ()),
-        () = stalled(activity, &owed, limit) => Err(no_progress(limit)),
+        () = stalled(activity, || owed.load(Ordering::Relaxed) > 0, limit) => Err(no_progress(limit)),
         never = show_progress(plane, crossing, gauge) => match never {},
     }?;
     seat.finish(alive).await?;

@@ -141,13 +141,13 @@ pub(super) async fn send_artefact(
         let ((), receipt) = tokio::try_join!(send_groups(outlet, send, read, news), listening)?;
         Ok(receipt)
     };
-    let nothing_wanted = AtomicU64::new(1);
+    let owes = || owed.load(Ordering::Relaxed) > 0;
     tokio::select! {
         outcome = work => outcome,
         failure = stopped => Err(failure),
-        () = stalled(activity, &owed, stall) => Err(no_progress(stall)),
-        // An importer that wants nothing is busy elsewhere: with other sources, or with its disk. It may be so long.
-        () = stalled(activity, &nothing_wanted, idle.max(stall)) => Err(no_progress(idle)),
+        () = stalled(activity, owes, stall) => Err(no_progress(stall)),
+        // An importer that wants nothing is busy elsewhere: with other sources, or with its disk. It may be so for long.
+        () = stalled(activity, || !owes(), idle) => Err(no_progress(idle)),
     }
 }
 

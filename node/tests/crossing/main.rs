@@ -8,6 +8,8 @@ mod alliance;
 #[cfg(test)]
 mod artefact;
 #[cfg(test)]
+mod bad_path;
+#[cfg(test)]
 mod changed_files;
 #[cfg(test)]
 mod changed_law;
@@ -21,6 +23,8 @@ mod false_offer;
 mod false_request;
 #[cfg(test)]
 mod honest;
+#[cfg(test)]
+mod path;
 #[cfg(test)]
 mod raw;
 #[cfg(test)]

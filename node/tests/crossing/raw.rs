@@ -90,16 +90,16 @@ impl Wire {
         numbers.as_chunks::<2>().0.iter().map(|[first, end]| (*first, *end)).collect()
     }
 
-    /// Exactly so many bytes of groups, whatever frames they come in.
-    pub(crate) async fn take(&mut self, bytes: usize) -> Vec<u8> {
+    /// Exactly so many bytes of groups, whatever frames they come in, or the code with which the other end ended before.
+    pub(crate) async fn take(&mut self, bytes: usize) -> Result<Vec<u8>, u64> {
         let mut taken = Vec::new();
         while taken.len() < bytes {
-            let (kind, groups) = self.read().await.expect("groups");
+            let (kind, groups) = self.read().await?;
             assert_eq!(kind, GROUPS);
             taken.extend(groups);
         }
         assert_eq!(taken.len(), bytes);
-        taken
+        Ok(taken)
     }
 
     /// Sends bytes. The other end may have had enough already, so a failure is none.

@@ -102,6 +102,14 @@ impl Street {
     }
 }
 
+/// Takes all bytes. The exporter, which is done when it has handed them over, may cut short what is still on its way; gives
+/// the code with which it did.
+async fn take_all(wire: &mut Wire, bytes: u64) -> Option<u64> {
+    let code = wire.take(usize::try_from(bytes).expect("small")).await.err()?;
+    wire.close(0);
+    Some(code)
+}
+
 #[tokio::test]
 async fn one_that_never_reads_holds_up_nobody_and_gets_its_window() {
     let short = Deadlines { stall: Duration::from_millis(1500), ..Deadlines::default() };
@@ -116,6 +124,96 @@ async fn one_that_never_reads_holds_up_nobody_and_gets_its_window() {
     assert!(problem.contains("no progress"), "{problem}");
     assert!(bytes <= u64::from(WINDOW), "{bytes}: no more than it gave room for");
     street.world.restart(EXPORTER, Deadlines::default()).await;
+    street.neighbour_pulls().await;
+}
+
+#[tokio::test]
+async fn one_that_stops_reading_in_the_middle_gets_what_it_read_and_its_window() {
+    let short = Deadlines { stall: Duration::from_millis(1500), ..Deadlines::default() };
+    let mut street = Street::new(short, 16);
+    let (mut wire, clearance) = street.cleared(&ALL).await;
+    let mut some = vec![0; 2_000_000];
+    street.world.during(wire.recv.read_exact(&mut some)).await.expect("some bytes");
+    let told = street.world.during(wire.told()).await;
+    assert_eq!(told, GAVE_UP);
+    let (bytes, problem) = street.failed(&clearance, 0).await;
+    assert!(problem.contains("no progress"), "{problem}");
+    assert!((2_000_000..=2_000_000 + u64::from(WINDOW)).contains(&bytes), "{bytes}");
+    street.world.restart(EXPORTER, Deadlines::default()).await;
+    street.neighbour_pulls().await;
+}
+
+#[tokio::test]
+async fn one_that_takes_all_and_never_says_so_is_left_unsettled() {
+    let short = Deadlines { receipt: Duration::from_millis(600), ..Deadlines::default() };
+    let mut street = Street::new(short, 3);
+    for words in [0, 1, 5, 100] {
+        let before = street.world.nodes[EXPORTER].sent();
+        let (mut wire, clearance) = street.cleared(&ALL).await;
+        let all = street.model.bytes;
+        // So much of a receipt, and then nothing.
+        let receipt = [&[RECEIPT][..], &300_u32.to_be_bytes(), &[0x81; 300]].concat();
+        let told = street
+            .world
+            .during(async {
+                if let Some(code) = take_all(&mut wire, all).await {
+                    return code;
+                }
+                wire.bytes(&receipt[..words]).await;
+                wire.told().await
+            })
+            .await;
+        let (bytes, problem) = street.failed(&clearance, before).await;
+        assert_eq!((bytes, told), (street.model.bytes, GAVE_UP), "{words}: {problem}");
+    }
+    street.world.restart(EXPORTER, Deadlines::default()).await;
+    street.neighbour_pulls().await;
+}
+
+#[tokio::test]
+async fn one_whose_receipt_is_not_as_long_as_it_says_is_left_unsettled() {
+    let frame = |kind: u8, announced: u32, payload: &[u8]| [&[kind][..], &announced.to_be_bytes(), payload].concat();
+    let statement = 16 * 1024;
+    let lies = [
+        Vec::new(),
+        vec![RECEIPT, 0, 0],
+        frame(RECEIPT, 300, &[0x81; 299]),
+        frame(RECEIPT, statement + 1, &[0x81; 20_000]),
+        frame(RECEIPT, u32::MAX, &[0x81; 1000]),
+        frame(REQUEST, 0, b""),
+        frame(MANIFEST, 10, &[0; 10]),
+        frame(9, 10, &[0; 10]),
+    ];
+    let mut street = Street::new(Deadlines::default(), 3);
+    // Said when all has come, and said before any of it has.
+    for early in [false, true] {
+        for lie in &lies {
+            let what = format!("early: {early}, {:02x?}", &lie[..lie.len().min(8)]);
+            let before = street.world.nodes[EXPORTER].sent();
+            let (mut wire, clearance) = street.cleared(&ALL).await;
+            let all = street.model.bytes;
+            let told = street
+                .world
+                .during(async {
+                    if early {
+                        wire.bytes(lie).await;
+                        let _stopped = wire.send.finish();
+                    }
+                    if let Some(code) = take_all(&mut wire, all).await {
+                        return code;
+                    }
+                    if !early {
+                        wire.bytes(lie).await;
+                    }
+                    let _stopped = wire.send.finish();
+                    wire.told().await
+                })
+                .await;
+            let (bytes, problem) = street.failed(&clearance, before).await;
+            assert_eq!(told, BAD_REQUEST, "{what}: {problem}");
+            assert!(bytes == street.model.bytes || early && bytes < street.model.bytes, "{what}: {bytes}");
+        }
+    }
     street.neighbour_pulls().await;
 }
 
@@ -235,7 +333,7 @@ async fn a_receipt_that_is_not_true_settles_nothing() {
         let (bytes, told) = street
             .world
             .during(async {
-                let bytes = wire.take(all).await;
+                let bytes = wire.take(all).await.expect("all bytes");
                 wire.frame(RECEIPT, &lie).await;
                 (bytes, wire.told().await)
             })
@@ -255,7 +353,7 @@ async fn a_receipt_that_is_not_true_settles_nothing() {
     let (bytes, settled) = street
         .world
         .during(async {
-            let bytes = wire.take(wanted).await;
+            let bytes = wire.take(wanted).await.expect("all bytes");
             wire.frame(RECEIPT, receipt.bytes()).await;
             (bytes, wire.read().await.expect("a receipt"))
         })

@@ -3,12 +3,9 @@
 
 use std::{fs, path::Path};
 
-use alliance_protocol::{
-    core::admin::{AdminCall, CrossingState, CrossingView, PullCall, Reply},
-    vocabulary::{Purpose, Use},
-};
+use alliance_protocol::core::admin::{CrossingState, CrossingView};
 
-use crate::harness::{Stage, digests, names, signal, text, until};
+use crate::harness::{Stage, begin_pull, digests, names, signal, text, until};
 
 /// Bytes that take long enough to be interrupted, and no longer.
 const LARGE: u64 = 256 * 1024 * 1024;
@@ -18,20 +15,7 @@ const COME: u64 = 8 * 1024 * 1024;
 
 /// Begins a pull to this place and gives the crossing as soon as enough of it has come.
 pub(crate) async fn under_way(stage: &Stage, importer: &str, name: &str, to: &Path) -> CrossingView {
-    let pull = PullCall {
-        offer: name.to_owned(),
-        purpose: Purpose::Research,
-        use_: Use::Inference,
-        circumstances: [].into(),
-        safeguards: Vec::new(),
-        to: to.to_owned(),
-        sources: 1,
-        onward: false,
-    };
-    let crossing = match stage.node(importer).call(&AdminCall::Pull(pull)).await.expect("an answer") {
-        Reply::Pulling { crossing } => crossing,
-        other => panic!("{other:?}"),
-    };
+    let crossing = begin_pull(stage.node(importer), name, to).await;
     let view = until("progress of the pull", || async {
         let view = stage.crossing(importer, crossing).await;
         (view.bytes > COME || view.state.is_final()).then_some(view)

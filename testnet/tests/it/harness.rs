@@ -12,8 +12,9 @@ use std::{
 };
 
 use alliance_protocol::{
-    core::admin::{AdminCall, CrossingView, OfferView, Reply},
+    core::admin::{AdminCall, CrossingView, OfferView, PullCall, Reply},
     id::CrossingId,
+    vocabulary::{Purpose, Use},
 };
 use alliance_testnet::{
     network::{Network, Options, TestNode},
@@ -252,6 +253,35 @@ impl Stage {
     pub(crate) async fn stop(self) {
         self.network.stop().await;
     }
+}
+
+/// Begins a pull over the local API, for inference in research.
+pub(crate) async fn begin_pull(importer: &TestNode, name: &str, to: &Path) -> CrossingId {
+    let pull = PullCall {
+        offer: name.to_owned(),
+        purpose: Purpose::Research,
+        use_: Use::Inference,
+        circumstances: [].into(),
+        safeguards: Vec::new(),
+        to: to.to_owned(),
+        sources: 1,
+        onward: false,
+    };
+    match importer.call(&AdminCall::Pull(pull)).await.expect("an answer") {
+        Reply::Pulling { crossing } => crossing,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Waits until a crossing is over at a node.
+pub(crate) async fn over(node: &TestNode, crossing: CrossingId) -> CrossingView {
+    until("the end of a crossing", || async {
+        match node.call(&AdminCall::Crossing(crossing)).await.expect("an answer") {
+            Reply::Crossing(view) => Some(*view).filter(|view| view.state.is_final()),
+            other => panic!("{other:?}"),
+        }
+    })
+    .await
 }
 
 /// Writes a model of one tensor of noise: quicker than a sample, and no part of it is like another.

@@ -19,9 +19,13 @@ mod homes;
 #[cfg(test)]
 mod ledger;
 #[cfg(test)]
+mod long_life;
+#[cfg(test)]
 mod memory;
 #[cfg(test)]
 mod steps;
+#[cfg(test)]
+mod taken_back;
 #[cfg(test)]
 mod transfer;
 #[cfg(test)]

@@ -16,7 +16,7 @@ const PEAK_MAX: u64 = 150 * MIB;
 const GROWTH_MAX: u64 = 40 * MIB;
 
 /// A figure from the kernel about a process, in bytes.
-fn figure(pid: u32, name: &str) -> u64 {
+pub(crate) fn figure(pid: u32, name: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("read");
     let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("{name} in {status}"));
     line.trim_start_matches(':').trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
