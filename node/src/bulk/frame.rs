@@ -211,9 +211,23 @@ impl Inbox {
         }
     }
 
-    /// As [`Inbox::chunk`], of what is here already.
-    pub(super) fn split(&mut self, most: usize) -> Option<Bytes> {
-        let first = self.ready.front_mut()?;
+    /// Moves the next bytes of a payload to `into`, at least one and at most `most`: all that are here, or the first that come.
+    /// Gives how many. Nothing is lost where this is dropped.
+    pub(super) async fn drain(&mut self, most: usize, into: &mut Vec<Bytes>) -> Result<usize, BulkFailure> {
+        if self.ready.is_empty() {
+            self.more().await?;
+        }
+        let mut moved = 0_usize;
+        while let Some(chunk) = self.split(most.saturating_sub(moved)) {
+            moved = moved.saturating_add(chunk.len());
+            into.push(chunk);
+        }
+        Ok(moved)
+    }
+
+    /// As [`Inbox::chunk`], of what is here already; nothing where no more is wanted.
+    fn split(&mut self, most: usize) -> Option<Bytes> {
+        let first = self.ready.front_mut().filter(|_| most > 0)?;
         let chunk = if first.len() > most { first.split_to(most) } else { self.ready.pop_front()? };
         self.ready_bytes = self.ready_bytes.saturating_sub(chunk.len());
         Some(chunk)

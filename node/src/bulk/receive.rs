@@ -287,11 +287,7 @@ impl Taking<'_> {
         }
         let (mut left, mut batch, mut batch_bytes) = (bytes, Vec::new(), 0_usize);
         while left > 0 {
-            let chunk = match inbox.split(left) {
-                Some(chunk) => chunk,
-                None => inbox.chunk(left).await?,
-            };
-            let taken = chunk.len();
+            let taken = inbox.drain(left, &mut batch).await?;
             self.pass(taken, allowed).await;
             let count = u64::try_from(taken).unwrap_or(u64::MAX);
             self.plane.artefact.received.fetch_add(count, Ordering::Relaxed);
@@ -299,7 +295,6 @@ impl Taking<'_> {
             debt.pay(count);
             left = left.saturating_sub(taken);
             batch_bytes = batch_bytes.saturating_add(taken);
-            batch.push(chunk);
             if batch_bytes >= BATCH_BYTES || left == 0 {
                 batch_bytes = 0;
                 if batches.send(std::mem::take(&mut batch)).await.is_err() {

@@ -1,4 +1,5 @@
 //! `bench fanout`: one exporter, several importers that pull the same at once, and how much longer that takes than one pull.
+//! They give to each other what they have, each crossing cleared by itself.
 
 use std::{
     io::{self, Write as _},
@@ -9,7 +10,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::{BenchError, MIB, Output, Round, as_f64, directory, io_error, median, ours, punctuality};
+use super::{BenchError, MIB, Output, Round, as_f64, directory, io_error, median, ours, ours::Sources, punctuality};
 use crate::{
     network::Network,
     wan::{
@@ -36,6 +37,9 @@ pub struct Settings {
     /// The round trip between any two, in milliseconds
     #[arg(long, default_value_t = 10, value_name = "MS", value_parser = clap::value_parser!(u64).range(0..=2000))]
     pub rtt_ms: u64,
+    /// Let each importer pull from the exporter alone
+    #[arg(long)]
+    pub alone: bool,
     /// Where the files lie [default: /dev/shm, else the directory for temporary files]
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
@@ -100,7 +104,8 @@ pub async fn run(settings: &Settings) -> Result<(), BenchError> {
             let daemons = ours::Daemons::up(&home, peers, Some(Arc::clone(&wan))).await?;
             let offered = daemons.offer("large", &[(bytes / 8, 8)]).await?;
             wan.renew().await?;
-            let rounds = daemons.pulls(&offered, importers, PULLS_MAX).await?;
+            let sources = if settings.alone { Sources::ExporterAlone } else { Sources::Together };
+            let rounds = daemons.pulls(&offered, importers, PULLS_MAX, sources).await?;
             pulls.push(Pulls { rounds, carried: wan.renew().await? });
             daemons.down().await;
             std::fs::remove_dir_all(&home).map_err(io_error(format!("remove `{}`", home.display())))?;

@@ -11,6 +11,7 @@ use alliance_node::models::import::{ImportRequest, import};
 use alliance_protocol::{
     core::admin::{AdminCall, CrossingState, CrossingView, OfferDraft, PullCall, Reply},
     id::CrossingId,
+    limits,
     offer::{Provenance, Terms},
     vocabulary::{Artefact, Country, Label, Purpose, Use},
 };
@@ -106,7 +107,7 @@ impl Daemons {
             Reply::Imported(_) => {}
             other => return Err(failed("ours", format!("the model is not imported: {other:?}"))),
         }
-        let terms = Terms { purposes: [].into(), to: [].into(), onward: false };
+        let terms = Terms { purposes: [].into(), to: [].into(), onward: true };
         let draft = OfferDraft { name: name.clone(), compute: None, terms, ttl_ms: DAY_MS };
         match from.call(&AdminCall::Publish(draft)).await? {
             Reply::Published(view) => {
@@ -122,7 +123,7 @@ impl Daemons {
     /// # Errors
     /// It does not cross.
     pub async fn pull(&self, offered: &Offered) -> Result<Round, BenchError> {
-        let rounds = self.pulls(offered, 1, PULL_MAX).await?;
+        let rounds = self.pulls(offered, 1, PULL_MAX, Sources::ExporterAlone).await?;
         match rounds.first() {
             Some(round) if round.bytes == offered.bytes => Ok(*round),
             _ => Err(failed("ours", "the pull does not end".to_owned())),
@@ -134,16 +135,30 @@ impl Daemons {
     ///
     /// # Errors
     /// It does not cross.
-    pub async fn pulls(&self, offered: &Offered, importers: usize, within: Duration) -> Result<Vec<Round>, BenchError> {
+    pub async fn pulls(
+        &self,
+        offered: &Offered,
+        importers: usize,
+        within: Duration,
+        sources: Sources,
+    ) -> Result<Vec<Round>, BenchError> {
         let from = self.exporter()?;
         let sent = begin(from)?;
-        try_join_all(self.importers().take(importers).enumerate().map(async |(number, to)| {
+        let place = |number: usize| self.dir.join(format!("pulled-{number}"));
+        let rounds = try_join_all(self.importers().take(importers).enumerate().map(async |(number, to)| {
             let taken = begin(to)?;
-            let place = self.dir.join(format!("pulled-{number}"));
-            let (bytes, seconds) = pull_to(to, offered, &place, within).await?;
+            let (bytes, seconds) = pull_to(to, offered, &place(number), within, sources).await?;
             Ok(Round { bytes, seconds, sender: since(from, sent)?, receiver: since(to, taken)? })
         }))
-        .await
+        .await?;
+        // Others may have taken it from there until now.
+        for (number, round) in rounds.iter().enumerate() {
+            if round.bytes == offered.bytes {
+                let place = place(number);
+                fs::remove_dir_all(&place).map_err(io_error(format!("remove `{}`", place.display())))?;
+            }
+        }
+        Ok(rounds)
     }
 
     /// Pulls to the first importer, which is killed half way, started again, and pulls again.
@@ -153,7 +168,7 @@ impl Daemons {
     pub async fn interrupted(&mut self, offered: &Offered) -> Result<Resumed, BenchError> {
         let place = self.dir.join("pulled");
         let first = self.importers().next().ok_or_else(|| failed("ours", "a node is missing".to_owned()))?;
-        let crossing = order(first, offered, &place).await?;
+        let crossing = order(first, offered, &place, Sources::ExporterAlone).await?;
         let came = until(first, crossing, |view| view.bytes >= offered.bytes / 2).await?.bytes;
         let key = first.key();
         let again = self.network.nodes_all_mut().find(|node| node.key() == key);
@@ -167,7 +182,7 @@ impl Daemons {
         self.network.until_offered(first, &offered.name).await?;
 
         let began = Instant::now();
-        let crossing = order(first, offered, &place).await?;
+        let crossing = order(first, offered, &place, Sources::ExporterAlone).await?;
         until(first, crossing, |view| view.bytes > 0).await?;
         let seconds_to_go_on = began.elapsed().as_secs_f64();
         let seconds = seconds(&until(first, crossing, |_| false).await?)?;
@@ -182,8 +197,17 @@ impl Daemons {
     }
 }
 
+/// Whom an importer pulls from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sources {
+    ExporterAlone,
+    /// The others that pull the same, too; and it gives to them what it has.
+    Together,
+}
+
 /// Orders a pull.
-async fn order(to: &TestNode, offered: &Offered, place: &Path) -> Result<CrossingId, BenchError> {
+async fn order(to: &TestNode, offered: &Offered, place: &Path, sources: Sources) -> Result<CrossingId, BenchError> {
+    let together = sources == Sources::Together;
     let call = PullCall {
         offer: offered.name.clone(),
         purpose: Purpose::Research,
@@ -191,8 +215,8 @@ async fn order(to: &TestNode, offered: &Offered, place: &Path) -> Result<Crossin
         circumstances: [].into(),
         safeguards: Vec::new(),
         to: place.to_owned(),
-        sources: 1,
-        onward: false,
+        sources: if together { limits::SOURCES_MAX } else { 1 },
+        onward: together,
     };
     match to.call(&AdminCall::Pull(call)).await? {
         Reply::Pulling { crossing } => Ok(crossing),
@@ -217,19 +241,31 @@ async fn until(
 }
 
 /// Pulls it to one importer. Returns how many bytes came, in how many seconds.
-async fn pull_to(to: &TestNode, offered: &Offered, place: &Path, within: Duration) -> Result<(u64, f64), BenchError> {
+async fn pull_to(
+    to: &TestNode,
+    offered: &Offered,
+    place: &Path,
+    within: Duration,
+    sources: Sources,
+) -> Result<(u64, f64), BenchError> {
     let began = Instant::now();
-    let crossing = order(to, offered, place).await?;
+    let crossing = order(to, offered, place, sources).await?;
     loop {
-        match to.call(&AdminCall::Crossing(crossing)).await? {
-            Reply::Crossing(view) if view.state.is_final() => {
-                let seconds = seconds(&view)?;
-                fs::remove_dir_all(place).map_err(io_error(format!("remove `{}`", place.display())))?;
-                return Ok((offered.bytes, seconds));
-            }
-            Reply::Crossing(view) if began.elapsed() > within => return Ok((view.bytes, began.elapsed().as_secs_f64())),
-            _ => tokio::time::sleep(LOOK).await,
+        let Reply::Crossings(views) = to.call(&AdminCall::Sources(crossing)).await? else {
+            return Err(failed("ours", "the pull is not known".to_owned()));
+        };
+        let first = views.iter().find(|view| view.crossing == crossing);
+        let first = first.ok_or_else(|| failed("ours", "the pull is not known".to_owned()))?;
+        if let Some(done) = views.iter().find(|view| view.state == CrossingState::Done) {
+            return Ok((offered.bytes, seconds(&CrossingView { began: first.began, ..done.clone() })?));
         }
+        if views.iter().all(|view| view.state.is_final()) {
+            seconds(first)?;
+        }
+        if began.elapsed() > within {
+            return Ok((views.iter().map(|view| view.bytes).sum(), began.elapsed().as_secs_f64()));
+        }
+        tokio::time::sleep(LOOK).await;
     }
 }
 

@@ -139,7 +139,7 @@ async fn pull(wan: &Arc<Wan>, dir: &Path, bytes: u64, within: Duration) -> Resul
     let daemons = ours::Daemons::up(dir, 1, Some(Arc::clone(wan))).await?;
     let offered = daemons.offer("large", &[(bytes / 8, 8)]).await?;
     wan.renew().await?;
-    let rounds = daemons.pulls(&offered, 1, within).await?;
+    let rounds = daemons.pulls(&offered, 1, within, ours::Sources::ExporterAlone).await?;
     let carried = wan.renew().await?;
     daemons.down().await;
     std::fs::remove_dir_all(dir).map_err(io_error(format!("remove `{}`", dir.display())))?;
