@@ -148,7 +148,7 @@ impl Daemons {
         let rounds = try_join_all(self.importers().take(importers).enumerate().map(async |(number, to)| {
             let taken = begin(to)?;
             let (bytes, seconds) = pull_to(to, offered, &place(number), within, sources).await?;
-            Ok(Round { bytes, seconds, sender: since(from, sent)?, receiver: since(to, taken)? })
+            Ok::<_, BenchError>(Round { bytes, seconds, sender: since(from, sent)?, receiver: since(to, taken)? })
         }))
         .await?;
         // Others may have taken it from there until now.
