@@ -8,7 +8,7 @@
 //! - `tls`, `endpoint`, `socket`, `batch`: who may connect, with which limits; counted, and sent many at a time, at the socket
 //! - `congestion`: how much is in flight, by the path
 //! - `frame`, `ending`: what is said on the one stream of a connection, and the codes with which it ends
-//! - `runtime`: the thread on which all of it runs
+//! - `runtime`, `timer`: the thread on which all of it runs, and how it is woken
 //! - `admission`, `task`: places for strangers; what all tasks share
 //! - `gauge`, `shaper`: the transfers that run, and the limits that the operator has set for them
 //! - `serve`, `pull`: the two tasks, from the first packet to the receipt
@@ -34,6 +34,7 @@ mod serve;
 mod shaper;
 mod socket;
 mod task;
+mod timer;
 mod tls;
 
 use std::{

@@ -179,8 +179,9 @@ const SLACK_MS: u64 = 5;
 const SLACK_PACKETS_MAX: u64 = 64;
 const SLACK_PACKETS_MIN: u64 = 4;
 
-/// How much longer than twice the shortest round trip one may be that others have filled a queue of.
-const OTHERS_MAX: Duration = Duration::from_millis(10);
+/// The same where the path has room for it: round trips are longer than the shortest while others fill queues on the way, or
+/// the machines at its ends are busy, and who does not count that in gives way until nothing is left.
+const PATIENCE_MS: u64 = 10;
 
 /// A path over a distance: what it delivers, how long it takes, and what follows for the bytes in flight.
 #[derive(Debug, Clone)]
@@ -192,8 +193,6 @@ struct Distant {
     rates: VecDeque<u64>,
     /// The shortest round trip.
     shortest: Option<Duration>,
-    /// The shortest of each of the last round trips, those of a whole cycle, the latest at the end.
-    lately: VecDeque<Duration>,
     phase: Phase,
     round: Option<Round>,
     last_sent: u64,
@@ -234,8 +233,12 @@ impl Cycle {
         }
     }
 
-    fn drains(self) -> bool {
-        self.percent() < 100
+    /// How much of the patience with others the path has room for: none while its queue is being emptied.
+    fn patience_percent(self) -> u64 {
+        if self.percent() == DRAIN_GAIN {
+            return 0;
+        }
+        self.gain.saturating_sub(CRUISE_GAIN_MIN) * 100 / (CRUISE_GAIN_MAX - CRUISE_GAIN_MIN)
     }
 
     fn after(mut self, loss_ppm: u64) -> Self {
@@ -252,7 +255,7 @@ impl Cycle {
         if self.at == 0 {
             let overflows = self.loss_ppm > self.own_loss_ppm.saturating_add(OVERFLOW_PPM);
             self.gain = if overflows {
-                self.gain.saturating_sub(CRUISE_GAIN_STEP).max(CRUISE_GAIN_MIN)
+                self.gain.saturating_sub(2 * CRUISE_GAIN_STEP).max(CRUISE_GAIN_MIN)
             } else {
                 self.gain.saturating_add(CRUISE_GAIN_STEP).min(CRUISE_GAIN_MAX)
             };
@@ -269,12 +272,6 @@ struct Round {
     last_packet: u64,
     acked: u64,
     lost: u64,
-    /// The quickest acknowledgement in it.
-    shortest: Option<Duration>,
-}
-
-fn shorter(known: Option<Duration>, took: Duration) -> Option<Duration> {
-    Some(known.map_or(took, |known| known.min(took)))
 }
 
 impl Round {
@@ -291,7 +288,6 @@ impl Distant {
             window,
             rates: VecDeque::with_capacity(RATES_KEPT),
             shortest: None,
-            lately: VecDeque::with_capacity(CYCLE_ROUNDS),
             phase: Phase::Startup { best: 0, flat: 0 },
             round: None,
             last_sent: 0,
@@ -305,10 +301,7 @@ impl Distant {
 
     fn on_ack(&mut self, now: Instant, sent: Instant, bytes: u64) {
         let took = now.saturating_duration_since(sent);
-        self.shortest = shorter(self.shortest, took);
-        if let Some(round) = &mut self.round {
-            round.shortest = shorter(round.shortest, took);
-        }
+        self.shortest = Some(self.shortest.map_or(took, |shortest| shortest.min(took)));
         self.batch = self.batch.saturating_add(bytes);
     }
 
@@ -325,12 +318,11 @@ impl Distant {
     fn on_end_acks(&mut self, now: Instant, app_limited: bool, largest: Option<u64>) {
         let acked = std::mem::take(&mut self.batch);
         let last_packet = self.last_sent;
-        let new = Round { began: now, last_packet, acked: 0, lost: 0, shortest: None };
-        let round = self.round.get_or_insert(new);
+        let round = self.round.get_or_insert(Round { began: now, last_packet, acked: 0, lost: 0 });
         round.acked = round.acked.saturating_add(acked);
         let ended = if largest.is_some_and(|largest| largest > round.last_packet) { self.round.take() } else { None };
         if let Some(ended) = ended {
-            self.round = Some(new);
+            self.round = Some(Round { began: now, last_packet, acked: 0, lost: 0 });
             self.end_round(now, ended, app_limited);
         }
         match self.phase {
@@ -340,9 +332,9 @@ impl Distant {
                 self.window = self.window.saturating_add(acked).min(self.with_slack(fits)).max(self.window);
             }
             Phase::Cruise(cycle) => {
-                // Only what goes below what fits at the very least empties a queue of its own.
-                let fits = if cycle.drains() { self.fits_in(self.shortest) } else { self.fits() };
-                let wanted = self.with_slack(percent(fits.unwrap_or_default(), cycle.percent()));
+                let patience = percent(self.delivered_in(PATIENCE_MS), cycle.patience_percent());
+                let fits = percent(self.fits().unwrap_or_default(), cycle.percent());
+                let wanted = self.with_slack(fits).saturating_add(patience);
                 // Up as packets arrive, down at once.
                 self.window = wanted.min(self.window.saturating_add(acked)).max(self.floor());
             }
@@ -354,12 +346,6 @@ impl Distant {
         let took = now.saturating_duration_since(round.began).as_nanos().max(1);
         let rate = u128::from(round.acked).saturating_mul(1_000_000_000) / took;
         let rate = u64::try_from(rate).unwrap_or(u64::MAX);
-        if let Some(shortest) = round.shortest {
-            if self.lately.len() >= CYCLE_ROUNDS {
-                self.lately.pop_front();
-            }
-            self.lately.push_back(shortest);
-        }
         let congested = round.loss_ppm() > LOSS_PPM;
         let best = self.rates.iter().copied().max().unwrap_or_default();
         if congested {
@@ -385,33 +371,22 @@ impl Distant {
         };
     }
 
-    /// How long a round trip takes without a queue of its own. A queue that is still there when a cycle has emptied its own is
-    /// that of others; whoever does not count it in gives way to them until nothing is left. Up to a bound, since all may do
-    /// the same.
-    fn base(&self) -> Option<Duration> {
-        let shortest = self.shortest?;
-        // What its own slack queues is left while it empties the rest.
-        let lately = self.lately.iter().min().copied().unwrap_or(shortest).saturating_sub(Duration::from_millis(SLACK_MS));
-        Some(lately.clamp(shortest, shortest.saturating_mul(2).saturating_add(OTHERS_MAX)))
-    }
-
     /// Bytes that fit into the path; none before a round trip is over.
     fn fits(&self) -> Option<u64> {
-        self.fits_in(self.base())
-    }
-
-    /// Bytes that are delivered in this time.
-    fn fits_in(&self, time: Option<Duration>) -> Option<u64> {
-        let (rate, time) = (self.rates.iter().copied().max()?, time?);
-        let bytes = u128::from(rate).saturating_mul(time.as_nanos()) / 1_000_000_000;
+        let (rate, shortest) = (self.rates.iter().copied().max()?, self.shortest?);
+        let bytes = u128::from(rate).saturating_mul(shortest.as_nanos()) / 1_000_000_000;
         Some(u64::try_from(bytes).unwrap_or(u64::MAX))
     }
 
     fn with_slack(&self, bytes: u64) -> u64 {
-        let rate = self.rates.iter().copied().max().unwrap_or(u64::MAX);
         let packets = |packets: u64| packets.saturating_mul(self.mtu);
-        let delayed = rate.saturating_mul(SLACK_MS) / 1000;
+        let delayed = self.delivered_in(SLACK_MS);
         bytes.saturating_add(delayed.clamp(packets(SLACK_PACKETS_MIN), packets(SLACK_PACKETS_MAX)))
+    }
+
+    /// Bytes that are delivered in so many milliseconds; without end where nothing is known yet.
+    fn delivered_in(&self, ms: u64) -> u64 {
+        self.rates.iter().copied().max().unwrap_or(u64::MAX).saturating_mul(ms) / 1000
     }
 
     /// Less is never in flight, or nothing would be learnt any more.

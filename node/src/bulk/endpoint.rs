@@ -11,7 +11,7 @@ use alliance_protocol::{
 };
 use quinn::{
     AckFrequencyConfig, ClientConfig, Connection, Endpoint, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, ServerConfig,
-    TokioRuntime, TransportConfig, VarInt,
+    TransportConfig, VarInt,
     crypto::rustls::{QuicClientConfig, QuicServerConfig},
 };
 use rustls::pki_types::CertificateDer;
@@ -21,6 +21,7 @@ use super::{
     BulkError,
     congestion::PathControlFactory,
     socket::{self, SocketCounters},
+    timer::PreciseRuntime,
     tls::{self, Identity},
 };
 
@@ -102,7 +103,7 @@ impl Line {
             config,
             Some(server_config(&identity, mtu)?),
             socket,
-            Arc::new(TokioRuntime),
+            Arc::new(PreciseRuntime::start().map_err(BulkError::Thread)?),
         )
         .map_err(|source| BulkError::Socket { address: listen, source })?;
         // The kernel counts what a packet takes in memory, which is up to twice what is in it.

@@ -26,7 +26,7 @@ use alliance_protocol::{
     manifest::{Manifest, decode_runs, encode_runs},
 };
 use bytes::Bytes;
-use quinn::SendStream;
+use quinn::{Connection, SendStream};
 use tokio::{
     sync::mpsc,
     time::{MissedTickBehavior, interval, sleep},
@@ -51,8 +51,10 @@ const BATCHES_WAITING: usize = 2;
 /// Milliseconds between two reports of progress.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 
-/// Bytes that one of several sources may owe before its rate is known.
-const OWED_BYTES: u64 = 4 * 1024 * 1024;
+/// Bytes that one of several sources owes at the least, and how much longer than two round trips it has something to send
+/// beyond them. What is asked of one cannot be had from another that gets it in the meantime, so that it is little.
+const OWED_BYTES: u64 = 2 * 1024 * 1024;
+const OWED_FOR: Duration = Duration::from_millis(50);
 
 /// Between two looks at whether a source that has nothing to do waits for another that is too slow.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -141,7 +143,7 @@ pub(super) async fn receive_artefact(
 ) -> Result<Received, BulkFailure> {
     let limit = plane.deadlines.stall;
     let crossing = inbound.crossing();
-    let Link { send, inbox, activity, .. } = link;
+    let Link { connection, send, inbox, activity, .. } = link;
     let activity = &*activity;
     let (manifest, inbound) = {
         let taking = async {
@@ -167,7 +169,8 @@ pub(super) async fn receive_artefact(
         })
     };
     let owed = AtomicU64::new(0);
-    let source = Taking { plane, seat, gauge, shared: usage.shared, manifest: &manifest, activity, owed: &owed };
+    let shared = usage.shared;
+    let source = Taking { plane, connection, seat, gauge, shared, manifest: &manifest, activity, owed: &owed };
     let taking = source.take(send, inbox, debt, batches);
     tokio::select! {
         outcome = async { tokio::try_join!(writing, taking) } => outcome.map(|((), ())| ()),
@@ -209,6 +212,7 @@ pub(super) async fn deliver_artefact(
 /// One source, while groups come from it.
 struct Taking<'a> {
     plane: &'a Plane,
+    connection: &'a Connection,
     seat: &'a Seat,
     gauge: &'a Gauge,
     shared: bool,
@@ -242,8 +246,7 @@ impl Taking<'_> {
             changes.borrow_and_update();
             self.seat.check()?;
             if self.shared {
-                let rate_half = self.gauge.rate() / 2;
-                let pieces = self.seat.take(debt.bytes(), OWED_BYTES.saturating_add(rate_half));
+                let pieces = self.seat.take(debt.bytes(), self.owed_max());
                 let before = debt.bytes();
                 debt.ask(send, &pieces).await?;
                 self.gauge.expect(debt.bytes().saturating_sub(before));
@@ -271,6 +274,13 @@ impl Taking<'_> {
         }
         // The writing thread has ended early; it says why.
         Ok(())
+    }
+
+    /// Bytes that a source may owe: what it sends until more can be asked of it.
+    fn owed_max(&self) -> u64 {
+        let time = self.connection.rtt().saturating_mul(2).saturating_add(OWED_FOR);
+        let ahead = u128::from(self.gauge.rate()).saturating_mul(time.as_micros()) / 1_000_000;
+        OWED_BYTES.saturating_add(u64::try_from(ahead).unwrap_or(u64::MAX))
     }
 
     /// Takes exactly the `bytes` of one frame from the stream, as they come, in batches.
