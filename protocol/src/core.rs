@@ -217,11 +217,16 @@ impl Core {
     /// Everything that happens to a node passes here.
     pub fn handle(&mut self, input: Input, now: Timestamp, gate: &dyn Gate) -> Effects {
         let mut effects = Effects::default();
+        let pulls = self.pulls.len();
         match input {
             Input::Admin(id, call) => self.on_admin(id, call, now, gate, &mut effects),
             Input::Mesh(event) => self.on_mesh(event, now, gate, &mut effects),
             Input::Bulk(event) => self.on_bulk(event, now, gate, &mut effects),
             Input::Tick => {}
+        }
+        if self.pulls.len() < pulls {
+            // While others still bring the rest: a pull ends when nobody is left who does.
+            self.ask_more_sources(now, gate, &mut effects);
         }
         if now >= self.next_wake() {
             self.round(now, gate, &mut effects);

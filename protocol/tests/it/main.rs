@@ -4,6 +4,7 @@
 //! - `cluster`, `routes`, `invariants`: nodes, the wires between them, and what must hold after every step
 //! - `crossings`: a crossing and its end        - `exporter_refuses`, `importer_refuses`: each check of each end
 //! - `deciding`, `trust`, `mesh`, `quotas`: law, standing, what the mesh may bring    - `running`, `restarts`: time and crashes
+//! - `sources`: one artefact from several peers
 //! - `duties`: what a node enforces besides the law's yes or no, bans, people over a year
 //! - `envelopes`, `charter`, `fuzz`: statements, the root of trust, arbitrary input
 
@@ -25,5 +26,6 @@ mod quotas;
 mod restarts;
 mod routes;
 mod running;
+mod sources;
 mod tabled_gate;
 mod trust;
