@@ -4,7 +4,7 @@
 use alliance_protocol::{
     core::{
         BulkFailure, BulkOrder, Input, RequestId,
-        admin::{AdminCall, CrossingState, CrossingView, OfferView, Reply},
+        admin::{AdminCall, CrossingState, CrossingView, FailureKind, OfferView, Reply},
     },
     crossing::{Receipt, RefusalCode},
     envelope::Signed,
@@ -346,6 +346,27 @@ fn a_pull_is_cancelled_as_a_whole_whichever_of_its_crossings_is_named() {
         parcels.into_iter().for_each(|parcel| cluster.deliver(parcel));
         cluster.run();
         assert_eq!((cluster.status(2).models, cluster.status(2).crossings_running), (0, 0), "what comes late is not kept");
+    }
+}
+
+#[test]
+fn what_is_in_its_place_or_on_its_way_there_is_not_cancelled_by_another_of_its_crossings() {
+    for delivered in [false, true] {
+        let (mut cluster, crossings, [first, second]) = from_two();
+        cluster.deliver(first);
+        if delivered {
+            let parcel = cluster.run_to("delivered");
+            cluster.deliver(parcel);
+            let _never_settled = cluster.run_to("receipt offered");
+        }
+        let call = AdminCall::Cancel(crossings[1]);
+        let effects = cluster.tell(2, Input::Admin(RequestId(0), call));
+        let [(_, Reply::Failed(failure))] = &effects.replies[..] else { panic!("{:?}", effects.replies) };
+        assert_eq!(failure.kind, FailureKind::Conflict, "{}", failure.message);
+        assert!(effects.bulk.is_empty() && effects.persist.is_empty(), "{:?}", effects.bulk);
+        cluster.deliver(second);
+        cluster.run();
+        assert_eq!(cluster.state(2, crossings[1]), CrossingState::Done);
     }
 }
 
