@@ -180,7 +180,8 @@ impl Core {
         }
     }
 
-    /// Publishes an offer of what came from another node, or will have. Gives the one that stands already, if one does.
+    /// Publishes an offer of what came from another node, or will have. Gives the one that stands already in these terms, if
+    /// one does.
     pub(super) fn publish_onward(
         &mut self,
         root: &Signed<Offer>,
@@ -190,8 +191,11 @@ impl Core {
         effects: &mut Effects,
     ) -> Result<Signed<Offer>, String> {
         let (me, body) = (self.me(), root.body());
-        let standing = self.offers.iter().find(|offer| offer.body().node == me && offer.body().root == Some(root.id()));
-        if let Some(standing) = standing.filter(|offer| offer.body().validity.check(now).is_ok()) {
+        let same = |offer: &&Signed<Offer>| {
+            let offer = offer.body();
+            (offer.node, offer.root, &offer.terms) == (me, Some(root.id()), &terms) && offer.validity.check(now).is_ok()
+        };
+        if let Some(standing) = self.offers.iter().find(same) {
             return Ok(standing.clone());
         }
         self.may_offer_on(body)?;
