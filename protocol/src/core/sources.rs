@@ -235,16 +235,21 @@ impl Core {
         Ok(())
     }
 
+    /// Whether what is offered lies here, with the facts with which it is offered.
+    pub(super) fn lies_here_as(&self, offer: &Offer) -> bool {
+        match (&offer.what, self.models.get(&offer.name)) {
+            (Offered::Model(offered), Some(model)) => model.is_offered_as(offered),
+            (Offered::Model(_) | Offered::Compute(_), _) => false,
+        }
+    }
+
     /// Takes back what this node offers on and does not have, or not any more.
     pub(super) fn take_back_onward(&mut self, now: Timestamp, effects: &mut Effects) {
         let me = self.me();
         let gone = |offer: &&Signed<Offer>| {
             let body = offer.body();
-            let here = match (&body.what, self.models.get(&body.name)) {
-                (Offered::Model(offered), Some(model)) => model.is_offered_as(offered),
-                (Offered::Model(_) | Offered::Compute(_), _) => false,
-            };
-            body.node == me && body.root.is_some() && !here && self.arrives_at(body).is_none()
+            let here = self.lies_here_as(body) || self.arrives_at(body).is_some();
+            body.node == me && body.root.is_some() && !here
         };
         let gone: Vec<StatementId> = self.offers.iter().filter(gone).map(Signed::id).collect();
         for offer in gone {

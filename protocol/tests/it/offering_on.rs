@@ -110,6 +110,15 @@ fn what_arrives_is_served_as_it_comes_and_afterwards_from_its_place() {
 }
 
 #[test]
+fn what_lies_here_is_served_from_its_place_while_the_same_is_pulled_to_another() {
+    let (mut cluster, root, onward) = offered_on();
+    let Reply::Models(models) = cluster.call(BETWEEN, AdminCall::Models) else { panic!("no models") };
+    cluster.pull(BETWEEN, root);
+    let _received = cluster.run_to("received");
+    assert_eq!(served(&mut cluster, onward), (false, models[0].path.display().to_string()));
+}
+
+#[test]
 fn a_crossing_of_what_still_arrives_is_a_crossing_like_any_other() {
     let (mut cluster, onward, crossing, received) = arriving();
     let second = cluster.pull(IMPORTER, onward);
