@@ -315,7 +315,7 @@ impl Core {
                     self.keep_until(crossing, Place::Destination, at);
                 }
             }
-            Record::Deleted { crossing } => self.retention.gone(*crossing),
+            Record::Deleted { crossing } => self.forget_deleted(*crossing),
             Record::Founded { .. }
             | Record::Accredited { .. }
             | Record::StatusAccepted { .. }
@@ -372,7 +372,6 @@ impl Core {
                     Signed::<Approval>::open(approval, alliance).map_err(|error| StartError::Record("approval", error))?;
                 self.approvals.insert(key, approval);
             }
-            Record::Deleted { crossing } => self.models.retain(|_, model| model.crossing != Some(*crossing)),
             Record::Founded { .. }
             | Record::Accredited { .. }
             | Record::Requested { .. }
@@ -381,6 +380,7 @@ impl Core {
             | Record::RefusalAccepted { .. }
             | Record::Received { .. }
             | Record::Settled { .. }
+            | Record::Deleted { .. }
             | Record::CrossingFailed { .. } => {}
         }
         Ok(())

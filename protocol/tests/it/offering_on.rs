@@ -196,6 +196,38 @@ fn what_is_deleted_is_not_offered_on_also_after_a_restart() {
     }
 }
 
+#[test]
+fn what_one_of_two_sources_made_to_be_deleted_is_not_offered_on_whichever_was_last() {
+    // Only what comes from China has to be deleted.
+    for china_is_last in [false, true] {
+        let mut cluster = Cluster::new(&[("ZA", "uct"), ("IN", "iitb"), ("BR", "usp"), ("CN", "iss")]);
+        let root = cluster.offer_of(FIRST, cluster.model(FIRST, &[Label::Public]), ONWARD);
+        cluster.gets(3, root);
+        cluster.enact(country("CN"), "duty export delete_within(24h)");
+        let mut call = cluster.pull_call(root);
+        (call.onward, call.sources) = (true, 2);
+        let crossing = cluster.pull_with(BETWEEN, call);
+        let parcels = [cluster.run_to("received"), cluster.run_to("received")];
+        let ordered =
+            if china_is_last { parcels } else { parcels.into_iter().rev().collect::<Vec<_>>().try_into().expect("two") };
+        for parcel in ordered {
+            cluster.deliver(parcel);
+            cluster.run();
+        }
+        cluster.assert_well(BETWEEN, crossing);
+        let onward = cluster.onward_of(BETWEEN, root).expect("it is offered on");
+        renewed_for(&mut cluster, 25 * HOUR);
+        for restarts in [false, true] {
+            if restarts {
+                cluster.crash(BETWEEN);
+                cluster.restart(BETWEEN);
+            }
+            assert_eq!(cluster.status(BETWEEN).models, 0, "china is last: {china_is_last}, after a restart: {restarts}");
+            assert!(!cluster.knows(BETWEEN, onward));
+        }
+    }
+}
+
 /// Time passes, and authorities say so.
 fn renewed_for(cluster: &mut Cluster, ms: u64) {
     let until = cluster.now.plus_ms(ms);
