@@ -1,7 +1,10 @@
 //! One artefact from several nodes at once, of which some are not what they say: it arrives as it is, and each crossing counts
 //! what came by it (CROSSING-47).
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use alliance_node::bulk::Deadlines;
 use alliance_protocol::{
@@ -338,6 +341,31 @@ async fn nothing_is_wanted_of_a_source_but_what_it_has() {
         })
         .await;
     assert_eq!(view.state, CrossingState::Failed, "it gave up: {view:?}");
+}
+
+#[tokio::test]
+async fn a_source_that_has_nothing_is_not_waited_for_without_end() {
+    // Nobody else is there, but others might be, so that nothing is wanted before somebody has it.
+    let mut world = World::with(Deadlines { receipt: Duration::from_millis(600), ..Deadlines::default() });
+    let (root, model) = world.offer_onward(EXPORTER, |dir| plain(dir, 3));
+    let goods = Goods::of(&model, &world.nodes[EXPORTER].manifests());
+    for runs in [vec![], vec![(0, 1)]] {
+        let raw = RawExporter::open(&world.nodes[EXPORTER].key, world.alliance.id);
+        world.move_to(EXPORTER, raw.address());
+        let to = world.fresh(IMPORTER);
+        let crossing = world.pull_from(IMPORTER, root, &to, 2, false);
+        let told = world
+            .during(async {
+                let mut guest = raw.accept().await;
+                guest.offers(&goods, &runs).await;
+                guest.wire.told().await
+            })
+            .await;
+        let view = world.settle(IMPORTER, crossing).await;
+        assert_eq!((told, view.state), (GAVE_UP, CrossingState::Failed), "{view:?}");
+        assert!(view.problem.as_ref().is_some_and(|why| why.contains("no progress")), "{view:?}");
+        world.move_home(EXPORTER);
+    }
 }
 
 #[tokio::test]
