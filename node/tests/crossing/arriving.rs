@@ -94,25 +94,26 @@ async fn what_is_still_arriving_is_given_on_as_it_comes() {
 
 #[tokio::test]
 async fn a_node_whose_own_pull_is_cut_ends_what_it_gives_on() {
-    type Cut = fn(&mut Chain);
+    type Cut = fn(&Chain) -> AdminCall;
     let cuts: [(&str, Cut); 2] = [
-        ("cancelled", |chain| drop(chain.world.call(chain.between, AdminCall::Cancel(chain.first)))),
-        ("withdrawn here alone", |chain| {
-            let call = AdminCall::Withdraw { offer: chain.onward, reason: String::new() };
-            assert!(matches!(chain.world.call(chain.between, call), Reply::Withdrawn { .. }));
-        }),
+        ("cancelled", |chain| AdminCall::Cancel(chain.first)),
+        ("withdrawn", |chain| AdminCall::Withdraw { offer: chain.onward, reason: String::new() }),
     ];
     for (what, cut) in cuts {
         let mut chain = Chain::new().await;
         let to = chain.world.fresh(IMPORTER);
         let crossing = chain.world.pull(IMPORTER, chain.onward, &to);
         chain.in_the_middle().await;
-        cut(&mut chain);
+        // The importer hears of it by the crossing alone.
+        let reply = chain.world.call_unheard(chain.between, cut(&chain));
+        assert!(matches!(reply, Reply::Cancelled { .. } | Reply::Withdrawn { .. }), "{what}: {reply:?}");
         for at in [IMPORTER, chain.between] {
             let view = chain.world.settle(at, crossing).await;
             assert_eq!(view.state, CrossingState::Failed, "{what}, {at}: {view:?}");
             assert!(!chain.world.nodes[at].failure(crossing).2, "{what}: nobody lied");
         }
+        let (_, problem, _) = chain.world.nodes[IMPORTER].failure(crossing);
+        assert!(problem.contains("the other side ended it: ended"), "{what}: {problem}");
         assert_undelivered(what, &to);
         assert_eq!(chain.world.running(IMPORTER), 0);
     }
@@ -125,7 +126,7 @@ async fn what_was_given_on_by_one_whose_pull_is_cut_comes_from_the_others_then()
     // Both are asked; the first exporter is held up.
     let lead = chain.world.pull_from(IMPORTER, chain.onward, &to, 2, false);
     chain.in_the_middle().await;
-    chain.world.call(chain.between, AdminCall::Cancel(chain.first));
+    chain.world.call_unheard(chain.between, AdminCall::Cancel(chain.first));
     let view = chain.world.settle(IMPORTER, lead).await;
     assert_eq!(view.state, CrossingState::Failed, "{view:?}");
     chain.valve.open();

@@ -273,6 +273,13 @@ impl World {
         self.tell(at, Input::Admin(id, call)).pop().expect("an answer")
     }
 
+    /// As [`World::call`]; what is published then reaches nobody.
+    pub(crate) fn call_unheard(&mut self, at: usize, call: AdminCall) -> Reply {
+        let reply = self.call(at, call);
+        self.gossip.clear();
+        reply
+    }
+
     /// One node hears of a statement, and nobody else.
     #[track_caller]
     pub(crate) fn whisper(&mut self, at: usize, statement: Vec<u8>) {
