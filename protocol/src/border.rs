@@ -67,11 +67,11 @@ pub(crate) struct Root<'a> {
     pub(crate) exporter: &'a Signed<Accreditation>,
 }
 
-/// One pack, asked in one capacity about a movement from one party.
+/// One pack, asked in one capacity about one movement of the whole artefact.
 struct Question<'a> {
     pack: &'a Pack,
     action: Action,
-    from: Party,
+    facts: Arc<Facts>,
 }
 
 /// What was decided of a crossing, and why; recorded as it is.
@@ -393,9 +393,10 @@ impl Border<'_> {
         let facts = self.facts(attempt, model, &mut decision.ignored);
         let mut questions = self.questions(&facts)?;
         if let Some(root) = attempt.root {
-            questions.extend(self.question_of_root(root, &facts)?);
+            questions.extend(self.question_of_root(root, attempt, model)?);
         }
-        self.put(&questions, facts, &model.parts, decision);
+        self.put(&questions, &facts.labels, &model.parts, decision);
+        decision.facts = Some(facts);
         if let Some(packs) = decision.deniers(false) {
             return Err(deny(RefusalCode::DeniedByLaw, format!("denied by the rules of {packs}")));
         }
@@ -445,24 +446,23 @@ impl Border<'_> {
 
     /// Puts the questions about the artefact as a whole, and about each of its parts by itself: once for each set of labels,
     /// however many tensors have it.
-    fn put(&self, questions: &[Question<'_>], whole: Facts, parts: &[Part], decision: &mut Decision) {
-        let ask = |facts: &Facts, decision: &mut Decision| {
-            let asked = questions.iter().map(|question| {
-                let facts = Facts { from: question.from.clone(), ..facts.clone() };
-                decision.keep(self.judge(question.pack, question.action, &facts))
-            });
-            asked.collect()
-        };
-        let of_whole: BTreeSet<u32> = ask(&whole, decision);
+    fn put(&self, questions: &[Question<'_>], whole: &BTreeSet<Label>, parts: &[Part], decision: &mut Decision) {
+        let of_whole: BTreeSet<u32> = questions
+            .iter()
+            .map(|question| decision.keep(self.judge(question.pack, question.action, &question.facts)))
+            .collect();
         for part in parts {
-            let verdicts = if part.labels == whole.labels {
+            let verdicts = if part.labels == *whole {
                 of_whole.clone()
             } else {
-                ask(&Facts { labels: part.labels.clone(), ..whole.clone() }, decision)
+                let asked = questions.iter().map(|question| {
+                    let facts = Facts { labels: part.labels.clone(), ..Facts::clone(&question.facts) };
+                    decision.keep(self.judge(question.pack, question.action, &facts))
+                });
+                asked.collect()
             };
             decision.parts.push(PartDecided { part: part.clone(), verdicts });
         }
-        decision.facts = Some(whole);
     }
 
     /// The first duty that a node enforces before a crossing and that is not met.
@@ -531,9 +531,11 @@ impl Border<'_> {
             Offered::Model(model) => &model.labels,
             Offered::Compute(_) => &BTreeSet::new(),
         };
-        let scope = scope(attempt, labels);
+        let direct = attempt.root.map(|root| Attempt { exporter: root.exporter, ..*attempt });
+        let scopes: Vec<_> = std::iter::once(attempt).chain(&direct).map(|attempt| scope(attempt, labels)).collect();
         let presented = attempt.safeguards.iter().take(limits::SAFEGUARDS_PER_REQUEST_MAX);
-        let counting = presented.filter_map(|bytes| self.trust.safeguard(bytes, &scope, self.now).ok());
+        let counting =
+            presented.filter_map(|bytes| scopes.iter().find_map(|scope| self.trust.safeguard(bytes, scope, self.now).ok()));
         let safeguards = counting.map(|safeguard| safeguard.body().validity.until);
         let papers = [attempt.exporter.body().validity, attempt.importer.body().validity, attempt.offer.body().validity];
         let root = attempt.root.into_iter().flat_map(|root| [root.offer.body().validity, root.exporter.body().validity]);
@@ -551,7 +553,6 @@ impl Border<'_> {
         self.law(facts.from.country)?;
         self.law(facts.to.country)?;
         let mut questions = vec![(self.baseline, Action::Export), (self.baseline, Action::Import)];
-        let from = |(pack, action)| Question { pack, action, from: facts.from.clone() };
         let members = &self.trust.chartered().charter().members;
         for (member, action) in facts.questions(|country| members.contains_key(&country)) {
             questions.push((self.law(member)?, action));
@@ -560,19 +561,26 @@ impl Border<'_> {
             questions.push((house, Action::Export));
             questions.push((house, Action::Import));
         }
-        Ok(questions.into_iter().map(from).collect())
+        let facts = Arc::new(facts.clone());
+        Ok(questions.into_iter().map(|(pack, action)| Question { pack, action, facts: Arc::clone(&facts) }).collect())
     }
 
-    /// Where an artefact is offered on, the law of its first exporter is asked as if it went from there to the importer, so
-    /// that no way around a prohibition leads over a third country.
-    fn question_of_root(&self, root: Root<'_>, facts: &Facts) -> Result<Option<Question<'_>>, Denial> {
-        let direct = Facts { from: party(root.exporter.body()), ..facts.clone() };
+    /// Where an artefact is offered on, the law of its first exporter is asked as if it went from there to the importer, with
+    /// the bans of that member and the safeguards for that way, so that no way around a prohibition leads over a third country.
+    fn question_of_root(
+        &self,
+        root: Root<'_>,
+        attempt: &Attempt<'_>,
+        model: &ModelOffer,
+    ) -> Result<Option<Question<'_>>, Denial> {
+        // What does not count for one of both ways is noted where it does not count for the crossing itself.
+        let direct = self.facts(&Attempt { exporter: root.exporter, ..*attempt }, model, &mut Vec::new());
         let members = &self.trust.chartered().charter().members;
         let law = self.law(direct.from.country)?;
         let exports = direct.questions(|country| members.contains_key(&country));
         let is_asked =
             exports.into_iter().any(|(country, action)| (country, action) == (direct.from.country, Action::Export));
-        Ok(is_asked.then_some(Question { pack: law, action: Action::Export, from: direct.from }))
+        Ok(is_asked.then(|| Question { pack: law, action: Action::Export, facts: Arc::new(direct) }))
     }
 
     fn law(&self, member: Country) -> Result<&Pack, Denial> {

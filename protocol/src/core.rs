@@ -217,11 +217,16 @@ impl Core {
     /// Everything that happens to a node passes here.
     pub fn handle(&mut self, input: Input, now: Timestamp, gate: &dyn Gate) -> Effects {
         let mut effects = Effects::default();
+        let pulls = self.pulls.len();
         match input {
             Input::Admin(id, call) => self.on_admin(id, call, now, gate, &mut effects),
             Input::Mesh(event) => self.on_mesh(event, now, gate, &mut effects),
             Input::Bulk(event) => self.on_bulk(event, now, gate, &mut effects),
             Input::Tick => {}
+        }
+        if self.pulls.len() < pulls {
+            // While others still bring the rest: a pull ends when nobody is left who does.
+            self.ask_more_sources(now, gate, &mut effects);
         }
         if now >= self.next_wake() {
             self.round(now, gate, &mut effects);
@@ -310,7 +315,7 @@ impl Core {
                     self.keep_until(crossing, Place::Destination, at);
                 }
             }
-            Record::Deleted { crossing } => self.retention.gone(*crossing),
+            Record::Deleted { crossing } => self.forget_deleted(*crossing),
             Record::Founded { .. }
             | Record::Accredited { .. }
             | Record::StatusAccepted { .. }
@@ -367,7 +372,6 @@ impl Core {
                     Signed::<Approval>::open(approval, alliance).map_err(|error| StartError::Record("approval", error))?;
                 self.approvals.insert(key, approval);
             }
-            Record::Deleted { crossing } => self.models.retain(|_, model| model.crossing != Some(*crossing)),
             Record::Founded { .. }
             | Record::Accredited { .. }
             | Record::Requested { .. }
@@ -376,6 +380,7 @@ impl Core {
             | Record::RefusalAccepted { .. }
             | Record::Received { .. }
             | Record::Settled { .. }
+            | Record::Deleted { .. }
             | Record::CrossingFailed { .. } => {}
         }
         Ok(())

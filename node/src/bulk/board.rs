@@ -236,4 +236,4 @@ fn shuffled(seed: u64, at: usize) -> u64 {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -209,11 +209,15 @@ impl Gathering {
         }
     }
 
-    /// Reads groups, as soon as they are here, and compares them with the manifest once more. Blocks.
-    pub(super) fn read(&self, extent: &Extent, buffer: &mut [u8]) -> Result<(), BulkFailure> {
+    /// Reads groups, as soon as they are here, and compares them with the manifest once more. Blocks; not for longer than until
+    /// the next groups have come where they are not wanted any more.
+    pub(super) fn read(&self, extent: &Extent, buffer: &mut [u8], is_wanted: impl Fn() -> bool) -> Result<(), BulkFailure> {
         let mut changes = self.changes();
         loop {
             changes.borrow_and_update();
+            if !is_wanted() {
+                return Err(gone());
+            }
             let ready = {
                 let progress = self.progress();
                 if progress.phase == Phase::Gone {
@@ -488,7 +492,40 @@ fn news_of(told: &mut Vec<bool>, here: &[bool]) -> Vec<(u64, u64)> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
     use super::*;
+    use crate::bulk::board::tests::manifest;
+
+    #[tokio::test]
+    async fn nobody_waits_for_groups_that_are_not_wanted_any_more() {
+        let manifest = manifest(1);
+        let seat = Gatherings::default().join(Path::new("/nowhere"), manifest.id(), CrossingId([1; 32]));
+        let gathering = Arc::clone(seat.gathering());
+        let missing = vec![false; usize::try_from(manifest.group_count()).expect("few")];
+        gathering.use_manifest(manifest.clone(), missing);
+
+        let (wanted, asked) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicU64::new(0)));
+        let reading = {
+            let (gathering, wanted, asked) = (Arc::clone(&gathering), Arc::clone(&wanted), Arc::clone(&asked));
+            tokio::task::spawn_blocking(move || {
+                let extent = manifest.extents_in(vec![(0, 1)]).next().expect("a group");
+                let is_wanted = || {
+                    asked.fetch_add(1, Ordering::SeqCst);
+                    wanted.load(Ordering::SeqCst)
+                };
+                gathering.read(&extent, &mut vec![0; 1000], is_wanted)
+            })
+        };
+        while asked.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+        // The importer leaves, and groups come that nobody waits for.
+        wanted.store(false, Ordering::SeqCst);
+        gathering.note_change();
+        let ended = timeout(Duration::from_secs(60), reading).await.expect("it hangs").expect("it ran");
+        assert_eq!(ended, Err(gone()));
+    }
 
     #[test]
     fn news_is_told_once() {

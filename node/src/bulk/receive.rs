@@ -141,7 +141,7 @@ pub(super) async fn receive_artefact(
     (seat, usage, debt): (&Arc<Seat>, Usage, Debt),
     alive: &Alive,
 ) -> Result<Received, BulkFailure> {
-    let limit = plane.deadlines.stall;
+    let (limit, idle) = (plane.deadlines.stall, plane.deadlines.receipt);
     let crossing = inbound.crossing();
     let Link { connection, send, inbox, activity, .. } = link;
     let activity = &*activity;
@@ -175,6 +175,8 @@ pub(super) async fn receive_artefact(
     tokio::select! {
         outcome = async { tokio::try_join!(writing, taking) } => outcome.map(|((), ())| ()),
         () = stalled(activity, || owed.load(Ordering::Relaxed) > 0, limit) => Err(no_progress(limit)),
+        // One that has nothing that is missing here. It may be so for long, as its exporter sees it.
+        () = stalled(activity, || owed.load(Ordering::Relaxed) == 0, idle) => Err(no_progress(idle)),
         never = show_progress(plane, crossing, gauge) => match never {},
     }?;
     seat.finish(alive).await?;

@@ -265,7 +265,7 @@ fn read_groups(
     while let Some(runs) = wanted.blocking_recv() {
         let mut batch = Vec::with_capacity(EXTENTS_PER_BATCH);
         for extent in manifest.extents_in(runs) {
-            match read_extent(&mut content, &extent, &mut buffers, compared) {
+            match read_extent(&mut content, &extent, &mut buffers, compared, || !batches.is_closed()) {
                 Ok(bytes) => batch.push(bytes),
                 Err(error) => {
                     // Nobody to tell means that the transfer is over already.
@@ -290,11 +290,12 @@ fn read_extent(
     extent: &Extent,
     buffers: &mut Buffers,
     compared: &Compared,
+    is_wanted: impl Fn() -> bool,
 ) -> Result<Bytes, BulkFailure> {
     let mut bytes = buffers.take(usize::try_from(extent.bytes).unwrap_or_default());
     match content {
         Content::Here(source) => source.read_true(extent, &mut bytes, compared)?,
-        Content::Arriving(gathering) => gathering.read(extent, &mut bytes)?,
+        Content::Arriving(gathering) => gathering.read(extent, &mut bytes, is_wanted)?,
     }
     Ok(buffers.lend(bytes))
 }

@@ -6,6 +6,8 @@
 #[cfg(test)]
 mod alliance;
 #[cfg(test)]
+mod arriving;
+#[cfg(test)]
 mod artefact;
 #[cfg(test)]
 mod bad_path;
@@ -34,6 +36,10 @@ mod scene;
 #[cfg(test)]
 mod silence;
 #[cfg(test)]
+mod sources;
+#[cfg(test)]
 mod valve;
+#[cfg(test)]
+mod versions;
 #[cfg(test)]
 mod world;

@@ -84,10 +84,14 @@ impl Wire {
 
     /// What the other end asks for next, or has.
     pub(crate) async fn runs(&mut self, kind: u8) -> Vec<(u64, u64)> {
-        let (found, payload) = self.any().await.expect("runs");
+        let (found, payload) = self.next().await;
         assert_eq!(found, kind);
-        let numbers: Vec<u64> = payload.as_chunks::<8>().0.iter().map(|number| u64::from_be_bytes(*number)).collect();
-        numbers.as_chunks::<2>().0.iter().map(|[first, end]| (*first, *end)).collect()
+        runs_of(&payload)
+    }
+
+    /// The next frame, whatever it is.
+    pub(crate) async fn next(&mut self) -> (u8, Vec<u8>) {
+        self.any().await.expect("a frame")
     }
 
     /// Exactly so many bytes of groups, whatever frames they come in, or the code with which the other end ended before.
@@ -170,6 +174,12 @@ impl Wire {
     async fn closed(&self) -> u64 {
         code_of(&self.connection.closed().await)
     }
+}
+
+/// The runs of a frame.
+pub(crate) fn runs_of(payload: &[u8]) -> Vec<(u64, u64)> {
+    let numbers: Vec<u64> = payload.as_chunks::<8>().0.iter().map(|number| u64::from_be_bytes(*number)).collect();
+    numbers.as_chunks::<2>().0.iter().map(|[first, end]| (*first, *end)).collect()
 }
 
 fn code_of(error: &ConnectionError) -> u64 {

@@ -58,6 +58,7 @@ pub(crate) struct World {
 pub(crate) struct Node {
     pub(crate) key: SecretKey,
     pub(crate) member: Country,
+    organisation: String,
     pub(crate) accreditation: Vec<u8>,
     pub(crate) bulk: Bulk,
     pub(crate) entries: Vec<Entry>,
@@ -142,7 +143,8 @@ impl World {
         let bulk = start_bulk(&key, home.path(), deadlines);
         let (core, effects) = self.start_core(&key, &accreditation, &bulk, Vec::new(), known.values().cloned().collect());
         let (entries, heard, catalogue) = (Vec::new(), Vec::new(), BTreeMap::new());
-        self.nodes.push(Node { key, member, accreditation, bulk, entries, home, heard, core, catalogue });
+        let organisation = organisation.to_owned();
+        self.nodes.push(Node { key, member, organisation, accreditation, bulk, entries, home, heard, core, catalogue });
         self.apply(at, effects);
         let first = self.nodes[0].entries.clone();
         for entry in first.into_iter().filter(|_| at > 0) {
@@ -271,6 +273,13 @@ impl World {
         self.tell(at, Input::Admin(id, call)).pop().expect("an answer")
     }
 
+    /// As [`World::call`]; what is published then reaches nobody.
+    pub(crate) fn call_unheard(&mut self, at: usize, call: AdminCall) -> Reply {
+        let reply = self.call(at, call);
+        self.gossip.clear();
+        reply
+    }
+
     /// One node hears of a statement, and nobody else.
     #[track_caller]
     pub(crate) fn whisper(&mut self, at: usize, statement: Vec<u8>) {
@@ -309,9 +318,8 @@ impl World {
         let dir = node.home.path().join(format!("models/{}", self.numbers));
         std::fs::create_dir_all(&dir).expect("made");
         make(&dir);
-        let organisation = if node.member == country("BR") { "usp" } else { "other" };
         let request = ImportRequest {
-            name: format!("{organisation}/model-{}", self.numbers),
+            name: format!("{}/model-{}", node.organisation, self.numbers),
             artefact: Artefact::Weights,
             labels: labels.iter().copied().collect(),
             labels_of: Vec::new(),
@@ -333,8 +341,18 @@ impl World {
         (self.publish(at, &model), model)
     }
 
+    /// As [`World::offer`], of what may be offered on.
+    pub(crate) fn offer_onward(&mut self, at: usize, make: impl FnOnce(&Path)) -> (StatementId, LocalModel) {
+        let model = self.import(at, &[Label::Public], make);
+        (self.publish_as(at, &model, true), model)
+    }
+
     pub(crate) fn publish(&mut self, at: usize, model: &LocalModel) -> StatementId {
-        let terms = Terms { purposes: BTreeSet::new(), to: BTreeSet::new(), onward: false };
+        self.publish_as(at, model, false)
+    }
+
+    fn publish_as(&mut self, at: usize, model: &LocalModel, onward: bool) -> StatementId {
+        let terms = Terms { purposes: BTreeSet::new(), to: BTreeSet::new(), onward };
         let draft = OfferDraft { name: model.name.clone(), compute: None, terms, ttl_ms: 30 * DAY };
         let reply = self.call(at, AdminCall::Publish(draft));
         self.spread();
@@ -352,6 +370,12 @@ impl World {
 
     #[track_caller]
     pub(crate) fn pull(&mut self, at: usize, offer: StatementId, to: &Path) -> CrossingId {
+        self.pull_from(at, offer, to, 1, false)
+    }
+
+    /// A pull from up to so many peers, and whether what comes is offered on.
+    #[track_caller]
+    pub(crate) fn pull_from(&mut self, at: usize, offer: StatementId, to: &Path, sources: u32, onward: bool) -> CrossingId {
         let call = PullCall {
             offer: offer.to_string(),
             purpose: Purpose::Research,
@@ -359,8 +383,8 @@ impl World {
             circumstances: BTreeSet::new(),
             safeguards: Vec::new(),
             to: to.to_owned(),
-            sources: 1,
-            onward: false,
+            sources,
+            onward,
         };
         match self.call(at, AdminCall::Pull(call)) {
             Reply::Pulling { crossing } => crossing,
@@ -469,7 +493,7 @@ impl World {
         receipt
     }
 
-    fn receipt(&self, at: usize, crossing: CrossingId) -> Signed<Receipt> {
+    pub(crate) fn receipt(&self, at: usize, crossing: CrossingId) -> Signed<Receipt> {
         let settled = self.nodes[at].entries.iter().find_map(|entry| match &entry.record {
             Record::Settled { crossing: of, receipt } if *of == crossing => Some(receipt),
             _ => None,

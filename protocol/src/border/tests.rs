@@ -30,10 +30,14 @@ fn key(seed: u8) -> SecretKey {
 /// Brazil and India with one officer each, laws in force, an exporter, an importer and an offer.
 struct Scene {
     trust: Trust,
+    /// What the authority of India said last.
+    status: Status,
     baseline: Pack,
     exporter: Signed<Accreditation>,
     importer: Signed<Accreditation>,
     offer: Offer,
+    /// What the offer goes back to, as far as this side knows, and by whom it was made.
+    root: Option<(Offer, Signed<Accreditation>)>,
     request: CrossingRequest,
 }
 
@@ -54,7 +58,7 @@ impl Scene {
         let signed = members.iter().fold(draft, |draft, (_, officer)| draft.sign(officer)).to_bytes();
         let mut trust = Trust::new(Chartered::found(&signed).expect("all signed"));
         let alliance = trust.alliance();
-        let validity = Validity::lasting_ms(NOW, 3_600_000);
+        let (validity, mut statuses) = (Validity::lasting_ms(NOW, 3_600_000), Vec::new());
         for (member, officer) in &members {
             let (law, directives) = (String::new(), String::new());
             let pack = LawPack { member: *member, epoch: 1, issued: NOW, law, directives };
@@ -64,15 +68,9 @@ impl Scene {
             let status =
                 Status { member: *member, serial: 1, validity, law_pack, epoch: 1, revoked, bans: BTreeSet::new() };
             trust.accept_status(Signed::sign(&status, alliance, officer).expect("signs").bytes()).expect("accepted");
+            statuses.push(status);
         }
-        let accredited = |(member, officer): &(Country, SecretKey), node: u8| {
-            let (roles, name) = (BTreeSet::new(), "usp".to_owned());
-            let organisation = Organisation { name, roles, controlled_by: None, state_controlled: false };
-            let roles = BTreeSet::from([NodeRole::Exporter, NodeRole::Importer]);
-            let node = key(node).public();
-            let body = Accreditation { member: *member, node, organisation, zone: None, roles, validity };
-            Signed::sign(&body, alliance, officer).expect("signs")
-        };
+        let accredited = |at: usize, node: u8| accredited(&trust, &members[at], node);
         let model = ModelOffer {
             artefact: Artefact::Weights,
             manifest: ManifestId([7; 32]),
@@ -89,7 +87,7 @@ impl Scene {
         let terms = Terms { purposes: BTreeSet::new(), to: BTreeSet::new(), onward: false };
         let node = key(11).public();
         let offer = Offer { node, name: "usp/model".into(), what: Offered::Model(model), terms, root: None, validity };
-        let importer = accredited(&members[1], 12);
+        let (exporter, importer) = (accredited(0, 11), accredited(1, 12));
         let request = CrossingRequest {
             crossing: CrossingId([1; 32]),
             importer: key(12).public(),
@@ -106,7 +104,31 @@ impl Scene {
             asked: NOW,
         };
         let baseline = Pack::new(PackOwner::Alliance, 1, "", "");
-        Self { trust, baseline, exporter: accredited(&members[0], 11), importer, offer, request }
+        let status = statuses.pop().expect("two members");
+        Self { trust, status, baseline, exporter, importer, offer, root: None, request }
+    }
+
+    /// The exporter offers on what it got from a node in India.
+    fn offered_on() -> Self {
+        let mut scene = Self::new();
+        let terms = Terms { onward: true, ..scene.offer.terms.clone() };
+        let root = Offer { node: key(13).public(), terms, ..scene.offer.clone() };
+        let india = ("IN".parse().expect("assigned"), key(2));
+        let accreditation = accredited(&scene.trust, &india, 13);
+        scene.offer.root = Some(scene.signed(&root, 13).id());
+        scene.root = Some((root, accreditation));
+        scene
+    }
+
+    /// The authority of India revokes a node.
+    fn revoke(&mut self, node: PublicKey) {
+        let status = Status { serial: 2, revoked: BTreeSet::from([node]), ..self.status.clone() };
+        let status = Signed::sign(&status, self.trust.alliance(), &key(2)).expect("signs");
+        self.trust.accept_status(status.bytes()).expect("accepted");
+    }
+
+    fn signed(&self, offer: &Offer, by: u8) -> Signed<Offer> {
+        Signed::sign(offer, self.trust.alliance(), &key(by)).expect("signs")
     }
 
     fn clear(&self) -> Result<Exporting, RefusalCode> {
@@ -115,7 +137,8 @@ impl Scene {
 
     fn clear_with(&self, gate: &dyn Gate) -> Result<Exporting, RefusalCode> {
         let alliance = self.trust.alliance();
-        let offer = Signed::sign(&self.offer, alliance, &key(11)).expect("signs");
+        let offer = self.signed(&self.offer, 11);
+        let lent = self.root.as_ref().map(|(offer, exporter)| (self.signed(offer, 13), exporter));
         let request = Signed::sign(&self.request, alliance, &key(12)).expect("signs");
         let border = Border {
             trust: &self.trust,
@@ -130,7 +153,7 @@ impl Scene {
         let attempt = Attempt {
             exporter: &self.exporter,
             importer: &self.importer,
-            root: None,
+            root: lent.as_ref().map(|(offer, exporter)| Root { offer, exporter }),
             offer: &offer,
             purpose: Purpose::Research,
             use_: Use::Inference,
@@ -141,6 +164,15 @@ impl Scene {
         let cleared = border.clear_export(&key(11), &request, &attempt, SessionBinding([4; 32]));
         cleared.map_err(|decision| decision.denial.expect("a reason").code)
     }
+}
+
+fn accredited(trust: &Trust, (member, officer): &(Country, SecretKey), node: u8) -> Signed<Accreditation> {
+    let (roles, name) = (BTreeSet::new(), "usp".to_owned());
+    let organisation = Organisation { name, roles, controlled_by: None, state_controlled: false };
+    let roles = BTreeSet::from([NodeRole::Exporter, NodeRole::Importer]);
+    let (node, validity) = (key(node).public(), Validity::lasting_ms(NOW, 3_600_000));
+    let body = Accreditation { member: *member, node, organisation, zone: None, roles, validity };
+    Signed::sign(&body, trust.alliance(), officer).expect("signs")
 }
 
 #[test]
@@ -203,6 +235,57 @@ fn the_door_stays_shut_for_another_session_manifest_peer_or_offer() {
         let mut scene = Scene::new();
         change(&mut scene);
         assert_eq!(scene.clear().err(), Some(code), "case {at}");
+    }
+}
+
+#[test]
+fn the_door_opens_for_what_follows_its_root_and_for_nothing_else() {
+    // CROSSING-45. The id is that of the root as it was changed, unless it is the offer that names another.
+    type Change = fn(&mut Scene, &mut (Offer, Signed<Accreditation>));
+    let cases: [(&str, Change, Option<RefusalCode>); 12] = [
+        ("as it should be", |_, _| {}, None),
+        ("another name", |_, root| root.0.name = "usp/other".into(), Some(RefusalCode::NoOffer)),
+        ("other facts", |_, root| licence_of(&mut root.0, "other"), Some(RefusalCode::NoOffer)),
+        ("a root of its own", |_, root| root.0.root = Some(StatementId([9; 32])), Some(RefusalCode::NoOffer)),
+        ("another's accreditation", |scene, root| root.1 = scene.importer.clone(), Some(RefusalCode::NoOffer)),
+        ("the exporter's own", |scene, root| root.0.node = scene.offer.node, Some(RefusalCode::NoOffer)),
+        ("ended", |_, root| root.0.validity = Validity { from: NOW, until: NOW }, Some(RefusalCode::NoOffer)),
+        ("not onward", |_, root| root.0.terms.onward = false, Some(RefusalCode::DeniedByTerms)),
+        (
+            "for another purpose",
+            |_, root| root.0.terms.purposes = [Purpose::Commercial].into(),
+            Some(RefusalCode::DeniedByTerms),
+        ),
+        (
+            "for another country",
+            |scene, root| root.0.terms.to = [scene.exporter.body().member].into(),
+            Some(RefusalCode::DeniedByTerms),
+        ),
+        ("revoked", |scene, root| scene.revoke(root.0.node), Some(RefusalCode::NotAccredited)),
+        ("in these terms", |_, root| root.0.terms.purposes = [Purpose::Research].into(), None),
+    ];
+    for (what, change, code) in cases {
+        let mut scene = Scene::offered_on();
+        let mut root = scene.root.take().expect("it goes back to one");
+        change(&mut scene, &mut root);
+        scene.offer.root = Some(scene.signed(&root.0, 13).id());
+        scene.root = Some(root);
+        assert_eq!(scene.clear().err(), code, "{what}");
+    }
+    let mut unknown = Scene::offered_on();
+    unknown.root = None;
+    let mut another = Scene::offered_on();
+    another.offer.root = Some(StatementId([9; 32]));
+    let mut unasked = Scene::offered_on();
+    unasked.offer.root = None;
+    for scene in [unknown, another, unasked] {
+        assert_eq!(scene.clear().err(), Some(RefusalCode::NoOffer));
+    }
+}
+
+fn licence_of(offer: &mut Offer, licence: &str) {
+    if let Offered::Model(model) = &mut offer.what {
+        model.licence = licence.into();
     }
 }
 

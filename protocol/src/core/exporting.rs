@@ -219,7 +219,8 @@ impl Core {
                 if self.offers.is_withdrawn(body.offer) { "the offer was withdrawn" } else { "no such offer stands" };
             return Err(known(RefusalCode::NoOffer, problem));
         };
-        if let Some(path) = self.arrives_at(offer.body()).filter(|_| model_is(offer.body(), body.manifest)) {
+        let arrives_at = self.arrives_at(offer.body()).filter(|_| model_is(offer.body(), body.manifest));
+        if let Some(path) = arrives_at.filter(|_| !self.lies_here_as(offer.body())) {
             return Ok(Asked { path: path.to_owned(), offer: offer.clone(), arriving: true, request, importer });
         }
         let (Offered::Model(model), Some(local)) = (&offer.body().what, self.models.get(&offer.body().name)) else {

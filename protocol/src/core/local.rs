@@ -4,6 +4,7 @@ use super::{
     Core, Effects, MeshOrder, RequestId,
     admin::{AdminCall, Failure, FailureKind, LocalModel, MemberView, NodeStatus, OfferDraft, OfferView, PeerView, Reply},
     exchange::NotTaken,
+    importing::Pull,
 };
 use std::collections::BTreeSet;
 
@@ -72,13 +73,15 @@ impl Core {
             self.cut_export(ask, WHY.to_owned(), effects);
             return Ok(Reply::Cancelled { crossing });
         }
+        // What the operator asked for ends, from whomever it comes.
+        let group = self.group_of(crossing);
+        let arrives = |pull: &Pull| pull.is_delivered() || pull.is_being_delivered();
         match self.pulls.get(&crossing) {
-            Some(pull) if pull.is_delivered() || pull.is_being_delivered() => {
+            Some(_) if group.iter().filter_map(|crossing| self.pulls.get(crossing)).any(arrives) => {
                 Err(conflict(format!("everything of {crossing} has come, and is being put in its place")))
             }
             Some(_) => {
-                // What the operator asked for ends, from whomever it comes.
-                for crossing in self.group_of(crossing) {
+                for crossing in group {
                     self.cut_pull(crossing, WHY.to_owned(), now, effects);
                 }
                 self.take_back_onward(now, effects);

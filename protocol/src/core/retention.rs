@@ -68,8 +68,10 @@ impl Retention {
         Some(due)
     }
 
-    pub(super) fn gone(&mut self, crossing: CrossingId) {
-        self.kept.remove(&crossing);
+    /// Notes that it is gone; gives what was delivered and where, if it was.
+    pub(super) fn gone(&mut self, crossing: CrossingId) -> Option<(ManifestId, PathBuf)> {
+        let kept = self.kept.remove(&crossing)?;
+        (kept.what == Place::Destination).then_some((kept.manifest, kept.path))
     }
 
     /// When the next deletion is to be ordered.
@@ -97,6 +99,16 @@ impl Core {
         }
     }
 
+    /// Forgets what was deleted, by whichever of its crossings it came (CROSSING-47).
+    pub(super) fn forget_deleted(&mut self, crossing: CrossingId) {
+        let place = self.retention.gone(crossing);
+        self.models.retain(|_, model| {
+            let came = model.crossing.is_some();
+            let there = place.as_ref().is_some_and(|(manifest, path)| (model.manifest, &model.path) == (*manifest, path));
+            !(model.crossing == Some(crossing) || came && there)
+        });
+    }
+
     /// The files are gone, or could not be deleted.
     pub(super) fn deleted(&mut self, crossing: CrossingId, problem: Option<String>, now: Timestamp, effects: &mut Effects) {
         if self.retention.due(crossing).is_none() {
@@ -104,7 +116,6 @@ impl Core {
         }
         match problem {
             None => {
-                self.models.retain(|_, model| model.crossing != Some(crossing));
                 self.record(Record::Deleted { crossing }, now, effects);
                 self.take_back_onward(now, effects);
             }

@@ -180,7 +180,8 @@ impl Core {
         }
     }
 
-    /// Publishes an offer of what came from another node, or will have. Gives the one that stands already, if one does.
+    /// Publishes an offer of what came from another node, or will have. Gives the one that stands already in these terms, if
+    /// one does.
     pub(super) fn publish_onward(
         &mut self,
         root: &Signed<Offer>,
@@ -190,8 +191,11 @@ impl Core {
         effects: &mut Effects,
     ) -> Result<Signed<Offer>, String> {
         let (me, body) = (self.me(), root.body());
-        let standing = self.offers.iter().find(|offer| offer.body().node == me && offer.body().root == Some(root.id()));
-        if let Some(standing) = standing.filter(|offer| offer.body().validity.check(now).is_ok()) {
+        let same = |offer: &&Signed<Offer>| {
+            let offer = offer.body();
+            (offer.node, offer.root, &offer.terms) == (me, Some(root.id()), &terms) && offer.validity.check(now).is_ok()
+        };
+        if let Some(standing) = self.offers.iter().find(same) {
             return Ok(standing.clone());
         }
         self.may_offer_on(body)?;
@@ -231,16 +235,21 @@ impl Core {
         Ok(())
     }
 
+    /// Whether what is offered lies here, with the facts with which it is offered.
+    pub(super) fn lies_here_as(&self, offer: &Offer) -> bool {
+        match (&offer.what, self.models.get(&offer.name)) {
+            (Offered::Model(offered), Some(model)) => model.is_offered_as(offered),
+            (Offered::Model(_) | Offered::Compute(_), _) => false,
+        }
+    }
+
     /// Takes back what this node offers on and does not have, or not any more.
     pub(super) fn take_back_onward(&mut self, now: Timestamp, effects: &mut Effects) {
         let me = self.me();
         let gone = |offer: &&Signed<Offer>| {
             let body = offer.body();
-            let here = match (&body.what, self.models.get(&body.name)) {
-                (Offered::Model(offered), Some(model)) => model.is_offered_as(offered),
-                (Offered::Model(_) | Offered::Compute(_), _) => false,
-            };
-            body.node == me && body.root.is_some() && !here && self.arrives_at(body).is_none()
+            let here = self.lies_here_as(body) || self.arrives_at(body).is_some();
+            body.node == me && body.root.is_some() && !here
         };
         let gone: Vec<StatementId> = self.offers.iter().filter(gone).map(Signed::id).collect();
         for offer in gone {

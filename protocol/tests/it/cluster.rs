@@ -401,3 +401,6 @@ impl Cluster {
 
 /// Terms that add nothing to the law.
 pub(crate) const OPEN: Terms = Terms { purposes: BTreeSet::new(), to: BTreeSet::new(), onward: false };
+
+/// Terms that besides let an artefact be offered on.
+pub(crate) const ONWARD: Terms = Terms { purposes: BTreeSet::new(), to: BTreeSet::new(), onward: true };

@@ -1,7 +1,10 @@
 //! Arbitrary bytes and arbitrary interleavings: nothing panics, and the invariants hold after every step.
 
 use alliance_protocol::{
-    core::{BulkEvent, BulkFailure, Input, MeshEvent, MessageId, SyncAnswer, SyncId, SyncRequest, admin::AdminCall},
+    core::{
+        BulkEvent, BulkFailure, Input, MeshEvent, MessageId, SyncAnswer, SyncId, SyncRequest,
+        admin::{AdminCall, Reply},
+    },
     crossing::RefusalCode,
     id::{CrossingId, SessionBinding, StatementId},
     vocabulary::{Label, Purpose},
@@ -10,7 +13,7 @@ use proptest::prelude::*;
 
 use crate::{
     alliance::{MEMBERS, SECOND, country, some_id},
-    cluster::Cluster,
+    cluster::{Cluster, ONWARD},
     envelopes::{Collect, visit_all},
     routes::{Parcel, Said},
 };
@@ -105,7 +108,11 @@ enum Happening {
     Alter(usize, usize, u8),
     /// Give a request another session or another peer.
     Swap(usize, bool),
-    Pull(usize, usize, Purpose),
+    /// Who, under which offer, what for, from how many, and whether it is offered on.
+    Pull(usize, usize, Purpose, u32, bool),
+    /// The n-th offer of another node that goes back to one is pulled.
+    PullOnward(usize, usize),
+    Cancel(usize),
     Withdraw(usize),
     Enact(usize, usize),
     Renew(usize),
@@ -120,16 +127,21 @@ const LAWS: [&str; 4] =
     ["", "deny export purpose:military\ndeny import to:IN", "error import", "require export label:personal scc_br"];
 
 fn happening() -> impl Strategy<Value = Happening> {
-    use Happening::{Alter, Crash, Deliver, Enact, Lose, Pass, Pull, Renew, Repeat, Revoke, Run, Swap, Tick, Withdraw};
+    use Happening::{
+        Alter, Cancel, Crash, Deliver, Enact, Lose, Pass, Pull, PullOnward, Renew, Repeat, Revoke, Run, Swap, Tick,
+        Withdraw,
+    };
     let near = 0..4usize;
     prop_oneof![
         30 => near.clone().prop_map(Deliver),
         6 => near.clone().prop_map(Repeat),
         2 => near.clone().prop_map(Lose),
         3 => (near.clone(), any::<usize>(), any::<u8>()).prop_map(|(n, at, with)| Alter(n, at, with)),
-        2 => (near, any::<bool>()).prop_map(|(n, session)| Swap(n, session)),
-        8 => (0..3usize, 0..3usize, prop::sample::select(&[Purpose::Research, Purpose::Military][..]))
-            .prop_map(|(at, of, purpose)| Pull(at, of, purpose)),
+        2 => (near.clone(), any::<bool>()).prop_map(|(n, session)| Swap(n, session)),
+        8 => (0..3usize, 0..3usize, prop::sample::select(&[Purpose::Research, Purpose::Military][..]), 0..4u32, any::<bool>())
+            .prop_map(|(at, of, purpose, sources, onward)| Pull(at, of, purpose, sources, onward)),
+        3 => (0..3usize, near).prop_map(|(at, n)| PullOnward(at, n)),
+        1 => (0..3usize).prop_map(Cancel),
         1 => (0..3usize).prop_map(Withdraw),
         2 => (0..MEMBERS.len(), 0..LAWS.len()).prop_map(|(member, law)| Enact(member, law)),
         2 => (0..MEMBERS.len()).prop_map(Renew),
@@ -180,12 +192,29 @@ fn happen(cluster: &mut Cluster, offers: &[StatementId], what: Happening) {
                 cluster.deliver(parcel);
             }
         }
-        Happening::Pull(at, of, purpose) => {
+        Happening::Pull(at, of, purpose, sources, onward) => {
             let mut call = cluster.pull_call(offers[of]);
-            call.purpose = purpose;
+            (call.purpose, call.sources, call.onward) = (purpose, sources, onward);
             // Its own offer, one that it has not heard of, a daemon that is down: the reply is as good as any.
             if cluster.nodes[at].core.is_some() {
                 cluster.call(at, AdminCall::Pull(call));
+            }
+        }
+        Happening::PullOnward(at, n) => {
+            if cluster.nodes[at].core.is_some() {
+                let onward: Vec<_> =
+                    cluster.offers(at).into_iter().filter(|view| view.root.is_some() && !view.own).collect();
+                if let Some(view) = onward.get(n % onward.len().max(1)) {
+                    cluster.pull(at, view.offer);
+                }
+            }
+        }
+        Happening::Cancel(at) => {
+            if cluster.nodes[at].core.is_some() {
+                let Reply::Crossings(crossings) = cluster.call(at, AdminCall::Crossings) else { panic!("no crossings") };
+                if let Some(running) = crossings.iter().find(|view| !view.state.is_final()) {
+                    cluster.call(at, AdminCall::Cancel(running.crossing));
+                }
             }
         }
         Happening::Withdraw(at) => {
@@ -219,7 +248,7 @@ proptest! {
     fn whatever_happens_the_invariants_hold(story in prop::collection::vec(happening(), 20..120)) {
         let mut cluster = Cluster::new(&[("BR", "usp"), ("IN", "iitb"), ("CN", "thu")]);
         let offers: Vec<_> =
-            [Label::Public, Label::Personal, Label::Health].into_iter().enumerate().map(|(at, label)| cluster.offer(at, &[label])).collect();
+            [Label::Public, Label::Personal, Label::Health].into_iter().enumerate().map(|(at, label)| cluster.offer_of(at, cluster.model(at, &[label]), ONWARD)).collect();
         prop_assert_ne!(offers[0], some_id(0));
         for what in story {
             if cluster.nodes.iter().all(|node| node.core.is_none()) {
@@ -228,10 +257,15 @@ proptest! {
             happen(&mut cluster, &offers, what);
         }
         cluster.run();
-        // When all is quiet, whatever is recorded as begun has ended or can still end, and says so.
+        // When all is quiet, whatever is recorded as begun has ended or can still end, and says so. What is offered on is here,
+        // or on its way.
+        cluster.let_pass(11 * SECOND);
+        cluster.tick();
         for at in 0..3 {
             if cluster.nodes[at].core.is_some() {
-                cluster.status(at);
+                let status = cluster.status(at);
+                let onward = cluster.offers(at).into_iter().any(|view| view.own && view.root.is_some());
+                prop_assert!(!onward || status.models > 1 || status.crossings_running > 0);
             }
         }
     }

@@ -3,15 +3,16 @@
 //! - I1: bytes are sent, taken or delivered only where the recorded decisions of both sides allow.
 //! - I2: the record comes first: `Cleared` before `Serve`, `ClearanceAccepted` before `Receive`, `Received` before `Deliver`.
 //! - I4: no crossing is served, received or delivered twice by one node, restarts included.
+//! - I5: what is served lies here, or is on its way here under a clearance that was accepted.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, path::Path};
 
 use alliance_protocol::{
     border::Decision,
     core::{BulkOrder, Effects},
     crossing::{ClearanceGiven, CrossingRequest},
     envelope::Signed,
-    id::{AllianceId, CrossingId},
+    id::{AllianceId, CrossingId, ManifestId},
     key::PublicKey,
     ledger::Record,
 };
@@ -36,7 +37,10 @@ impl Invariants {
         }
         for order in &effects.bulk {
             match order {
-                BulkOrder::Serve { outbound, clearance, .. } => self.check_serve(nodes, at, outbound.crossing(), clearance),
+                BulkOrder::Serve { outbound, clearance, path, arriving, .. } => {
+                    self.check_serve(nodes, at, outbound.crossing(), clearance);
+                    assert!(has(&nodes[at], outbound.manifest(), path, *arriving), "I5: `{}` is not here", path.display());
+                }
                 BulkOrder::Receive { crossing, inbound } => {
                     self.once(at, "received", *crossing);
                     let accepted = nodes[at].entries.iter().rev().find_map(|entry| match &entry.record {
@@ -102,6 +106,18 @@ impl Invariants {
 fn allows(decision: &Decision) -> bool {
     let verdicts = &decision.verdicts;
     decision.denial.is_none() && !verdicts.is_empty() && verdicts.iter().all(|it| it.allowed && it.error.is_none())
+}
+
+/// Whether the ledger says that the artefact lies at this path, or that it was cleared to come there.
+fn has(node: &Node, manifest: ManifestId, path: &Path, arriving: bool) -> bool {
+    let comes = |crossing: CrossingId| {
+        node.count(|record| matches!(record, Record::ClearanceAccepted { crossing: of, .. } if *of == crossing)) > 0
+    };
+    node.entries.iter().any(|entry| match &entry.record {
+        Record::ModelImported { model } => !arriving && model.manifest == manifest && model.path == path,
+        Record::Requested { crossing, to, .. } => arriving && to == path && comes(*crossing),
+        _ => false,
+    })
 }
 
 fn asked(node: &Node, crossing: CrossingId) -> bool {

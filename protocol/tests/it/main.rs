@@ -4,6 +4,7 @@
 //! - `cluster`, `routes`, `invariants`: nodes, the wires between them, and what must hold after every step
 //! - `crossings`: a crossing and its end        - `exporter_refuses`, `importer_refuses`: each check of each end
 //! - `deciding`, `trust`, `mesh`, `quotas`: law, standing, what the mesh may bring    - `running`, `restarts`: time and crashes
+//! - `sources`: one artefact from several peers    - `offering_on`, `detours`: what got here is given to others
 //! - `duties`: what a node enforces besides the law's yes or no, bans, people over a year
 //! - `envelopes`, `charter`, `fuzz`: statements, the root of trust, arbitrary input
 
@@ -14,6 +15,7 @@ mod charter;
 mod cluster;
 mod crossings;
 mod deciding;
+mod detours;
 mod duties;
 mod envelopes;
 mod exporter_refuses;
@@ -21,9 +23,11 @@ mod fuzz;
 mod importer_refuses;
 mod invariants;
 mod mesh;
+mod offering_on;
 mod quotas;
 mod restarts;
 mod routes;
 mod running;
+mod sources;
 mod tabled_gate;
 mod trust;

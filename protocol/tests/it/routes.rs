@@ -1,6 +1,9 @@
 //! The wires of a test: an honest mesh and an honest bulk plane, one queue for all, and hands to reach into it.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    path::PathBuf,
+};
 
 use alliance_protocol::{
     core::{
@@ -141,6 +144,9 @@ pub(crate) struct Wires {
     syncs: BTreeMap<SyncId, PublicKey>,
     lines: BTreeMap<AskId, Line>,
     reached: BTreeMap<(usize, CrossingId), (usize, SessionBinding)>,
+    /// Where a pull writes, and how much came by it.
+    places: BTreeMap<(usize, CrossingId), PathBuf>,
+    moved: BTreeMap<(usize, CrossingId), u64>,
     /// Numbers asks, messages, syncs and sessions.
     drawn: u64,
 }
@@ -275,11 +281,18 @@ impl Cluster {
             Said::Delivered { crossing, receipt } => self.line_of(at, *crossing).map(|line| (line, receipt.clone())),
             _ => None,
         };
+        let moved = match &parcel.said {
+            Said::Delivered { crossing, .. } => self.wires.moved.get(&(at, *crossing)).copied().unwrap_or_default(),
+            _ => 0,
+        };
+        if let Said::Received { crossing, bytes, .. } = parcel.said {
+            self.wires.moved.insert((at, crossing), bytes);
+        }
         let input = self.input(parcel);
         let effects = self.tell(at, input);
         self.route(at, effects);
         if let Some(((ask, exporter), receipt)) = delivered {
-            self.send(exporter, Said::ReceiptOffered { ask, bytes: MODEL_BYTES, receipt });
+            self.send(exporter, Said::ReceiptOffered { ask, bytes: moved, receipt });
         }
     }
 
@@ -394,17 +407,20 @@ impl Cluster {
 
     fn route_bulk(&mut self, at: usize, order: BulkOrder) {
         match order {
-            BulkOrder::Reach { crossing, peer, .. } => match self.node_of(peer).filter(|other| self.up(*other)) {
-                Some(exporter) => {
-                    let session = self.draw_session();
-                    self.wires.reached.insert((at, crossing), (exporter, session));
-                    self.send(at, Said::Reached { crossing, session });
+            BulkOrder::Reach { crossing, peer, to, .. } => {
+                self.wires.places.insert((at, crossing), to);
+                match self.node_of(peer).filter(|other| self.up(*other)) {
+                    Some(exporter) => {
+                        let session = self.draw_session();
+                        self.wires.reached.insert((at, crossing), (exporter, session));
+                        self.send(at, Said::Reached { crossing, session });
+                    }
+                    None => {
+                        let failure = BulkFailure::Unreachable("no answer".into());
+                        self.send(at, Said::PullFailed { crossing, failure });
+                    }
                 }
-                None => {
-                    let failure = BulkFailure::Unreachable("no answer".into());
-                    self.send(at, Said::PullFailed { crossing, failure });
-                }
-            },
+            }
             BulkOrder::Ask { crossing, request } => {
                 let Some((exporter, session)) = self.wires.reached.get(&(at, crossing)).copied() else { return };
                 let peer = self.nodes[at].public();
@@ -415,7 +431,9 @@ impl Cluster {
             BulkOrder::Receive { crossing, .. } => {
                 let here = |line: &&Line| (line.importer, line.crossing) == (at, crossing);
                 if self.wires.lines.values().any(|line| here(&line) && line.released) {
-                    self.send(at, Said::Received { crossing, bytes: MODEL_BYTES, held_bytes: 0 });
+                    // Of several sources the first brings everything, unless the test divides the work.
+                    let bytes = if self.comes_from_another(at, crossing) { 0 } else { MODEL_BYTES };
+                    self.send(at, Said::Received { crossing, bytes, held_bytes: MODEL_BYTES - bytes });
                 }
             }
             BulkOrder::Deliver { crossing, receipt } => {
@@ -444,6 +462,16 @@ impl Cluster {
                 }
             }
         }
+    }
+
+    /// Whether what a crossing is for came, or comes, by another one.
+    fn comes_from_another(&self, at: usize, crossing: CrossingId) -> bool {
+        let place = |crossing: CrossingId| self.wires.places.get(&(at, crossing));
+        let brings = |of: CrossingId, bytes: u64| bytes > 0 && of != crossing && place(of) == place(crossing);
+        let coming = self.wires.queue.iter().any(|parcel| {
+            matches!(parcel.said, Said::Received { crossing: of, bytes, .. } if parcel.to == at && brings(of, bytes))
+        });
+        coming || self.wires.moved.iter().any(|((node, of), bytes)| *node == at && brings(*of, *bytes))
     }
 
     /// The newest stream of a crossing: its number and the exporter.

@@ -14,7 +14,7 @@ use super::*;
 const GROUP: usize = 256 * 1024;
 
 /// An artefact of one file with so many groups.
-fn manifest(groups: usize) -> Manifest {
+pub(in crate::bulk) fn manifest(groups: usize) -> Manifest {
     let bytes = vec![7; groups * GROUP - 5];
     let segment = Segment::of(SegmentKind::Opaque, &bytes);
     let path = Path::new("a").display().to_string();
