@@ -316,6 +316,12 @@ impl Core {
     ) {
         let Some(export) = self.exports.remove(&ask) else { return };
         let crossing = export.crossing();
+        if let Some(problem) = export.ended {
+            // It was cut before the receipt came. What the receipt says is true, but not that this side let it go on.
+            let side = Side::Exporter;
+            let record = Record::CrossingFailed { crossing, side, bytes, problem, tampered: false };
+            return self.record(record, now, effects);
+        }
         let settled = export
             .check_receipt(receipt, bytes, self.trust.alliance())
             .and_then(|receipt| receipt.countersign(&self.key).map_err(|_| "the receipt cannot be countersigned"));

@@ -121,6 +121,24 @@ fn an_offer_that_is_withdrawn_ends_its_crossings() {
 }
 
 #[test]
+fn a_receipt_that_comes_after_the_end_settles_nothing() {
+    let mut cluster = Cluster::pair();
+    let offer = cluster.offer(0, &[Label::Public]);
+    let crossing = cluster.pull(1, offer);
+    let offered = cluster.run_to("receipt offered");
+    let call = AdminCall::Withdraw { offer, reason: "a mistake".into() };
+    let effects = cluster.tell(0, Input::Admin(RequestId(0), call));
+    assert!(matches!(effects.bulk[..], [BulkOrder::AbortServe { .. }]), "{:?}", effects.bulk);
+    // The two have crossed on the way.
+    cluster.deliver(offered);
+    cluster.run();
+    let view = cluster.view(0, crossing);
+    assert_eq!(view.state, CrossingState::Failed, "{view:?}");
+    assert!(view.problem.as_deref().is_some_and(|problem| problem.contains("withdrawn")), "{view:?}");
+    assert!(view.bytes > 0, "what left is recorded");
+}
+
+#[test]
 fn an_importer_that_alone_hears_of_a_withdrawal_stops() {
     let (mut cluster, crossing, _) = under_way();
     let offer = cluster.view(0, crossing).offer;
