@@ -75,6 +75,8 @@ pub struct Core {
     wanted: BTreeMap<CrossingId, Wanted>,
     /// Ids of requests that this node has answered, until they are too old to be asked again (I4).
     answered: BTreeMap<CrossingId, Timestamp>,
+    /// How often what goes back to an offer was offered on, since the start.
+    onward_published: BTreeMap<StatementId, u32>,
     /// Approvals of officers, until they run out, by the hash of their bytes.
     approvals: BTreeMap<StatementId, Signed<Approval>>,
     volumes: Volumes,
@@ -171,6 +173,7 @@ impl Core {
             exports: BTreeMap::new(),
             pulls: BTreeMap::new(),
             wanted: BTreeMap::new(),
+            onward_published: BTreeMap::new(),
             answered: BTreeMap::new(),
             approvals: BTreeMap::new(),
             volumes: Volumes::default(),
@@ -269,6 +272,7 @@ impl Core {
         effects.catalogue.extend(self.offers.expire(now).into_iter().map(|id| CatalogueChange::Remove { id }));
         self.drop_expired(now, effects);
         self.approvals.retain(|_, approval| approval.body().validity.until > now);
+        self.onward_published.retain(|root, _| self.offers.get(*root).is_some());
         self.delete_due(now, effects);
         if self.own_record.body().validity.until < now.plus_ms(RECORD_MS / 2)
             && let Ok(record) = own_record(&self.key, &self.accreditation, &self.config, self.trust.alliance(), now)

@@ -99,6 +99,13 @@ pub const NODES_PER_MEMBER_MAX: usize = 1024;
 /// Peers that one artefact is pulled from at a time. Four fill most links.
 pub const SOURCES_MAX: u32 = 8;
 
+/// Times that one pull asks a node, all nodes together: each costs a record on both sides.
+pub const SOURCES_ASKED_MAX: u32 = 32;
+
+/// Offers of one artefact that a node publishes anew, until it is restarted, after it took the one before back: each stands in
+/// the catalogues of others until it would have ended.
+pub const ONWARD_OFFERS_MAX: u32 = 8;
+
 /// Artefacts of this node in which parts of another are looked for: the largest, since each costs reading a manifest.
 pub const LOCAL_ARTEFACTS_MAX: usize = 32;
 

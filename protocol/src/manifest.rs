@@ -282,7 +282,7 @@ impl Manifest {
         missing.into_iter().flat_map(|(first, end)| first..end).filter_map(|index| self.group(index))
     }
 
-    /// Bytes of the groups in these runs, which are taken to be [valid](runs_valid).
+    /// Bytes of the groups in these runs, which are taken to be valid.
     #[must_use]
     pub fn bytes_of_runs(&self, runs: &[(u64, u64)]) -> u64 {
         let bytes = |(first, end): &(u64, u64)| self.bytes_before(*end).saturating_sub(self.bytes_before(*first));

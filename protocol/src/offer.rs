@@ -154,7 +154,8 @@ pub struct Terms {
     pub purposes: BTreeSet<Purpose>,
     /// Countries admitted; empty admits all members.
     pub to: BTreeSet<Country>,
-    /// Whether a node that got it may offer it on, under the same terms. Each crossing from there is decided by itself.
+    /// Whether a node that got it may offer it on. These terms hold there too, besides those of that node, and each crossing
+    /// from there is decided by itself.
     pub onward: bool,
 }
 

@@ -107,6 +107,12 @@ impl Board {
         self.free_bytes
     }
 
+    /// Bytes that are not here yet.
+    pub(super) fn missing_bytes(&self) -> u64 {
+        let missing = self.states.iter().zip(&self.pieces).filter(|(state, _)| **state != State::Here);
+        missing.map(|(_, piece)| piece.bytes).sum()
+    }
+
     pub(super) fn sources(&self) -> usize {
         self.sources.len()
     }

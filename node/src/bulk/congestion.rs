@@ -30,8 +30,7 @@ const INITIAL_PACKETS: u64 = 128;
 const NEAR_WINDOW_BYTES: u64 = 512 * 1024;
 
 /// Once so many bytes were in flight without a loss, nothing on the way holds less than the receiver, and flow control alone
-/// holds the sender: a pacer's timer ticks once in a millisecond, in which such a path carries more than it lets out at a
-/// time.
+/// holds the sender: a pacer would have to wake it several times in a millisecond.
 const NEAR_UNPACED_BYTES: u64 = 2 * 1024 * 1024;
 
 /// Makes a [`PathControl`] for each connection.

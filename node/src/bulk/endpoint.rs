@@ -35,7 +35,7 @@ const WINDOW_BYTES_NEAR: u32 = 3 * 1024 * 1024;
 const WINDOW_BYTES_MAX: u32 = 32 * 1024 * 1024;
 const WINDOW_BYTES_PER_MS: u32 = 200_000;
 
-/// Bytes that an importer may have in flight to this node: one request and the framing around it.
+/// Bytes that an importer may have in flight to this node: one request, and then what it wants.
 const REQUEST_WINDOW_BYTES: u32 = 512 * 1024;
 
 /// Bytes of artefact handed to a connection and not yet acknowledged, beyond those that the importer's window holds.

@@ -98,6 +98,8 @@ pub(super) enum FrameError {
     Unknown(u8),
     #[error("a {0:?} frame out of turn")]
     OutOfTurn(Kind),
+    #[error("a {0:?} frame of nothing")]
+    Empty(Kind),
     #[error("a {kind:?} frame of {bytes} bytes, more than {max}", max = kind.bytes_max())]
     TooLarge { kind: Kind, bytes: usize },
 }
@@ -110,6 +112,10 @@ pub(super) fn parse_header(header: [u8; HEADER_BYTES], allowed: &[Kind]) -> Resu
         return Err(FrameError::OutOfTurn(kind));
     }
     let bytes = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+    // What says nothing could be said without end.
+    if bytes == 0 && matches!(kind, Kind::Want | Kind::Have | Kind::Groups) {
+        return Err(FrameError::Empty(kind));
+    }
     if bytes > kind.bytes_max() { Err(FrameError::TooLarge { kind, bytes }) } else { Ok((kind, bytes)) }
 }
 
@@ -241,7 +247,7 @@ mod tests {
     #[test]
     fn headers_round_trip_at_their_bounds() {
         for kind in Kind::ALL {
-            for bytes in [0, 1, 255, 256, kind.bytes_max()] {
+            for bytes in [1, 255, 256, kind.bytes_max()] {
                 let header = header(kind, bytes).expect("within the bound");
                 assert_eq!(parse_header(header, &Kind::ALL), Ok((kind, bytes)));
             }
@@ -262,6 +268,9 @@ mod tests {
             parse_header([1, 255, 255, 255, 255], &[Kind::Request]),
             Err(FrameError::TooLarge { kind: Kind::Request, bytes: 0xffff_ffff })
         );
+        for kind in [Kind::Want, Kind::Have, Kind::Groups] {
+            assert_eq!(parse_header([kind.code(), 0, 0, 0, 0], &[kind]), Err(FrameError::Empty(kind)));
+        }
     }
 
     #[test]

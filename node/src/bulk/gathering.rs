@@ -35,6 +35,9 @@ use super::{
 };
 use crate::models::{Source, Staging, fill_from, load_manifest};
 
+/// Pieces that a source is asked for at once: choosing each looks at all that are missing.
+const PIECES_AT_ONCE: usize = 32;
+
 /// All that is on its way to this node, by the directory that it goes to.
 #[derive(Debug, Default)]
 pub(super) struct Gatherings(Mutex<HashMap<PathBuf, Weak<Gathering>>>);
@@ -60,6 +63,8 @@ pub(super) struct Gathering {
 enum Place {
     Nowhere,
     Staging(Box<Staging>),
+    /// All of it is in the staging place, of which these are the files, and is being made durable.
+    Finishing(PathBuf, Option<Source>),
     /// Under its final name; opened when somebody reads it.
     Delivered(Option<Source>),
 }
@@ -154,23 +159,28 @@ impl Gathering {
     }
 
     fn leave(&self, seat: SourceId) {
-        let closes = {
-            let mut progress = self.progress();
-            progress.seats.retain(|other| *other != seat);
-            if let Some(board) = &mut progress.board {
-                board.leave(seat);
-            }
-            let closes = progress.seats.is_empty() && progress.phase == Phase::Coming;
-            if closes {
-                progress.phase = Phase::Gone;
-            }
-            closes
-        };
-        if closes {
-            // So that a later attempt finds it free.
-            *self.staging() = Place::Nowhere;
+        let mut progress = self.progress();
+        progress.seats.retain(|other| *other != seat);
+        if let Some(board) = &mut progress.board {
+            board.leave(seat);
         }
+        if progress.seats.is_empty() && progress.phase == Phase::Coming {
+            progress.phase = Phase::Gone;
+        }
+        drop(progress);
         self.note_change();
+    }
+
+    /// Closes the staging place where nobody has a seat any more, so that a later attempt finds it free.
+    pub(super) async fn let_go(self: Arc<Self>) -> Result<(), BulkFailure> {
+        if self.progress().phase != Phase::Gone {
+            return Ok(());
+        }
+        blocking(move || {
+            *self.staging() = Place::Nowhere;
+            Ok(())
+        })
+        .await
     }
 
     /// Everything that changes after this was called wakes the receiver.
@@ -241,10 +251,12 @@ impl Gathering {
     fn read_place(&self, manifest: &Manifest, extent: &Extent, buffer: &mut [u8]) -> Result<(), BulkFailure> {
         match &mut *self.staging() {
             Place::Staging(staging) => Ok(staging.read(extent, buffer)?),
-            Place::Delivered(Some(source)) => Ok(source.read(extent, buffer)?),
+            Place::Finishing(_, Some(source)) | Place::Delivered(Some(source)) => Ok(source.read(extent, buffer)?),
+            Place::Finishing(files, unopened) => {
+                Ok(unopened.insert(Source::open(files, manifest.clone())?).read(extent, buffer)?)
+            }
             Place::Delivered(unopened) => {
-                let source = unopened.insert(Source::open(&self.to, manifest.clone())?);
-                Ok(source.read(extent, buffer)?)
+                Ok(unopened.insert(Source::open(&self.to, manifest.clone())?).read(extent, buffer)?)
             }
             Place::Nowhere => Err(gone()),
         }
@@ -259,13 +271,17 @@ impl Gathering {
         }
     }
 
+    /// Says what is missing, unless that is known already.
     fn use_manifest(&self, manifest: Manifest, here: Vec<bool>) {
-        let mut progress = self.progress();
+        // Before the lock is taken: it looks at every group.
         let mut board = Board::new(&manifest, missing_of(&here), self.seed);
-        for seat in &progress.seats {
-            board.join(*seat);
+        let mut progress = self.progress();
+        if progress.board.is_none() {
+            for seat in &progress.seats {
+                board.join(*seat);
+            }
+            (progress.board, progress.manifest, progress.here) = (Some(board), Some(manifest), here);
         }
-        (progress.board, progress.manifest, progress.here) = (Some(board), Some(manifest), here);
         drop(progress);
         self.note_change();
     }
@@ -274,13 +290,13 @@ impl Gathering {
         let here = {
             let mut place = self.staging();
             let Place::Staging(staging) = &mut *place else { return Err(gone()) };
-            if staging.manifest().is_some() {
-                return Ok(staging.begin(&manifest)?);
-            }
+            let is_new = staging.manifest().is_none();
             staging.begin(&manifest)?;
-            let found = fill_from(staging, &manifest, manifests, local)?;
-            if found > 0 {
-                tracing::info!(bytes = found, "parts of an artefact lay here already");
+            if is_new {
+                let found = fill_from(staging, &manifest, manifests, local)?;
+                if found > 0 {
+                    tracing::info!(bytes = found, "parts of an artefact lay here already");
+                }
             }
             staging.flags().to_vec()
         };
@@ -348,7 +364,9 @@ impl Seat {
         let mut progress = self.gathering.progress();
         let Some(board) = &mut progress.board else { return pieces };
         let sources = u64::try_from(board.sources()).unwrap_or(u64::MAX).max(1);
-        while owed == 0 || owed < owed_max.min(board.free_bytes() / sources.saturating_mul(2)) {
+        while pieces.len() < PIECES_AT_ONCE
+            && (owed == 0 || owed < owed_max.min(board.free_bytes() / sources.saturating_mul(2)))
+        {
             let Some(piece) = board.take(self.id, now_ms) else { break };
             owed = owed.saturating_add(piece.bytes);
             pieces.push(piece);
@@ -371,14 +389,9 @@ impl Seat {
     /// Fails where the others wait for this source, or the artefact will not come any more. Where this one has nothing to do,
     /// it looks whom it waits for.
     pub(super) fn check(&self) -> Result<(), BulkFailure> {
+        self.may_stay()?;
         let now_ms = self.gathering.now_ms();
         let mut progress = self.gathering.progress();
-        if progress.dropped.contains(&self.id) {
-            return Err(BulkFailure::Lost("it was too slow: all else had come from others".to_owned()));
-        }
-        if progress.phase == Phase::Gone {
-            return Err(gone());
-        }
         let slow = progress.board.as_ref().and_then(|board| board.overdue(self.id, now_ms));
         if let Some(slow) = slow.filter(|slow| !progress.dropped.contains(slow)) {
             progress.dropped.push(slow);
@@ -399,7 +412,7 @@ impl Seat {
     pub(super) fn write(&self, extent: &Extent, bytes: &[u8]) -> Result<(), BulkFailure> {
         match &mut *self.gathering.staging() {
             Place::Staging(staging) => staging.write(extent, bytes)?,
-            Place::Nowhere | Place::Delivered(_) => return Err(gone()),
+            Place::Nowhere | Place::Finishing(..) | Place::Delivered(_) => return Err(gone()),
         }
         let index = |group: u64| usize::try_from(group).unwrap_or(usize::MAX);
         if let Some(here) = self.gathering.progress().here.get_mut(index(extent.first)..index(extent.end)) {
@@ -422,11 +435,7 @@ impl Seat {
             let (gathering, alive) = (Arc::clone(&self.gathering), alive.clone());
             blocking(move || {
                 let _alive = alive;
-                match &mut *gathering.staging() {
-                    Place::Staging(staging) => Ok(staging.finish()?),
-                    Place::Delivered(_) => Ok(()),
-                    Place::Nowhere => Err(gone()),
-                }
+                gathering.finish()
             })
         };
         self.gathering.finished.get_or_try_init(finishing).await.copied()
@@ -439,7 +448,71 @@ impl Seat {
         inbound: Inbound,
         keep: impl FnOnce(&Manifest) -> Result<(), BulkFailure>,
     ) -> Result<(), BulkFailure> {
-        let mut place = self.gathering.staging();
+        let outcome = self.gathering.deliver(inbound, keep);
+        self.gathering.progress().phase = if outcome.is_ok() { Phase::Delivered } else { Phase::Gone };
+        self.gathering.note_change();
+        outcome
+    }
+
+    /// Waits until the others have to go on without this source, in whatever it is just now.
+    pub(super) async fn dropped(&self) -> BulkFailure {
+        let mut changes = self.gathering.changes();
+        loop {
+            changes.borrow_and_update();
+            if let Err(failure) = self.may_stay() {
+                return failure;
+            }
+            if changes.changed().await.is_err() {
+                return gone();
+            }
+        }
+    }
+
+    fn may_stay(&self) -> Result<(), BulkFailure> {
+        let progress = self.gathering.progress();
+        if progress.dropped.contains(&self.id) {
+            return Err(BulkFailure::Lost("it was too slow: all else had come from others".to_owned()));
+        }
+        if progress.phase == Phase::Gone { Err(gone()) } else { Ok(()) }
+    }
+
+    /// Bytes that are not here yet.
+    pub(super) fn missing_bytes(&self) -> u64 {
+        self.gathering.progress().board.as_ref().map_or(0, Board::missing_bytes)
+    }
+}
+
+impl Gathering {
+    /// Makes durable what was received. It can be read meanwhile, however long the disk takes.
+    fn finish(&self) -> Result<(), BulkFailure> {
+        let mut staging = {
+            let mut place = self.staging();
+            match std::mem::replace(&mut *place, Place::Nowhere) {
+                Place::Staging(staging) => {
+                    *place = Place::Finishing(staging.lies_at(), None);
+                    staging
+                }
+                Place::Delivered(source) => {
+                    *place = Place::Delivered(source);
+                    return Ok(());
+                }
+                Place::Nowhere | Place::Finishing(..) => return Err(gone()),
+            }
+        };
+        let outcome = staging.finish();
+        let mut place = self.staging();
+        if matches!(*place, Place::Finishing(..)) {
+            *place = Place::Staging(staging);
+        }
+        Ok(outcome?)
+    }
+
+    fn deliver(
+        &self,
+        inbound: Inbound,
+        keep: impl FnOnce(&Manifest) -> Result<(), BulkFailure>,
+    ) -> Result<(), BulkFailure> {
+        let mut place = self.staging();
         match std::mem::replace(&mut *place, Place::Nowhere) {
             Place::Staging(staging) => {
                 keep(staging.manifest().ok_or_else(gone)?)?;
@@ -447,12 +520,9 @@ impl Seat {
                 tracing::info!(place = %delivered.display(), "an artefact was delivered");
                 *place = Place::Delivered(None);
             }
-            delivered @ Place::Delivered(_) if inbound.manifest() == self.gathering.id => *place = delivered,
-            Place::Nowhere | Place::Delivered(_) => return Err(gone()),
+            delivered @ Place::Delivered(_) if inbound.manifest() == self.id => *place = delivered,
+            Place::Nowhere | Place::Finishing(..) | Place::Delivered(_) => return Err(gone()),
         }
-        drop(place);
-        self.gathering.progress().phase = Phase::Delivered;
-        self.gathering.note_change();
         Ok(())
     }
 }

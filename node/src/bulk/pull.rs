@@ -57,7 +57,11 @@ pub(super) async fn pull_task(plane: Arc<Plane>, reach: Reach, desk: Desk<PullOr
     open.close(outcome.as_ref().map_or_else(Ending::after, |()| Ending::Done));
     // A thread may still be at a group: the next attempt must not meet it.
     all_gone.recv().await;
+    let gathering = Arc::clone(seat.gathering());
     drop(seat);
+    if let Err(failure) = gathering.let_go().await {
+        tracing::warn!(%failure, "what was received is not given back cleanly");
+    }
     if let Err(failure) = outcome {
         plane.tell(BulkEvent::PullFailed { crossing, failure }).await;
     }

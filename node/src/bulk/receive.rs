@@ -45,6 +45,9 @@ use crate::models::store_manifest;
 /// Bytes that are handed over at a time, so that a hop between threads is paid once for many packets.
 const BATCH_BYTES: usize = 1024 * 1024;
 
+/// Pieces of packets in a batch: a little more than fill it. Each holds the packet that it came in, however short it is.
+const CHUNKS_PER_BATCH: usize = 1024;
+
 /// Batches that wait for the writing thread. Beyond that the stream is not read, and flow control holds the sender.
 const BATCHES_WAITING: usize = 2;
 
@@ -169,15 +172,17 @@ pub(super) async fn receive_artefact(
         })
     };
     let owed = AtomicU64::new(0);
-    let shared = usage.shared;
+    let (shared, wanted) = (usage.shared, seat.missing_bytes());
     let source = Taking { plane, connection, seat, gauge, shared, manifest: &manifest, activity, owed: &owed };
     let taking = source.take(send, inbox, debt, batches);
     tokio::select! {
         outcome = async { tokio::try_join!(writing, taking) } => outcome.map(|((), ())| ()),
         () = stalled(activity, || owed.load(Ordering::Relaxed) > 0, limit) => Err(no_progress(limit)),
+        // Also in the middle of a frame, which may take for ever.
+        failure = seat.dropped() => Err(failure),
         // One that has nothing that is missing here. It may be so for long, as its exporter sees it.
         () = stalled(activity, || owed.load(Ordering::Relaxed) == 0, idle) => Err(no_progress(idle)),
-        never = show_progress(plane, crossing, gauge) => match never {},
+        never = show_progress(plane, crossing, gauge, wanted) => match never {},
     }?;
     seat.finish(alive).await?;
     let bytes = gauge.bytes();
@@ -203,6 +208,8 @@ pub(super) async fn deliver_artefact(
     let (manifests, seat) = (plane.manifests.clone(), Arc::clone(seat));
     blocking(move || {
         let _alive = alive;
+        // Given back before that is dropped.
+        let seat = seat;
         // Kept beside the manifests of models that were imported here, so that what came can be verified and offered on.
         seat.deliver(inbound, |manifest| {
             store_manifest(&manifests, manifest).map_err(|error| BulkFailure::Disk(error.to_string()))
@@ -235,20 +242,17 @@ impl Taking<'_> {
     ) -> Result<(), BulkFailure> {
         let mut changes = self.seat.gathering().changes();
         let mut allowed = 0_usize;
-        if !self.shared {
-            let pieces = self.seat.take_all();
-            if debt.everything {
-                debt.bytes = AtomicU64::new(pieces.iter().map(|piece| piece.bytes).sum());
-            } else {
-                debt.ask(send, &pieces).await?;
-            }
+        if debt.everything {
+            debt.bytes = AtomicU64::new(self.seat.take_all().iter().map(|piece| piece.bytes).sum());
         }
         self.gauge.expect(debt.bytes());
+        let mut announced = 0_u64;
         while !batches.is_closed() {
             changes.borrow_and_update();
             self.seat.check()?;
-            if self.shared {
-                let pieces = self.seat.take(debt.bytes(), self.owed_max());
+            if self.shared || debt.bytes() == 0 {
+                let shared = || self.seat.take(debt.bytes(), self.owed_max());
+                let pieces = if self.shared { shared() } else { self.seat.take_all() };
                 let before = debt.bytes();
                 debt.ask(send, &pieces).await?;
                 self.gauge.expect(debt.bytes().saturating_sub(before));
@@ -263,10 +267,16 @@ impl Taking<'_> {
                         self.take_groups(inbox, bytes, &debt, &mut allowed, &batches).await?;
                     }
                     (_, bytes) => {
-                        let runs = inbox.payload(bytes, self.activity).await?;
-                        let runs = decode_runs(&runs, self.manifest.group_count());
+                        // What it has is no sign that it gives any of it.
+                        let runs = inbox.payload(bytes, &AtomicU64::new(0)).await?;
+                        let groups = self.manifest.group_count();
                         let wrong = || BulkFailure::Protocol("it has groups that are none of the artefact".to_owned());
-                        self.seat.learn(&runs.ok_or_else(wrong)?);
+                        let runs = decode_runs(&runs, groups).ok_or_else(wrong)?;
+                        announced = runs.iter().fold(announced, |sum, (first, end)| sum.saturating_add(end.saturating_sub(*first)));
+                        if announced > groups {
+                            return Err(BulkFailure::Protocol("it says twice that it has a group".to_owned()));
+                        }
+                        self.seat.learn(&runs);
                     }
                 },
                 // The gathering, and the sender with it, lives as long as the seat.
@@ -307,7 +317,7 @@ impl Taking<'_> {
             debt.pay(count);
             left = left.saturating_sub(taken);
             batch_bytes = batch_bytes.saturating_add(taken);
-            if batch_bytes >= BATCH_BYTES || left == 0 {
+            if batch_bytes >= BATCH_BYTES || batch.len() >= CHUNKS_PER_BATCH || left == 0 {
                 batch_bytes = 0;
                 if batches.send(std::mem::take(&mut batch)).await.is_err() {
                     return Ok(());
@@ -395,14 +405,14 @@ impl Packets {
 }
 
 /// Tells Core how far the pull is, at most ten times a second, and not while Core is behind.
-async fn show_progress(plane: &Plane, crossing: CrossingId, gauge: &Gauge) -> Infallible {
+async fn show_progress(plane: &Plane, crossing: CrossingId, gauge: &Gauge, wanted: u64) -> Infallible {
     let mut ticks = interval(PROGRESS_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut shown = 0;
     loop {
         ticks.tick().await;
-        let (bytes, total) = (gauge.bytes(), gauge.total());
-        let report = Report::Event(BulkEvent::Progressed { crossing, bytes, total });
+        let bytes = gauge.bytes();
+        let report = Report::Event(BulkEvent::Progressed { crossing, bytes, total: wanted });
         if bytes != shown && plane.reports.try_send(report).is_ok() {
             shown = bytes;
         }

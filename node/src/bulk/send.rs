@@ -29,8 +29,8 @@ use alliance_protocol::{
 use bytes::{Bytes, BytesMut};
 use quinn::{SendStream, StoppedError, VarInt};
 use tokio::{
-    sync::{mpsc, watch},
-    time::sleep,
+    sync::mpsc,
+    time::{MissedTickBehavior, interval},
 };
 
 use super::{
@@ -215,19 +215,6 @@ impl News {
         }
         Ok(())
     }
-
-    /// Waits until there may be something to tell, and not for less than a little while.
-    async fn wait(&self, changes: Option<&mut watch::Receiver<u64>>) {
-        match changes {
-            Some(changes) => {
-                sleep(NEWS_EVERY).await;
-                if changes.changed().await.is_err() {
-                    std::future::pending().await
-                }
-            }
-            None => std::future::pending().await,
-        }
-    }
 }
 
 /// What the importer says when it stops taking. A write that flow control holds up does not always hear of it.
@@ -348,7 +335,8 @@ async fn send_groups(
     mut batches: mpsc::Receiver<Result<Vec<Bytes>, BulkFailure>>,
     mut news: News,
 ) -> Result<(), BulkFailure> {
-    let mut changes = news.arriving.as_ref().map(|gathering| gathering.changes());
+    let mut ticks = interval(NEWS_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     news.tell(stream).await?;
     loop {
         tokio::select! {
@@ -359,7 +347,7 @@ async fn send_groups(
                 }
                 None => return Ok(()),
             },
-            () = news.wait(changes.as_mut()) => news.tell(stream).await?,
+            _ = ticks.tick(), if news.arriving.is_some() => news.tell(stream).await?,
         }
     }
 }

@@ -55,7 +55,7 @@ pub(super) struct Publish {
     /// Countries admitted, with commas [default: all members]
     #[arg(long, value_delimiter = ',', value_name = "CC")]
     to: Vec<Country>,
-    /// Let nodes that got it offer it on, under the same terms; each crossing from there is decided by itself
+    /// Let nodes that got it offer it on; these terms hold there too, and each crossing from there is decided by itself
     #[arg(long)]
     onward: bool,
     /// How long the offer stands: 12h, 30d, 8w; at most 366 days

@@ -189,9 +189,11 @@ impl Sources {
         std::iter::once(&self.first).chain(&self.others)
     }
 
-    /// The one that says how the pull ended: one that is done, or else the first that was asked.
+    /// The one that says how the pull ended: one that is done, or else the last that broke off and not one that was refused,
+    /// or else the first that was asked.
     fn decisive(&self) -> &CrossingView {
-        self.all().find(|view| is_done(view)).unwrap_or(&self.first)
+        let broke_off = self.all().filter(|view| view.state == CrossingState::Failed).max_by_key(|view| view.ended);
+        self.all().find(|view| is_done(view)).or(broke_off).unwrap_or(&self.first)
     }
 
     fn has_ended(&self) -> bool {

@@ -268,6 +268,12 @@ impl Staging {
         self.note_written(extent)
     }
 
+    /// The directory in which the files of the artefact are: the staging place, or the destination where it was there before.
+    #[must_use]
+    pub fn lies_at(&self) -> PathBuf {
+        if self.in_place { self.to.clone() } else { self.files() }
+    }
+
     /// Reads groups that were written, for one that is served what comes here. They are not compared again.
     ///
     /// # Errors

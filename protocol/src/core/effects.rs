@@ -165,7 +165,7 @@ pub enum BulkEvent {
     Reached { crossing: CrossingId, session: SessionBinding },
     /// Importer: the exporter answered with a clearance or a refusal.
     Answered { crossing: CrossingId, answer: Vec<u8> },
-    /// Importer: bytes verified so far, of all that are wanted.
+    /// Importer: bytes that this crossing brought so far, of those that were missing when it began.
     Progressed { crossing: CrossingId, bytes: u64, total: u64 },
     /// Importer: every group is verified and on disk, not yet delivered.
     Received { crossing: CrossingId, bytes: u64, held_bytes: u64 },

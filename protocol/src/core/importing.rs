@@ -443,6 +443,9 @@ impl Core {
         effects: &mut Effects,
     ) {
         let tampered = matches!(failure, BulkFailure::Tampered(_) | BulkFailure::EndedByPeer(RefusalCode::Damaged));
+        if matches!(failure, BulkFailure::Lost(_) | BulkFailure::Unreachable(_)) {
+            self.ask_again_later(crossing, now);
+        }
         self.end_pull(crossing, failure.to_string(), tampered, now, effects);
     }
 

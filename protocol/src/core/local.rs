@@ -153,7 +153,8 @@ impl Core {
         // An offer of a node that is not known any more, or not yet again, cannot be shown for what it is.
         let known = |offer: &&Signed<Offer>| {
             let body = offer.body();
-            let rooted = body.root.is_none() || self.offers.root_of(body).is_some();
+            let goes_back = |root: &Signed<Offer>| (&root.body().name, &root.body().what) == (&body.name, &body.what);
+            let rooted = body.root.is_none() || self.offers.root_of(body).is_some_and(goes_back);
             rooted && (body.node == self.me() || self.peers.get(&body.node).is_some())
         };
         let standing = self.offers.iter().filter(|offer| offer.body().validity.check(now).is_ok()).filter(known);

@@ -4,7 +4,7 @@
 //! artefact goes to; the bulk plane divides the work among those that are cleared.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
@@ -21,7 +21,7 @@ use crate::{
     key::PublicKey,
     ledger::Record,
     limits,
-    offer::{ModelOffer, Offer, Offered, Terms},
+    offer::{ModelOffer, Offer, Offered, Terms, split_name},
     time::{Timestamp, Validity},
     vocabulary::NodeRole,
 };
@@ -35,16 +35,47 @@ pub(super) struct Wanted {
     /// The offer of the first exporter.
     root: StatementId,
     /// Nodes that were asked, or that a decision here has ruled out.
-    tried: BTreeSet<PublicKey>,
+    tried: BTreeMap<PublicKey, Tried>,
     /// Whether the artefact is in its place.
     pub(super) delivered: bool,
 }
 
+/// How often a node was asked in one pull, and from when on it may be again.
+#[derive(Clone, Copy, Debug)]
+struct Tried {
+    times: u32,
+    again: Timestamp,
+}
+
+/// Milliseconds until a node whose connection was lost is asked again; twice as long each time.
+const ASK_AGAIN_MS: u64 = 15_000;
+
 impl Wanted {
+    /// Notes that a node is asked. It is not again, unless its connection is lost.
+    fn ask(&mut self, node: PublicKey) {
+        let times = self.tried.get(&node).map_or(0, |tried| tried.times).saturating_add(1);
+        self.tried.insert(node, Tried { times, again: Timestamp(u64::MAX) });
+    }
+
+    /// Whether a node may be asked now: not twice at a time, and not without end.
+    fn may_ask(&self, node: &PublicKey, now: Timestamp) -> bool {
+        let asked: u32 = self.tried.values().map(|tried| tried.times).fold(0, u32::saturating_add);
+        asked < limits::SOURCES_ASKED_MAX && self.tried.get(node).is_none_or(|tried| now >= tried.again)
+    }
+
+    /// The connection to a node was lost; it may come back.
+    fn lost(&mut self, node: &PublicKey, now: Timestamp) {
+        if let Some(tried) = self.tried.get_mut(node) {
+            tried.again = now.plus_ms(ASK_AGAIN_MS.saturating_mul(1 << tried.times.min(10)));
+        }
+    }
+
     pub(super) fn new(call: PullCall, offer: &Signed<Offer>, model: ModelOffer) -> Self {
         let (body, root) = (offer.body(), offer.body().root.unwrap_or(offer.id()));
-        let (name, tried) = (body.name.clone(), BTreeSet::from([body.node]));
-        Self { call, name, model, root, tried, delivered: false }
+        let (name, tried) = (body.name.clone(), BTreeMap::new());
+        let mut wanted = Self { call, name, model, root, tried, delivered: false };
+        wanted.ask(body.node);
+        wanted
     }
 }
 
@@ -71,7 +102,7 @@ impl Core {
         for lead in self.wanted.keys().copied().collect::<Vec<_>>() {
             while let Some(offer) = self.next_source(lead, now) {
                 if let Some(wanted) = self.wanted.get_mut(&lead) {
-                    wanted.tried.insert(offer.body().node);
+                    wanted.ask(offer.body().node);
                 }
                 self.ask_source(lead, &offer, now, gate, effects);
             }
@@ -94,7 +125,7 @@ impl Core {
             body.root.unwrap_or(offer.id()) == wanted.root
                 && body.what == Offered::Model(wanted.model.clone())
                 && body.node != self.me()
-                && !wanted.tried.contains(&body.node)
+                && wanted.may_ask(&body.node, now)
                 && body.validity.check(now).is_ok()
                 && self.peers.get(&body.node).is_some()
         });
@@ -132,17 +163,39 @@ impl Core {
     pub(super) fn reach(&mut self, crossing: CrossingId, pull: Pull, addresses: Vec<String>, effects: &mut Effects) {
         let Some(wanted) = self.wanted.get(&pull.lead) else { return };
         let (manifest, to) = (wanted.model.manifest, wanted.call.to.clone());
-        let (peer, shared, local) = (pull.exporter(), self.may_have_more(wanted), self.lies_here(manifest));
+        // What another offers on may still be on its way to there, and come in any order.
+        let shared = self.may_have_more(wanted) || pull.offer().body().root.is_some();
+        let (peer, local) = (pull.exporter(), self.lies_here(wanted));
         effects.bulk.push(BulkOrder::Reach { crossing, peer, addresses, manifest, to, shared, local });
         self.pulls.insert(crossing, pull);
     }
 
-    /// The artefacts of this node, in which parts of another may be found.
-    fn lies_here(&self, wanted: ManifestId) -> Vec<(ManifestId, PathBuf)> {
-        let others = self.models.values().filter(|model| model.manifest != wanted);
-        let mut newest: Vec<&LocalModel> = others.collect();
-        newest.sort_by_key(|model| std::cmp::Reverse(model.bytes));
-        newest.into_iter().take(limits::LOCAL_ARTEFACTS_MAX).map(|model| (model.manifest, model.path.clone())).collect()
+    /// The artefacts of this node in which parts of another may be found: those of the same organisation about which the same is
+    /// declared. What was decided about the one then holds for what the other has of it; labels cannot be changed by way of a
+    /// copy, and nobody finds out by offering it what else lies here.
+    fn lies_here(&self, wanted: &Wanted) -> Vec<(ManifestId, PathBuf)> {
+        let organisation = |name: &str| split_name(name).ok().map(|(organisation, _)| organisation.to_owned());
+        let declared = |model: &ModelOffer| {
+            let parts: BTreeSet<_> = model.parts.iter().map(|part| part.labels.clone()).collect();
+            (model.labels.clone(), parts, model.origin, model.subjects.clone(), model.provenance.clone())
+        };
+        let same = |model: &&LocalModel| {
+            model.manifest != wanted.model.manifest
+                && organisation(&model.name) == organisation(&wanted.name)
+                && declared(&model.offered()) == declared(&wanted.model)
+        };
+        let mut largest: Vec<&LocalModel> = self.models.values().filter(same).collect();
+        largest.sort_by_key(|model| std::cmp::Reverse(model.bytes));
+        largest.into_iter().take(limits::LOCAL_ARTEFACTS_MAX).map(|model| (model.manifest, model.path.clone())).collect()
+    }
+
+    /// A crossing's connection was lost while others may go on: its node may be asked again some time.
+    pub(super) fn ask_again_later(&mut self, crossing: CrossingId, now: Timestamp) {
+        let Some(pull) = self.pulls.get(&crossing) else { return };
+        let (lead, node) = (pull.lead, pull.exporter());
+        if let Some(wanted) = self.wanted.get_mut(&lead) {
+            wanted.lost(&node, now);
+        }
     }
 
     /// Forgets a pull; when it was the last for what the operator asked for, that too.
@@ -199,6 +252,11 @@ impl Core {
             return Ok(standing.clone());
         }
         self.may_offer_on(body)?;
+        let published = self.onward_published.entry(root.id()).or_default();
+        if *published >= limits::ONWARD_OFFERS_MAX {
+            return Err(format!("it was offered on and taken back {published} times"));
+        }
+        *published = published.saturating_add(1);
         let lasting = limits::OFFER_MS_MAX.min(until.0.min(body.validity.until.0).saturating_sub(now.0));
         let (name, what) = (body.name.clone(), body.what.clone());
         let offer =
@@ -255,6 +313,10 @@ impl Core {
         for offer in gone {
             // It is small and its own node signs it; were that to fail, nobody could be served under it all the same.
             let _ = self.take_back(offer, "it is not here any more".to_owned(), now, effects);
+            let served = self.exports.iter().filter(|(_, export)| export.offer().id() == offer && export.ended.is_none());
+            for ask in served.map(|(ask, _)| *ask).collect::<Vec<_>>() {
+                self.cut_export(ask, "ended while it ran: it is not here any more".to_owned(), effects);
+            }
         }
     }
 
