@@ -423,3 +423,31 @@ fn the_artefacts_that_lie_here_are_named_where_parts_of_another_may_be_found() {
     let [BulkOrder::Reach { local, .. }] = &effects.bulk[..] else { panic!("{:?}", effects.bulk) };
     assert_eq!(*local, [(held[0].manifest, held[0].to.clone().expect("delivered"))]);
 }
+
+#[test]
+fn what_is_declared_otherwise_is_not_named_as_a_place_to_copy_from() {
+    type Change = fn(&mut alliance_protocol::core::admin::LocalModel, &Cluster);
+    let changes: [(&str, Change); 4] = [
+        ("labels", |model, _| {
+            model.labels = [Label::Public, Label::NonPersonal].into();
+            model.parts = alliance_protocol::manifest::Part::alone(model.labels.clone(), model.tensors, model.bytes);
+        }),
+        ("origin", |model, cluster| model.origin = cluster.nodes[1].member),
+        ("subjects", |model, cluster| model.subjects = [cluster.nodes[1].member].into()),
+        ("people", |model, _| model.provenance.people = Some(1)),
+    ];
+    for (what, change) in changes {
+        let (mut cluster, root) = Cluster::with_takers(1);
+        cluster.gets(1, root);
+        let mut newer = alliance_protocol::core::admin::LocalModel {
+            manifest: alliance_protocol::id::ManifestId([8; 32]),
+            ..cluster.model(FIRST, &[Label::Public])
+        };
+        change(&mut newer, &cluster);
+        let newer = cluster.offer_of(FIRST, newer, ONWARD);
+        let call = cluster.pull_call(newer);
+        let effects = cluster.tell(1, Input::Admin(RequestId(0), AdminCall::Pull(call)));
+        let [BulkOrder::Reach { local, .. }] = &effects.bulk[..] else { panic!("{what}: {:?}", effects.bulk) };
+        assert!(local.is_empty(), "{what}");
+    }
+}
