@@ -9,11 +9,9 @@ mod check;
 mod dtype;
 mod extents;
 mod hash;
-mod header;
 mod parts;
 mod path;
 mod runs;
-mod selection;
 #[cfg(test)]
 mod tests;
 
@@ -29,8 +27,7 @@ pub use self::{
     hash::SegmentHasher,
     parts::{Part, PartsError, check_parts},
     path::{PathError, check_path, is_printable},
-    runs::{RUN_BYTES, decode_runs, encode_runs, runs_missing},
-    selection::{Candidate, Content, PartialFile, Place, Selection, SelectionError},
+    runs::{RUN_BYTES, decode_runs, encode_runs, runs_of},
 };
 use crate::{
     envelope,
@@ -274,12 +271,6 @@ impl Manifest {
     /// Every group, in order.
     pub fn groups(&self) -> impl Iterator<Item = Group> + '_ {
         (0..self.0.group_count).filter_map(|index| self.group(index))
-    }
-
-    /// The groups that lie in none of the runs, in order.
-    pub fn groups_except<'a>(&'a self, held: &[(u64, u64)]) -> impl Iterator<Item = Group> + use<'a> {
-        let missing = runs_missing(held, self.0.group_count);
-        missing.into_iter().flat_map(|(first, end)| first..end).filter_map(|index| self.group(index))
     }
 
     /// Bytes of the groups in these runs, which are taken to be valid.

@@ -131,17 +131,13 @@ pub(super) fn header(kind: Kind, bytes: usize) -> Result<[u8; HEADER_BYTES], Fra
 
 /// Sends a frame.
 pub(super) async fn write(stream: &mut SendStream, kind: Kind, payload: Vec<u8>) -> Result<(), BulkFailure> {
-    // Only this node's own Core can hand over too much: that is not the peer's fault.
-    let header = header(kind, payload.len()).map_err(|error| {
-        tracing::error!(%error, "a frame that the protocol does not allow was to be sent");
-        BulkFailure::EndedHere(RefusalCode::BadRequest)
-    })?;
-    stream.write_all(&header).await.map_err(|error| write_failed(&error))?;
+    announce(stream, kind, payload.len()).await?;
     stream.write_chunk(Bytes::from(payload)).await.map_err(|error| write_failed(&error))
 }
 
 /// Sends the header of a frame whose payload follows by itself.
 pub(super) async fn announce(stream: &mut SendStream, kind: Kind, bytes: usize) -> Result<(), BulkFailure> {
+    // Only this node's own Core can hand over too much: that is not the peer's fault.
     let header = header(kind, bytes).map_err(|error| {
         tracing::error!(%error, "a frame that the protocol does not allow was to be sent");
         BulkFailure::EndedHere(RefusalCode::BadRequest)

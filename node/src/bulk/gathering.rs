@@ -20,7 +20,7 @@ use alliance_protocol::{
     core::BulkFailure,
     crossing::RefusalCode,
     id::{CrossingId, ManifestId},
-    manifest::{Extent, Manifest},
+    manifest::{Extent, Manifest, runs_of},
 };
 use tokio::{
     runtime::Handle,
@@ -274,7 +274,7 @@ impl Gathering {
     /// Says what is missing, unless that is known already.
     fn use_manifest(&self, manifest: Manifest, here: Vec<bool>) {
         // Before the lock is taken: it looks at every group.
-        let mut board = Board::new(&manifest, missing_of(&here), self.seed);
+        let mut board = Board::new(&manifest, runs_of(here.iter().map(|here| !here)), self.seed);
         let mut progress = self.progress();
         if progress.board.is_none() {
             for seat in &progress.seats {
@@ -538,26 +538,12 @@ fn gone() -> BulkFailure {
     BulkFailure::EndedHere(RefusalCode::Ended)
 }
 
-/// The runs of groups of which `here` says that they are missing.
-fn missing_of(here: &[bool]) -> Vec<(u64, u64)> {
-    let missing: Vec<bool> = here.iter().map(|here| !here).collect();
-    news_of(&mut Vec::new(), &missing)
-}
-
 /// The runs of `here` that `told` does not have; it has them afterwards.
 fn news_of(told: &mut Vec<bool>, here: &[bool]) -> Vec<(u64, u64)> {
     told.resize(here.len(), false);
-    let mut runs: Vec<(u64, u64)> = Vec::new();
-    for (index, (told, here)) in (0_u64..).zip(told.iter_mut().zip(here)) {
-        if *here && !*told {
-            *told = true;
-            match runs.last_mut() {
-                Some((_, end)) if *end == index => *end = index.saturating_add(1),
-                _ => runs.push((index, index.saturating_add(1))),
-            }
-        }
-    }
-    runs
+    let news = runs_of(told.iter().zip(here).map(|(told, here)| *here && !*told));
+    told.iter_mut().zip(here).for_each(|(told, here)| *told |= *here);
+    news
 }
 
 #[cfg(test)]
@@ -603,6 +589,5 @@ mod tests {
         assert_eq!(news_of(&mut told, &[true, true, false, true]), [(0, 2), (3, 4)]);
         assert_eq!(news_of(&mut told, &[true, true, false, true]), []);
         assert_eq!(news_of(&mut told, &[true, true, true, true, true]), [(2, 3), (4, 5)]);
-        assert_eq!(missing_of(&[false, false, true, false]), [(0, 2), (3, 4)]);
     }
 }

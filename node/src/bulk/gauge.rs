@@ -129,7 +129,7 @@ impl Gauge {
     }
 
     /// Counts bytes that were asked for and are to move.
-    pub(super) fn expect(&self, bytes: u64) {
+    pub(super) fn ask(&self, bytes: u64) {
         self.total.fetch_add(bytes, Ordering::Relaxed);
     }
 
@@ -221,10 +221,10 @@ mod tests {
         let (peer, brazil) = (PublicKey([1; 32]), "BR".parse().expect("a country"));
         gauges.belongs(peer, brazil);
         let first = gauges.begin(CrossingId([1; 32]), Side::Exporter, peer).expect("begins");
-        first.gauge().expect(100);
+        first.gauge().ask(100);
         first.gauge().add(40);
         let second = gauges.begin(CrossingId([1; 32]), Side::Importer, PublicKey([2; 32])).expect("begins");
-        second.gauge().expect(7);
+        second.gauge().ask(7);
         let list = gauges.list();
         assert_eq!(
             list.iter().map(|view| (view.side, view.member, view.bytes, view.total)).collect::<Vec<_>>(),

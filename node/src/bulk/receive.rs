@@ -245,7 +245,7 @@ impl Taking<'_> {
         if debt.everything {
             debt.bytes = AtomicU64::new(self.seat.take_all().iter().map(|piece| piece.bytes).sum());
         }
-        self.gauge.expect(debt.bytes());
+        self.gauge.ask(debt.bytes());
         let mut announced = 0_u64;
         while !batches.is_closed() {
             changes.borrow_and_update();
@@ -255,7 +255,7 @@ impl Taking<'_> {
                 let pieces = if self.shared { shared() } else { self.seat.take_all() };
                 let before = debt.bytes();
                 debt.ask(send, &pieces).await?;
-                self.gauge.expect(debt.bytes().saturating_sub(before));
+                self.gauge.ask(debt.bytes().saturating_sub(before));
             }
             self.owed.store(debt.bytes(), Ordering::Relaxed);
             if debt.bytes() == 0 && self.seat.is_complete() {

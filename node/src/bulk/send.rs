@@ -175,7 +175,7 @@ async fn listen(
             asked.fill(true);
         }
         let bytes = manifest.bytes_of_runs(&runs);
-        outlet.gauge.expect(bytes);
+        outlet.gauge.ask(bytes);
         outlet.owed.fetch_add(bytes, Ordering::Relaxed);
         if wants.send(runs).await.is_err() {
             // The thread that reads has ended early, and has said why.

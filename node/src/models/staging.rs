@@ -30,7 +30,7 @@ use alliance_protocol::{
     border::Inbound,
     core::BulkFailure,
     id::ManifestId,
-    manifest::{Extent, Manifest, Untrue},
+    manifest::{Extent, Manifest, Untrue, runs_of},
 };
 use rustix::{
     fs::{FallocateFlags, OFlags},
@@ -191,15 +191,7 @@ impl Staging {
 
     /// The same as runs.
     fn runs_held(&self) -> Vec<(u64, u64)> {
-        let mut runs: Vec<(u64, u64)> = Vec::new();
-        for (index, held) in (0_u64..).zip(&self.held) {
-            match runs.last_mut() {
-                _ if !held => {}
-                Some((_, end)) if *end == index => *end = index.saturating_add(1),
-                _ => runs.push((index, index.saturating_add(1))),
-            }
-        }
-        runs
+        runs_of(self.held.iter().copied())
     }
 
     /// Whether every group is verified and written.

@@ -96,7 +96,8 @@ impl Goods {
 
     /// The groups that are not held, one after the other.
     pub(crate) fn stream(&self, held: &[(u64, u64)]) -> Vec<u8> {
-        let missing = self.manifest.groups_except(held);
+        let is_held = |index: u64| held.iter().any(|(first, end)| (*first..*end).contains(&index));
+        let missing = self.manifest.groups().filter(|group| !is_held(group.index));
         missing.flat_map(|group| self.groups[usize::try_from(group.index).expect("few")].clone()).collect()
     }
 }

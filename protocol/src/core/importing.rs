@@ -175,8 +175,7 @@ impl Core {
             return Err(fail(FailureKind::NotFound, message));
         };
         let crossing = self.randomness.crossing();
-        let mut pull = Pull::new(crossing, &call, offer.clone(), known.accreditation.clone(), now);
-        let addresses = known.record.body().bulk.clone();
+        let pull = Pull::new(crossing, &call, offer.clone(), known.accreditation.clone(), now);
         let (peer, name, manifest) = (body.node, body.name.clone(), model.manifest);
         let decision = self.border(gate, now).decide(&pull.attempt(&self.accreditation, self.root_of(body)));
         if decision.denial.is_some() {
@@ -184,11 +183,8 @@ impl Core {
             self.record(record, now, effects);
             return Ok(crossing);
         }
-        pull.papers_until = self.border(gate, now).papers_until(&pull.attempt(&self.accreditation, self.root_of(body)));
-        self.next_round = self.next_round.min(pull.papers_until);
-        self.history.begin(reaching(crossing, &pull, name, decision, now, model.bytes));
         self.wanted.insert(crossing, Wanted::new(call, &offer, model.clone()));
-        self.reach(crossing, pull, addresses, effects);
+        self.set_out(crossing, pull, decision, now, gate, effects);
         self.ask_more_sources(now, gate, effects);
         Ok(crossing)
     }

@@ -14,7 +14,7 @@ use super::{
     importing::{Pull, reaching},
 };
 use crate::{
-    border::Root,
+    border::{Decision, Root},
     envelope::Signed,
     gate::Gate,
     id::{CrossingId, ManifestId, StatementId},
@@ -144,24 +144,34 @@ impl Core {
     ) {
         let Some(wanted) = self.wanted.get(&lead) else { return };
         let Some(known) = self.peers.get(&offer.body().node) else { return };
-        let mut pull = Pull::new(lead, &wanted.call, offer.clone(), known.accreditation.clone(), now);
-        let addresses = known.record.body().bulk.clone();
+        let pull = Pull::new(lead, &wanted.call, offer.clone(), known.accreditation.clone(), now);
         let attempt = pull.attempt(&self.accreditation, self.root_of(offer.body()));
         let decision = self.border(gate, now).decide(&attempt);
         if decision.denial.is_some() {
             return;
         }
-        let papers_until = self.border(gate, now).papers_until(&attempt);
-        pull.papers_until = papers_until;
-        let (crossing, name, total) = (self.randomness.crossing(), wanted.name.clone(), wanted.model.bytes);
-        self.next_round = self.next_round.min(papers_until);
-        self.history.begin(reaching(crossing, &pull, name, decision, now, total));
-        self.reach(crossing, pull, addresses, effects);
+        let crossing = self.randomness.crossing();
+        self.set_out(crossing, pull, decision, now, gate, effects);
     }
 
-    /// Orders a connection to a pull's exporter.
-    pub(super) fn reach(&mut self, crossing: CrossingId, pull: Pull, addresses: Vec<String>, effects: &mut Effects) {
+    /// This side allows a pull: its exporter is reached. What it is for is among the wanted already, and its exporter known.
+    pub(super) fn set_out(
+        &mut self,
+        crossing: CrossingId,
+        mut pull: Pull,
+        decision: Decision,
+        now: Timestamp,
+        gate: &dyn Gate,
+        effects: &mut Effects,
+    ) {
+        let attempt = pull.attempt(&self.accreditation, self.root_of(pull.offer().body()));
+        let papers_until = self.border(gate, now).papers_until(&attempt);
+        pull.papers_until = papers_until;
+        self.next_round = self.next_round.min(papers_until);
         let Some(wanted) = self.wanted.get(&pull.lead) else { return };
+        let Some(known) = self.peers.get(&pull.exporter()) else { return };
+        let addresses = known.record.body().bulk.clone();
+        self.history.begin(reaching(crossing, &pull, wanted.name.clone(), decision, now, wanted.model.bytes));
         let (manifest, to) = (wanted.model.manifest, wanted.call.to.clone());
         // What another offers on may still be on its way to there, and come in any order.
         let shared = self.may_have_more(wanted) || pull.offer().body().root.is_some();

@@ -5,7 +5,7 @@
 
 use std::iter;
 
-use super::{Group, Manifest, Start, runs_missing};
+use super::{Group, Manifest, Start};
 use crate::{id::ContentId, limits};
 
 /// Bytes that are not what the manifest says.
@@ -93,11 +93,6 @@ impl Manifest {
         })
     }
 
-    /// The groups that lie in none of the runs, in order, as extents.
-    pub fn extents_except<'a>(&'a self, held: &[(u64, u64)]) -> impl Iterator<Item = Extent> + use<'a> {
-        self.extents_in(runs_missing(held, self.group_count()))
-    }
-
     /// The groups of the runs, in their order, as extents.
     pub fn extents_in<'a>(&'a self, runs: Vec<(u64, u64)>) -> impl Iterator<Item = Extent> + use<'a> {
         let groups = runs.into_iter().flat_map(|(first, end)| first..end).map_while(|index| self.group(index));
@@ -139,7 +134,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::manifest::tests::{made, opaque, tensors};
+    use crate::manifest::{
+        runs_of,
+        tests::{made, opaque, tensors},
+    };
 
     fn manifest(sizes: &[usize]) -> (Manifest, Vec<u8>) {
         let (file, content) = tensors("b.safetensors", sizes);
@@ -150,14 +148,14 @@ mod tests {
     fn small_tensors_cross_together() {
         let (manifest, _) = manifest(&[1000; 600]);
         // One file of one byte; then a header and 600 tensors, 262 of them in 256 KiB.
-        let extents: Vec<Extent> = manifest.extents_except(&[]).collect();
+        let count = manifest.group_count();
+        let extents: Vec<Extent> = manifest.extents_in(vec![(0, count)]).collect();
         assert_eq!(extents.len(), 4, "{extents:?}");
         assert_eq!(extents.iter().map(|extent| u64::from(extent.bytes)).sum::<u64>(), manifest.bytes());
         assert!(extents.iter().all(|extent| u64::from(extent.bytes) <= limits::GROUP_BYTES));
-        // Where some are held, an extent ends before them.
-        let held = [(10, 11)];
+        // Where one is left out, an extent ends before it.
         let (left, right) = (Some(10), Some(11));
-        let extents: Vec<Extent> = manifest.extents_except(&held).collect();
+        let extents: Vec<Extent> = manifest.extents_in(vec![(0, 10), (11, count)]).collect();
         assert!(extents.iter().any(|extent| Some(extent.end) == left));
         assert!(extents.iter().any(|extent| Some(extent.first) == right));
     }
@@ -173,7 +171,7 @@ mod tests {
     #[test]
     fn each_group_of_an_extent_is_compared() {
         let (manifest, content) = manifest(&[1000; 20]);
-        let extent = manifest.extents_except(&[(0, 1)]).next().expect("an extent");
+        let extent = manifest.extents_in(vec![(1, manifest.group_count())]).next().expect("an extent");
         assert_eq!((extent.offset, extent.file), (0, 1));
         assert_eq!(manifest.verify_extent(&extent, &content), Ok(()));
         let mut altered = content.clone();
@@ -201,17 +199,17 @@ mod tests {
     proptest! {
         #[test]
         fn extents_are_the_groups_in_their_order(
-            sizes in prop::collection::vec(1_usize..700_000, 1..8), held in prop::collection::btree_set(0_u64..12, 0..6)
+            sizes in prop::collection::vec(1_usize..700_000, 1..8), left_out in prop::collection::btree_set(0_u64..12, 0..6)
         ) {
             let (manifest, _) = manifest(&sizes);
-            let held: Vec<(u64, u64)> =
-                held.into_iter().filter(|at| *at < manifest.group_count()).map(|at| (at, at + 1)).collect();
-            let groups: Vec<u64> = manifest.groups_except(&held).map(|group| group.index).collect();
-            let extents: Vec<Extent> = manifest.extents_except(&held).collect();
+            let wanted = (0..manifest.group_count()).map(|index| !left_out.contains(&index));
+            let groups: Vec<u64> = (0..manifest.group_count()).filter(|index| !left_out.contains(index)).collect();
+            let extents: Vec<Extent> = manifest.extents_in(runs_of(wanted)).collect();
             let of_extents: Vec<u64> = extents.iter().flat_map(|extent| extent.first..extent.end).collect();
             prop_assert_eq!(groups, of_extents);
             let bytes: u64 = extents.iter().map(|extent| u64::from(extent.bytes)).sum();
-            prop_assert_eq!(bytes + manifest.bytes_of_runs(&held), manifest.bytes());
+            let rest = runs_of((0..manifest.group_count()).map(|index| left_out.contains(&index)));
+            prop_assert_eq!(bytes + manifest.bytes_of_runs(&rest), manifest.bytes());
         }
     }
 }

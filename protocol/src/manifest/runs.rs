@@ -39,23 +39,18 @@ pub fn decode_runs(bytes: &[u8], group_count: u64) -> Option<Vec<(u64, u64)>> {
     Some(runs)
 }
 
-/// The groups, of `group_count`, that lie in none of the runs; right for any runs, valid or not.
+/// The groups, counted from the first, for which there is a `true`.
 #[must_use]
-pub fn runs_missing(held: &[(u64, u64)], group_count: u64) -> Vec<(u64, u64)> {
-    let mut held: Vec<(u64, u64)> = held.iter().copied().filter(|(first, end)| first < end).collect();
-    held.sort_unstable();
-    let mut missing = Vec::new();
-    let mut next = 0;
-    for (first, end) in held {
-        if first.min(group_count) > next {
-            missing.push((next, first.min(group_count)));
+pub fn runs_of(flags: impl IntoIterator<Item = bool>) -> Vec<(u64, u64)> {
+    let mut runs: Vec<(u64, u64)> = Vec::new();
+    for (index, set) in (0_u64..).zip(flags) {
+        match runs.last_mut() {
+            _ if !set => {}
+            Some((_, end)) if *end == index => *end = index.saturating_add(1),
+            _ => runs.push((index, index.saturating_add(1))),
         }
-        next = next.max(end.min(group_count));
     }
-    if next < group_count {
-        missing.push((next, group_count));
-    }
-    missing
+    runs
 }
 
 #[cfg(test)]
@@ -96,19 +91,15 @@ mod tests {
     }
 
     #[test]
-    fn missing_is_the_complement() {
-        let table: &[(&Runs, u64, &Runs)] = &[
-            (&[], 0, &[]),
-            (&[], 5, &[(0, 5)]),
-            (&[(0, 5)], 5, &[]),
-            (&[(1, 2), (4, 5)], 6, &[(0, 1), (2, 4), (5, 6)]),
-            (&[(4, 9), (1, 2)], 6, &[(0, 1), (2, 4)]),
-            (&[(0, 3), (1, 2)], 5, &[(3, 5)]),
-            (&[(9, 12)], 5, &[(0, 5)]),
-            (&[(3, 1)], 5, &[(0, 5)]),
+    fn flags_that_stand_together_are_a_run() {
+        let table: &[(&[bool], &Runs)] = &[
+            (&[], &[]),
+            (&[false], &[]),
+            (&[true, true], &[(0, 2)]),
+            (&[false, true, true, false, true], &[(1, 3), (4, 5)]),
         ];
-        for (held, count, missing) in table {
-            assert_eq!(runs_missing(held, *count), *missing, "{held:?}");
+        for (flags, runs) in table {
+            assert_eq!(runs_of(flags.iter().copied()), *runs, "{flags:?}");
         }
     }
 }
