@@ -79,7 +79,7 @@ use self::{
     socket::SocketCounters,
     task::{ArtefactCounters, Handle, Plane, Report},
 };
-use crate::models::{Staging, delete::delete};
+use crate::models::{BadPattern, Staging, delete::delete};
 
 pub use self::{
     endpoint::{MTU_ETHERNET, MTU_JUMBO},
@@ -292,8 +292,17 @@ impl Bulk {
                     handle.cut.send_replace(Some(code));
                 }
             }
-            BulkOrder::Reach { crossing, peer, addresses, manifest, to, shared, local } => {
-                self.start_pull(Reach { crossing, peer, addresses, manifest, to, usage: Usage { shared, local } });
+            BulkOrder::Reach { crossing, peer, addresses, manifest, to, shared, local, tensors } => {
+                match tensors.iter().map(|pattern| pattern.parse()).collect::<Result<_, BadPattern>>() {
+                    Ok(tensors) => {
+                        let usage = Usage { shared, local };
+                        self.start_pull(Reach { crossing, peer, addresses, manifest, to, tensors, usage });
+                    }
+                    Err(error) => {
+                        let failure = BulkFailure::Unwanted(error.to_string());
+                        self.own.push_back(BulkEvent::PullFailed { crossing, failure });
+                    }
+                }
             }
             BulkOrder::Ask { crossing, request } => self.order_pull(crossing, PullOrder::Ask { request }),
             BulkOrder::Receive { crossing, inbound } => self.order_pull(crossing, PullOrder::Receive { inbound }),

@@ -17,6 +17,7 @@ mod durable;
 pub mod import;
 mod inspect;
 mod labelling;
+mod pattern;
 mod pickle;
 mod reuse;
 pub mod safetensors;
@@ -30,6 +31,7 @@ pub use self::{
     import::{ImportError, ImportRequest, LoadError, import, load_manifest, store_manifest},
     inspect::FormatError,
     labelling::{BadLabelsOf, LabelsOf},
+    pattern::{BadPattern, Taking, TensorPattern},
     pickle::Pickle,
     reuse::fill_from,
     source::{Source, SourceError},

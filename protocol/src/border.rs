@@ -6,6 +6,8 @@
 //! All must allow, at both ends of the interval in which the true time lies. What cannot be asked denies.
 //! Specified in `specs/03-crossing.md`.
 
+mod portion;
+
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
     sync::Arc,
@@ -13,6 +15,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::portion::Portion;
+pub use self::portion::{Cleared, PartLabels};
 use crate::{
     authority::{Accreditation, Approval, Safeguard},
     crossing::{ClearanceGiven, CrossingRequest, RefusalCode},
@@ -51,6 +55,7 @@ pub(crate) struct Attempt<'a> {
     pub(crate) offer: &'a Signed<Offer>,
     /// What the offer goes back to, where it says so and that is known here.
     pub(crate) root: Option<Root<'a>>,
+    pub(crate) portion: &'a Portion,
     pub(crate) purpose: Purpose,
     pub(crate) use_: Use,
     /// What the importer declares of the movement.
@@ -85,6 +90,13 @@ pub struct Decision {
     /// What was said of each part; empty where it did not come to that. A tensor's part is in the manifest, so that this
     /// says of every tensor what was decided.
     pub parts: Vec<PartDecided>,
+    /// Parts that were left out of what was decided on, because each would be denied by itself. Their numbers are those of
+    /// verdicts in [`Decision::against`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<PartDecided>,
+    /// What spoke against the parts that were left out: a denial, or a duty that is not met.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub against: Vec<Arc<Verdict>>,
     /// Safeguards that were presented and did not count, and why.
     pub ignored: Vec<String>,
     /// Why it is denied; none where it is allowed.
@@ -96,7 +108,7 @@ pub struct Decision {
 #[serde(deny_unknown_fields)]
 pub struct PartDecided {
     pub part: Part,
-    /// The numbers of its verdicts in [`Decision::verdicts`], ascending.
+    /// The numbers of its verdicts in [`Decision::verdicts`].
     pub verdicts: BTreeSet<u32>,
 }
 
@@ -144,6 +156,7 @@ pub struct Outbound {
     importer: PublicKey,
     manifest: ManifestId,
     session: SessionBinding,
+    cleared: Cleared,
 }
 
 /// The importer's verified clearance: permission to take the bytes of one artefact and to deliver them, once. Cannot be copied.
@@ -159,6 +172,7 @@ pub struct Inbound {
     counts: (u32, u32),
     labels: BTreeSet<Label>,
     parts: Vec<Part>,
+    cleared: Cleared,
 }
 
 /// Why a manifest that the exporter sent is not the one that was cleared.
@@ -202,6 +216,12 @@ impl Outbound {
     pub fn session(&self) -> SessionBinding {
         self.session
     }
+
+    /// What may be sent.
+    #[must_use]
+    pub fn cleared(&self) -> &Cleared {
+        &self.cleared
+    }
 }
 
 impl Inbound {
@@ -223,6 +243,12 @@ impl Inbound {
     #[must_use]
     pub fn manifest(&self) -> ManifestId {
         self.manifest
+    }
+
+    /// What may be taken.
+    #[must_use]
+    pub fn cleared(&self) -> &Cleared {
+        &self.cleared
     }
 
     /// Reads the manifest that the exporter sent: it must be the one that was cleared, declare the labels that were decided
@@ -263,11 +289,11 @@ impl Decision {
     /// Gives up texts, then rules, of verdicts that would not fit into a record. What was decided stays, and so does every
     /// duty that a node enforces: of those with a span the shortest of each verdict, which is the one that counts.
     fn fit(&mut self) {
-        let too_large = |decision: &Self| encode(&decision.verdicts).len() > limits::VERDICTS_BYTES_MAX;
+        let too_large = |all: &Self| encode(&(&all.verdicts, &all.against)).len() > limits::VERDICTS_BYTES_MAX;
         if !too_large(self) {
             return;
         }
-        for verdict in &mut self.verdicts {
+        for verdict in self.verdicts.iter_mut().chain(&mut self.against) {
             let verdict = Arc::make_mut(verdict);
             let shortest = verdict.obligations.iter().filter_map(|duty| duty.duty().kept_hours()).min();
             verdict.obligations.retain(|obligation| match obligation.duty() {
@@ -281,8 +307,10 @@ impl Decision {
             }
         }
         if too_large(self) {
-            let share = limits::VERDICTS_BYTES_MAX / self.verdicts.len().max(1) / RULE_BYTES;
-            self.verdicts.iter_mut().for_each(|verdict| Arc::make_mut(verdict).rules.truncate(share));
+            let count = self.verdicts.len().saturating_add(self.against.len()).max(1);
+            let share = limits::VERDICTS_BYTES_MAX / count / RULE_BYTES;
+            let all = self.verdicts.iter_mut().chain(&mut self.against);
+            all.for_each(|verdict| Arc::make_mut(verdict).rules.truncate(share));
         }
     }
 
@@ -290,15 +318,6 @@ impl Decision {
     #[must_use]
     pub fn digest(&self) -> StatementId {
         StatementId(*blake3::hash(&encode(&(&self.verdicts, &self.parts))).as_bytes())
-    }
-
-    /// Keeps what a pack said, once however often it said so; gives its number.
-    fn keep(&mut self, verdict: Arc<Verdict>) -> u32 {
-        let at = self.verdicts.iter().position(|known| *known == verdict).unwrap_or_else(|| {
-            self.verdicts.push(verdict);
-            self.verdicts.len().saturating_sub(1)
-        });
-        u32::try_from(at).unwrap_or(u32::MAX)
     }
 
     /// The packs that deny, the house's or the others, with the parts of the artefact that they deny where it has several.
@@ -343,6 +362,15 @@ impl PartDecided {
         let numbers = self.verdicts.iter().filter_map(|number| usize::try_from(*number).ok());
         numbers.filter_map(|number| verdicts.get(number)).map(Arc::as_ref)
     }
+}
+
+/// Keeps what a pack said, once however often it said so; gives its number.
+fn keep(verdicts: &mut Vec<Arc<Verdict>>, verdict: Arc<Verdict>) -> u32 {
+    let at = verdicts.iter().position(|known| *known == verdict).unwrap_or_else(|| {
+        verdicts.push(verdict);
+        verdicts.len().saturating_sub(1)
+    });
+    u32::try_from(at).unwrap_or(u32::MAX)
 }
 
 impl From<NoStanding> for Denial {
@@ -390,11 +418,12 @@ impl Border<'_> {
             return Err(deny(RefusalCode::DeniedByLaw, "the artefact has no label; nothing unlabelled crosses".to_owned()));
         }
 
-        let facts = self.facts(attempt, model, &mut decision.ignored);
-        let mut questions = self.questions(&facts)?;
-        if let Some(root) = attempt.root {
-            questions.extend(self.question_of_root(root, attempt, model)?);
-        }
+        let model = match attempt.portion {
+            Portion::AllowedOf(_) => self.leave_out(attempt, &attempt.portion.of(model), decision)?,
+            Portion::All | Portion::Only(_) => attempt.portion.of(model).into_owned(),
+        };
+        let facts = self.facts(attempt, &model, &mut decision.ignored);
+        let questions = self.all_questions(attempt, &model, &facts)?;
         self.put(&questions, &facts.labels, &model.parts, decision);
         decision.facts = Some(facts);
         if let Some(packs) = decision.deniers(false) {
@@ -408,7 +437,7 @@ impl Border<'_> {
         if let Some(objection) = objection {
             return Err(deny(RefusalCode::DeniedByTerms, objection));
         }
-        match self.unmet(attempt, model, &decision.verdicts) {
+        match self.unmet(attempt, &model, &decision.verdicts) {
             Some(problem) => Err(deny(RefusalCode::ObligationUnmet, problem)),
             None => Ok(()),
         }
@@ -449,7 +478,7 @@ impl Border<'_> {
     fn put(&self, questions: &[Question<'_>], whole: &BTreeSet<Label>, parts: &[Part], decision: &mut Decision) {
         let of_whole: BTreeSet<u32> = questions
             .iter()
-            .map(|question| decision.keep(self.judge(question.pack, question.action, &question.facts)))
+            .map(|question| keep(&mut decision.verdicts, self.judge(question.pack, question.action, &question.facts)))
             .collect();
         for part in parts {
             let verdicts = if part.labels == *whole {
@@ -457,7 +486,7 @@ impl Border<'_> {
             } else {
                 let asked = questions.iter().map(|question| {
                     let facts = Facts { labels: part.labels.clone(), ..Facts::clone(&question.facts) };
-                    decision.keep(self.judge(question.pack, question.action, &facts))
+                    keep(&mut decision.verdicts, self.judge(question.pack, question.action, &facts))
                 });
                 asked.collect()
             };
@@ -527,12 +556,18 @@ impl Border<'_> {
     /// When the first of the papers that a decision rests on runs out: accreditations, offer, and the safeguards that count.
     /// What does not count is anybody's word, and sets no clock here.
     pub(crate) fn papers_until(&self, attempt: &Attempt<'_>) -> Timestamp {
-        let labels = match &attempt.offer.body().what {
-            Offered::Model(model) => &model.labels,
-            Offered::Compute(_) => &BTreeSet::new(),
+        // Of a portion it is not known yet which parts it will be, so that what counts for any of them sets the clock.
+        let sets: Vec<BTreeSet<Label>> = match &attempt.offer.body().what {
+            Offered::Model(model) => {
+                let model = attempt.portion.of(model);
+                let alone = model.parts.iter().map(|part| part.labels.clone());
+                std::iter::once(model.labels.clone()).chain(alone).collect()
+            }
+            Offered::Compute(_) => Vec::new(),
         };
         let direct = attempt.root.map(|root| Attempt { exporter: root.exporter, ..*attempt });
-        let scopes: Vec<_> = std::iter::once(attempt).chain(&direct).map(|attempt| scope(attempt, labels)).collect();
+        let ways = || std::iter::once(attempt).chain(&direct);
+        let scopes: Vec<_> = ways().flat_map(|way| sets.iter().map(move |labels| scope(way, labels))).collect();
         let presented = attempt.safeguards.iter().take(limits::SAFEGUARDS_PER_REQUEST_MAX);
         let counting =
             presented.filter_map(|bytes| scopes.iter().find_map(|scope| self.trust.safeguard(bytes, scope, self.now).ok()));
@@ -545,6 +580,15 @@ impl Border<'_> {
             .map(|validity| validity.until)
             .chain(safeguards)
             .fold(Timestamp(u64::MAX), Timestamp::min)
+    }
+
+    /// What is asked of whom, the law of the first exporter included.
+    fn all_questions(&self, attempt: &Attempt<'_>, model: &ModelOffer, facts: &Facts) -> Result<Vec<Question<'_>>, Denial> {
+        let mut questions = self.questions(facts)?;
+        if let Some(root) = attempt.root {
+            questions.extend(self.question_of_root(root, attempt, model)?);
+        }
+        Ok(questions)
     }
 
     /// Which packs are asked, and in which capacity.
@@ -658,13 +702,15 @@ impl Border<'_> {
             let problem = "the request is not for this session, offer or peer".to_owned();
             return Err(Box::new(Decision::denied(RefusalCode::BadRequest, problem)));
         }
+        let parts = body.parts.as_ref().map(|_| decision.allowed_parts());
         let clearance = ClearanceGiven {
             crossing: body.crossing,
             request: request.id(),
             exporter: key.public(),
             importer: body.importer,
             manifest: model.manifest,
-            labels: model.labels.clone(),
+            labels: decision.facts.as_ref().map_or_else(BTreeSet::new, |facts| facts.labels.clone()),
+            parts: parts.clone(),
             purpose: body.purpose,
             epochs: decision.epochs(),
             people: model.provenance.people,
@@ -674,7 +720,8 @@ impl Border<'_> {
         };
         let clearance = Signed::sign(&clearance, self.trust.alliance(), key)
             .map_err(|error| Box::new(Decision::denied(RefusalCode::CannotRecord, error.to_string())))?;
-        let outbound = Outbound { crossing: body.crossing, importer: body.importer, manifest: model.manifest, session };
+        let (crossing, importer, manifest) = (body.crossing, body.importer, model.manifest);
+        let outbound = Outbound { crossing, importer, manifest, session, cleared: Cleared(parts) };
         Ok(Exporting { outbound, clearance, decision })
     }
 
@@ -691,13 +738,18 @@ impl Border<'_> {
             Offered::Model(model) => model,
             Offered::Compute(_) => return Err(NotCleared::Mismatch("offer")),
         };
+        let cleared = Portion::cleared(given.parts.as_ref());
+        if !cleared.fits(model) {
+            return Err(NotCleared::Mismatch("parts"));
+        }
         let matches = [
             ("signer", clearance.signed_only_by(&asked.exporter) && given.exporter == asked.exporter),
             ("crossing", given.crossing == asked.crossing),
             ("request", given.request == request.id()),
             ("importer", given.importer == asked.importer),
             ("manifest", given.manifest == asked.manifest),
-            ("labels", given.labels == model.labels),
+            ("parts", is_of(given.parts.as_ref(), asked.parts.as_ref())),
+            ("labels", given.labels == cleared.of(model).labels),
             ("people", given.people == model.provenance.people),
             ("purpose", given.purpose == asked.purpose),
             ("session", given.session == asked.session),
@@ -710,8 +762,8 @@ impl Border<'_> {
             return Err(NotCleared::Mismatch("validity"));
         }
         // Only the exporter can know what it counted this year; its law is asked again with that.
-        let attempt = Attempt { volume: given.volume, ..*attempt };
-        if given.volume.larger(Volume::of(&model.labels, model.provenance.people)) != given.volume {
+        let attempt = Attempt { volume: given.volume, portion: &cleared, ..*attempt };
+        if given.volume.larger(Volume::of(&given.labels, model.provenance.people)) != given.volume {
             return Err(NotCleared::Mismatch("volume"));
         }
         let decision = self.decide(&attempt);
@@ -726,10 +778,20 @@ impl Border<'_> {
             artefact: model.artefact,
             bytes: model.bytes,
             counts: (model.files, model.tensors),
-            labels: given.labels.clone(),
+            labels: model.labels.clone(),
             parts: model.parts.clone(),
+            cleared: Cleared(given.parts.clone()),
         };
         Ok(Importing { inbound, clearance, decision })
+    }
+}
+
+/// Whether what was cleared is all, where all was asked for, or parts of what was.
+fn is_of(cleared: Option<&PartLabels>, asked: Option<&PartLabels>) -> bool {
+    match (cleared, asked) {
+        (None, None) => true,
+        (Some(cleared), Some(asked)) => cleared.is_subset(asked),
+        (None, Some(_)) | (Some(_), None) => false,
     }
 }
 

@@ -253,8 +253,8 @@ impl Core {
             BulkEvent::Reached { crossing, session } => self.reached(crossing, session, now, gate, effects),
             BulkEvent::Answered { crossing, answer } => self.answered(crossing, &answer, now, gate, effects),
             BulkEvent::Progressed { crossing, bytes, total } => self.history.progress(crossing, bytes, total),
-            BulkEvent::Received { crossing, bytes, held_bytes } => {
-                self.received(crossing, bytes, held_bytes, now, gate, effects);
+            BulkEvent::Received { crossing, bytes, held_bytes, part } => {
+                self.received(crossing, (bytes, held_bytes), part, now, gate, effects);
             }
             BulkEvent::Delivered { crossing } => self.delivered(crossing, now, effects),
             BulkEvent::Settled { crossing, receipt } => self.settled(crossing, &receipt, now, effects),
@@ -314,6 +314,7 @@ impl Core {
                 self.keep_until(*crossing, Place::Destination, at);
             }
             Record::ClearanceAccepted { crossing, .. } => self.keep_until(*crossing, Place::Staging, at),
+            Record::PartDelivered { crossing } => self.keep_until(*crossing, Place::Destination, at),
             Record::ModelImported { model } => {
                 if let Some(crossing) = model.crossing {
                     self.keep_until(crossing, Place::Destination, at);
@@ -383,6 +384,7 @@ impl Core {
             | Record::ClearanceAccepted { .. }
             | Record::RefusalAccepted { .. }
             | Record::Received { .. }
+            | Record::PartDelivered { .. }
             | Record::Settled { .. }
             | Record::Deleted { .. }
             | Record::CrossingFailed { .. } => {}

@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, fmt};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    border::PartLabels,
     envelope::Statement,
     gate::Volume,
     id::{CrossingId, ManifestId, SessionBinding, StatementId},
@@ -23,6 +24,9 @@ pub struct CrossingRequest {
     pub exporter: PublicKey,
     pub offer: StatementId,
     pub manifest: ManifestId,
+    /// Of which parts the importer wants what may cross, by their labels. All or nothing, where none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parts: Option<PartLabels>,
     pub purpose: Purpose,
     #[serde(rename = "use")]
     pub use_: Use,
@@ -49,8 +53,11 @@ pub struct ClearanceGiven {
     pub exporter: PublicKey,
     pub importer: PublicKey,
     pub manifest: ManifestId,
-    /// The labels that were decided on; the manifest may not hold others.
+    /// The labels that were decided on; what crosses has no others.
     pub labels: BTreeSet<Label>,
+    /// The parts that may cross, by their labels. All, where none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parts: Option<PartLabels>,
     pub purpose: Purpose,
     /// The epochs of the law that was asked.
     pub epochs: Vec<(Country, u64)>,

@@ -24,6 +24,9 @@ pub const REQUEST_BYTES_MAX: usize = 256 * 1024;
 /// Safeguards in one request. No rule set of a member needs more than six at once.
 pub const SAFEGUARDS_PER_REQUEST_MAX: usize = 16;
 
+/// Patterns that say which part of an artefact a pull is of. A person writes a few.
+pub const TENSOR_PATTERNS_MAX: usize = 64;
+
 /// Runs of groups in one frame that wants or announces some. More go into further frames.
 pub const RUNS_PER_FRAME_MAX: usize = 4096;
 

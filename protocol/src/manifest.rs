@@ -9,9 +9,11 @@ mod check;
 mod dtype;
 mod extents;
 mod hash;
+mod header;
 mod parts;
 mod path;
 mod runs;
+mod selection;
 #[cfg(test)]
 mod tests;
 
@@ -28,6 +30,7 @@ pub use self::{
     parts::{Part, PartsError, check_parts},
     path::{PathError, check_path, is_printable},
     runs::{RUN_BYTES, decode_runs, encode_runs, runs_of},
+    selection::{Candidate, Content, PartialFile, Place, Selection, SelectionError},
 };
 use crate::{
     envelope,

@@ -415,6 +415,7 @@ impl<'a> Tour<'a> {
             to: to.clone(),
             sources: 1,
             onward: false,
+            tensors: Vec::new(),
         };
         let (view, problem) = match step.importer.call(&AdminCall::Pull(pull)).await? {
             Reply::Pulling { crossing } => (Some(self.wait_for(step.importer, crossing).await?), None),

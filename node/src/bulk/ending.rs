@@ -62,9 +62,11 @@ impl Ending {
             BulkFailure::EndedHere(code) => Self::Refused(*code),
             BulkFailure::Protocol(_) => Self::Refused(RefusalCode::BadRequest),
             BulkFailure::Tampered(_) => Self::Refused(RefusalCode::Damaged),
-            BulkFailure::Unreachable(_) | BulkFailure::Lost(_) | BulkFailure::Disk(_) | BulkFailure::EndedByPeer(_) => {
-                Self::GaveUp
-            }
+            BulkFailure::Unreachable(_)
+            | BulkFailure::Lost(_)
+            | BulkFailure::Unwanted(_)
+            | BulkFailure::Disk(_)
+            | BulkFailure::EndedByPeer(_) => Self::GaveUp,
         }
     }
 }

@@ -16,11 +16,11 @@ use std::{
 };
 
 use alliance_protocol::{
-    border::Inbound,
-    core::BulkFailure,
+    border::{Cleared, Inbound},
+    core::{BulkFailure, PartTaken},
     crossing::RefusalCode,
     id::{CrossingId, ManifestId},
-    manifest::{Extent, Manifest, runs_of},
+    manifest::{Extent, Manifest, Selection, runs_of},
 };
 use tokio::{
     runtime::Handle,
@@ -33,7 +33,7 @@ use super::{
     receive::Alive,
     task::blocking,
 };
-use crate::models::{Source, Staging, fill_from, load_manifest};
+use crate::models::{Source, Staging, Taking, TensorPattern, fill_from, load_manifest};
 
 /// Pieces that a source is asked for at once: choosing each looks at all that are missing.
 const PIECES_AT_ONCE: usize = 32;
@@ -47,6 +47,8 @@ pub(super) struct Gatherings(Mutex<HashMap<PathBuf, Weak<Gathering>>>);
 pub(super) struct Gathering {
     to: PathBuf,
     id: ManifestId,
+    /// What is wanted of it; all, where none.
+    tensors: Vec<TensorPattern>,
     seed: u64,
     began: Instant,
     staging: Mutex<Place>,
@@ -77,6 +79,11 @@ struct Progress {
     board: Option<Board>,
     /// Which groups are verified and written.
     here: Vec<bool>,
+    /// Bytes that were to come from elsewhere when it began.
+    wanted_bytes: u64,
+    /// Of a part, what was left out of it, and then what it is.
+    left_out: u32,
+    part: Option<PartTaken>,
     seats: Vec<SourceId>,
     next_seat: u32,
     /// Sources that hold the others up.
@@ -101,13 +108,14 @@ pub(super) struct Seat {
 
 impl Gatherings {
     /// Takes a seat at what goes to a directory; opens it where nobody has.
-    pub(super) fn join(&self, to: &Path, id: ManifestId, crossing: CrossingId) -> Arc<Seat> {
+    pub(super) fn join(&self, to: &Path, id: ManifestId, tensors: &[TensorPattern], crossing: CrossingId) -> Arc<Seat> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|_, gathering| gathering.strong_count() > 0);
-        let coming = |open: &Arc<Gathering>| open.id == id && open.progress().phase == Phase::Coming;
+        let same = |open: &Arc<Gathering>| open.id == id && open.tensors == tensors;
+        let coming = |open: &Arc<Gathering>| same(open) && open.progress().phase == Phase::Coming;
         let gathering = known.get(to).and_then(Weak::upgrade).filter(coming).unwrap_or_else(|| {
             let seed = crossing.0.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
-            let gathering = Arc::new(Gathering::new(to.to_owned(), id, seed));
+            let gathering = Arc::new(Gathering::new(to.to_owned(), id, tensors.to_vec(), seed));
             known.insert(to.to_owned(), Arc::downgrade(&gathering));
             gathering
         });
@@ -115,19 +123,19 @@ impl Gatherings {
         Arc::new(Seat { gathering, id })
     }
 
-    /// What is on its way to a directory.
+    /// What is on its way to a directory, all of it.
     pub(super) fn find(&self, to: &Path, id: ManifestId) -> Option<Arc<Gathering>> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(to).and_then(Weak::upgrade).filter(|gathering| gathering.id == id)
+        known.get(to).and_then(Weak::upgrade).filter(|gathering| gathering.id == id && gathering.tensors.is_empty())
     }
 }
 
 impl Gathering {
-    fn new(to: PathBuf, id: ManifestId, seed: u64) -> Self {
+    fn new(to: PathBuf, id: ManifestId, tensors: Vec<TensorPattern>, seed: u64) -> Self {
         let (changed, _) = watch::channel(0);
         let (opened, begun, finished) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
         let (staging, progress) = (Mutex::new(Place::Nowhere), Mutex::default());
-        Self { to, id, seed, began: Instant::now(), staging, progress, changed, opened, begun, finished }
+        Self { to, id, tensors, seed, began: Instant::now(), staging, progress, changed, opened, begun, finished }
     }
 
     fn progress(&self) -> MutexGuard<'_, Progress> {
@@ -264,15 +272,16 @@ impl Gathering {
 
     /// Takes over a staging place that was opened. Where the manifest is known, so is what is missing.
     fn use_staging(&self, staging: Staging) {
-        let known = staging.manifest().cloned().map(|manifest| (manifest, staging.flags().to_vec()));
+        let known =
+            staging.manifest().cloned().map(|manifest| (manifest, staging.flags().to_vec(), staging.wanted_bytes()));
         *self.staging() = Place::Staging(Box::new(staging));
-        if let Some((manifest, here)) = known {
-            self.use_manifest(manifest, here);
+        if let Some((manifest, here, wanted_bytes)) = known {
+            self.use_manifest(manifest, here, wanted_bytes);
         }
     }
 
     /// Says what is missing, unless that is known already.
-    fn use_manifest(&self, manifest: Manifest, here: Vec<bool>) {
+    fn use_manifest(&self, manifest: Manifest, here: Vec<bool>, wanted_bytes: u64) {
         // Before the lock is taken: it looks at every group.
         let mut board = Board::new(&manifest, runs_of(here.iter().map(|here| !here)), self.seed);
         let mut progress = self.progress();
@@ -281,27 +290,49 @@ impl Gathering {
                 board.join(*seat);
             }
             (progress.board, progress.manifest, progress.here) = (Some(board), Some(manifest), here);
+            progress.wanted_bytes = wanted_bytes;
         }
         drop(progress);
         self.note_change();
     }
 
-    fn begin(&self, manifest: Manifest, manifests: &Path, local: &[(ManifestId, PathBuf)]) -> Result<(), BulkFailure> {
-        let here = {
+    fn begin(
+        &self,
+        manifest: Manifest,
+        cleared: &Cleared,
+        manifests: &Path,
+        local: &[(ManifestId, PathBuf)],
+    ) -> Result<(), BulkFailure> {
+        let selection = if self.tensors.is_empty() { None } else { Some(self.select(&manifest, cleared)?) };
+        let (here, wanted_bytes) = {
             let mut place = self.staging();
             let Place::Staging(staging) = &mut *place else { return Err(gone()) };
             let is_new = staging.manifest().is_none();
-            staging.begin(&manifest)?;
+            match &selection {
+                Some(selection) => staging.begin_part(selection)?,
+                None => staging.begin(&manifest)?,
+            }
             if is_new {
                 let found = fill_from(staging, &manifest, manifests, local)?;
                 if found > 0 {
                     tracing::info!(bytes = found, "parts of an artefact lay here already");
                 }
             }
-            staging.flags().to_vec()
+            (staging.flags().to_vec(), staging.wanted_bytes())
         };
-        self.use_manifest(manifest, here);
+        self.progress().left_out = selection.map_or(0, |selection| selection.left_out());
+        self.use_manifest(manifest, here, wanted_bytes);
         Ok(())
+    }
+
+    /// The part that is wanted and cleared.
+    fn select(&self, manifest: &Manifest, cleared: &Cleared) -> Result<Selection, BulkFailure> {
+        let mut taking = Taking::new(&self.tensors);
+        let selection = Selection::new(manifest, |labels| cleared.admits(labels), |candidate| taking.takes(candidate));
+        if let Some(unused) = taking.unused() {
+            return Err(BulkFailure::Unwanted(format!("`{}` fits no tensor and no file of it", unused.as_str())));
+        }
+        selection.map_err(|error| BulkFailure::Unwanted(error.to_string()))
     }
 }
 
@@ -318,7 +349,7 @@ impl Seat {
                 let _alive = alive;
                 // A manifest that cannot be read is as good as none: the exporter sends it.
                 let known = load_manifest(&manifests, gathering.id).ok();
-                gathering.use_staging(Staging::open_known(&gathering.to, gathering.id, known)?);
+                gathering.use_staging(Staging::open_known(&gathering.to, gathering.id, known, &gathering.tensors)?);
                 Ok(())
             })
         };
@@ -330,11 +361,11 @@ impl Seat {
         self.gathering.progress().board.is_some()
     }
 
-    /// Prepares the disk for an artefact, once for all seats, and takes what lies here already: `local` names the manifests
-    /// and the directories in which to look.
+    /// Prepares the disk for what was cleared of an artefact, once for all seats, and takes what lies here already: `local`
+    /// names the manifests and the directories in which to look.
     pub(super) async fn begin(
         &self,
-        manifest: Manifest,
+        (manifest, cleared): (Manifest, Cleared),
         manifests: &Path,
         local: Vec<(ManifestId, PathBuf)>,
         alive: &Alive,
@@ -343,7 +374,7 @@ impl Seat {
             let (gathering, manifests, alive) = (Arc::clone(&self.gathering), manifests.to_owned(), alive.clone());
             blocking(move || {
                 let _alive = alive;
-                gathering.begin(manifest, &manifests, &local)
+                gathering.begin(manifest, &cleared, &manifests, &local)
             })
         };
         self.gathering.begun.get_or_try_init(beginning).await.copied()
@@ -446,7 +477,7 @@ impl Seat {
     pub(super) fn deliver(
         &self,
         inbound: Inbound,
-        keep: impl FnOnce(&Manifest) -> Result<(), BulkFailure>,
+        keep: impl Fn(&Manifest) -> Result<(), BulkFailure>,
     ) -> Result<(), BulkFailure> {
         let outcome = self.gathering.deliver(inbound, keep);
         self.gathering.progress().phase = if outcome.is_ok() { Phase::Delivered } else { Phase::Gone };
@@ -476,6 +507,21 @@ impl Seat {
         if progress.phase == Phase::Gone { Err(gone()) } else { Ok(()) }
     }
 
+    /// Whether only a part of the artefact is wanted.
+    pub(super) fn is_of_part(&self) -> bool {
+        !self.gathering.tensors.is_empty()
+    }
+
+    /// What was taken of it, once that is finished; none where all was.
+    pub(super) fn part(&self) -> Option<PartTaken> {
+        self.gathering.progress().part.clone()
+    }
+
+    /// Bytes that were to come from elsewhere when the first attempt began.
+    pub(super) fn wanted_bytes(&self) -> u64 {
+        self.gathering.progress().wanted_bytes
+    }
+
     /// Bytes that are not here yet.
     pub(super) fn missing_bytes(&self) -> u64 {
         self.gathering.progress().board.as_ref().map_or(0, Board::missing_bytes)
@@ -500,6 +546,16 @@ impl Gathering {
             }
         };
         let outcome = staging.finish();
+        if let (Some(made), false) = (staging.made(), self.tensors.is_empty()) {
+            let mut progress = self.progress();
+            progress.part = Some(PartTaken {
+                manifest: made.id(),
+                bytes: made.bytes(),
+                files: u32::try_from(made.files().len()).unwrap_or(u32::MAX),
+                tensors: made.tensors(),
+                left_out: progress.left_out,
+            });
+        }
         let mut place = self.staging();
         if matches!(*place, Place::Finishing(..)) {
             *place = Place::Staging(staging);
@@ -507,15 +563,14 @@ impl Gathering {
         Ok(outcome?)
     }
 
-    fn deliver(
-        &self,
-        inbound: Inbound,
-        keep: impl FnOnce(&Manifest) -> Result<(), BulkFailure>,
-    ) -> Result<(), BulkFailure> {
+    fn deliver(&self, inbound: Inbound, keep: impl Fn(&Manifest) -> Result<(), BulkFailure>) -> Result<(), BulkFailure> {
         let mut place = self.staging();
         match std::mem::replace(&mut *place, Place::Nowhere) {
             Place::Staging(staging) => {
-                keep(staging.manifest().ok_or_else(gone)?)?;
+                // Of a part also the manifest of the whole: by it the same part is known again.
+                for manifest in [staging.manifest(), staging.made()].into_iter().flatten() {
+                    keep(manifest)?;
+                }
                 let delivered = staging.deliver(inbound)?;
                 tracing::info!(place = %delivered.display(), "an artefact was delivered");
                 *place = Place::Delivered(None);
@@ -556,10 +611,10 @@ mod tests {
     #[tokio::test]
     async fn nobody_waits_for_groups_that_are_not_wanted_any_more() {
         let manifest = manifest(1);
-        let seat = Gatherings::default().join(Path::new("/nowhere"), manifest.id(), CrossingId([1; 32]));
+        let seat = Gatherings::default().join(Path::new("/nowhere"), manifest.id(), &[], CrossingId([1; 32]));
         let gathering = Arc::clone(seat.gathering());
         let missing = vec![false; usize::try_from(manifest.group_count()).expect("few")];
-        gathering.use_manifest(manifest.clone(), missing);
+        gathering.use_manifest(manifest.clone(), missing, manifest.bytes());
 
         let (wanted, asked) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicU64::new(0)));
         let reading = {

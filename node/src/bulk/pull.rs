@@ -28,6 +28,7 @@ use super::{
     receive::{Alive, Received, Usage, ask_ahead, deliver_artefact, receive_artefact},
     task::{Desk, Link, OpenConnection, Plane, Report},
 };
+use crate::models::TensorPattern;
 
 /// What Core orders an importer's task.
 #[derive(Debug)]
@@ -45,6 +46,8 @@ pub(super) struct Reach {
     pub(super) addresses: Vec<String>,
     pub(super) manifest: ManifestId,
     pub(super) to: PathBuf,
+    /// What is wanted of it; all, where none.
+    pub(super) tensors: Vec<TensorPattern>,
     pub(super) usage: Usage,
 }
 
@@ -52,7 +55,7 @@ pub(super) async fn pull_task(plane: Arc<Plane>, reach: Reach, desk: Desk<PullOr
     let crossing = reach.crossing;
     let open = OpenConnection::default();
     let (alive, mut all_gone) = mpsc::channel(1);
-    let seat = plane.gatherings.join(&reach.to, reach.manifest, crossing);
+    let seat = plane.gatherings.join(&reach.to, reach.manifest, &reach.tensors, crossing);
     let outcome = Box::pin(pull_impl(&plane, reach, &seat, desk, &open, alive)).await;
     open.close(outcome.as_ref().map_or_else(Ending::after, |()| Ending::Done));
     // A thread may still be at a group: the next attempt must not meet it.
@@ -99,7 +102,7 @@ async fn take_artefact(
     open: &OpenConnection,
     alive: &Alive,
 ) -> Result<Option<(Link, Received, Vec<u8>)>, BulkFailure> {
-    let Reach { crossing, peer, addresses, manifest, to: _, usage } = reach;
+    let Reach { crossing, peer, addresses, manifest, to: _, tensors: _, usage } = reach;
     seat.open(&plane.manifests, alive).await?;
     let mut link = connect(plane, peer, &addresses, open).await?;
     plane.tell(BulkEvent::Reached { crossing, session: link.session }).await;
@@ -135,8 +138,8 @@ async fn take_artefact(
             return Err(failure);
         }
     };
-    let (bytes, held_bytes) = (received.bytes, received.held_bytes);
-    plane.tell(BulkEvent::Received { crossing, bytes, held_bytes }).await;
+    let (bytes, held_bytes, part) = (received.bytes, received.held_bytes, received.part.clone());
+    plane.tell(BulkEvent::Received { crossing, bytes, held_bytes, part }).await;
     match link.order(orders, plane.deadlines.order).await? {
         PullOrder::Deliver { receipt } => Ok(Some((link, received, receipt))),
         PullOrder::Ask { request: _ } | PullOrder::Receive { inbound: _ } => Err(out_of_turn(crossing)),

@@ -20,7 +20,7 @@ use std::{
 
 use alliance_protocol::{
     border::Inbound,
-    core::{BulkEvent, BulkFailure, admin::Side},
+    core::{BulkEvent, BulkFailure, PartTaken, admin::Side},
     id::{CrossingId, ManifestId},
     limits,
     manifest::{Manifest, decode_runs, encode_runs},
@@ -82,6 +82,8 @@ pub(super) struct Received {
     pub(super) bytes: u64,
     /// Bytes that are here from elsewhere.
     pub(super) held_bytes: u64,
+    /// What it is, where only a part was wanted.
+    pub(super) part: Option<PartTaken>,
 }
 
 /// What a source was asked for and has not sent.
@@ -96,7 +98,8 @@ pub(super) struct Debt {
 /// less.
 pub(super) async fn ask_ahead(link: &mut Link, seat: &Seat, usage: &Usage) -> Result<Debt, BulkFailure> {
     let mut debt = Debt::default();
-    if usage.shared {
+    // Of a part it is known what is missing when it is known what was cleared.
+    if usage.shared || seat.is_of_part() {
         return Ok(debt);
     }
     if seat.knows_what_is_missing() {
@@ -158,7 +161,8 @@ pub(super) async fn receive_artefact(
             () = stalled(activity, || true, limit) => return Err(no_progress(limit)),
         }
     };
-    seat.begin(manifest.clone(), &plane.manifests, usage.local.clone(), alive).await?;
+    let cleared = inbound.cleared().clone();
+    seat.begin((manifest.clone(), cleared), &plane.manifests, usage.local.clone(), alive).await?;
     let running = plane.gauges.begin(crossing, Side::Importer, inbound.exporter())?;
     let gauge = running.gauge();
     let (batches, waiting) = mpsc::channel(BATCHES_WAITING);
@@ -186,7 +190,7 @@ pub(super) async fn receive_artefact(
     }?;
     seat.finish(alive).await?;
     let bytes = gauge.bytes();
-    Ok(Received { inbound, bytes, held_bytes: manifest.bytes().saturating_sub(bytes) })
+    Ok(Received { inbound, bytes, held_bytes: seat.wanted_bytes().saturating_sub(bytes), part: seat.part() })
 }
 
 /// Opens the manifest under the permission.

@@ -18,7 +18,7 @@ use std::{
 };
 
 use alliance_protocol::{
-    border::Outbound,
+    border::{Cleared, Outbound},
     core::{BulkFailure, admin::Side},
     crossing::RefusalCode,
     id::{ManifestId, SessionBinding},
@@ -137,7 +137,7 @@ pub(super) async fn send_artefact(
         let (batches, read) = mpsc::channel(BATCHES_AHEAD);
         let (reading, compared) = (manifest.clone(), Arc::clone(&plane.compared));
         tokio::task::spawn_blocking(move || read_groups(content, &reading, wanted, &compared, &batches));
-        let listening = listen(inbox, &manifest, wants, outlet);
+        let listening = listen(inbox, (&manifest, outbound.cleared()), wants, outlet);
         let ((), receipt) = tokio::try_join!(send_groups(outlet, send, read, news), listening)?;
         Ok(receipt)
     };
@@ -154,10 +154,15 @@ pub(super) async fn send_artefact(
 /// Takes what the importer wants until it presents its receipt. No group is sent twice under one clearance.
 async fn listen(
     inbox: &mut Inbox,
-    manifest: &Manifest,
+    (manifest, cleared): (&Manifest, &Cleared),
     wants: mpsc::Sender<Vec<(u64, u64)>>,
     outlet: Outlet<'_>,
 ) -> Result<Vec<u8>, BulkFailure> {
+    let admitted = manifest.runs_admitted(|labels| cleared.admits(labels));
+    let is_cleared = |(first, end): &(u64, u64)| {
+        let at = admitted.partition_point(|run| run.1 <= *first);
+        admitted.get(at).is_some_and(|run| run.0 <= *first && *end <= run.1)
+    };
     let mut wanted = vec![false; usize::try_from(manifest.group_count()).unwrap_or_default()];
     loop {
         let (kind, payload) = inbox.frame(&[Kind::Want, Kind::Receipt], outlet.activity).await?;
@@ -166,6 +171,9 @@ async fn listen(
         }
         let runs = decode_runs(&payload, manifest.group_count());
         let runs = runs.ok_or_else(|| BulkFailure::Protocol("it wants groups that are none of the artefact".to_owned()))?;
+        if !runs.iter().all(is_cleared) {
+            return Err(BulkFailure::Protocol("it wants a group that was not cleared".to_owned()));
+        }
         for (first, end) in &runs {
             let index = |group: &u64| usize::try_from(*group).unwrap_or(usize::MAX);
             let asked = wanted.get_mut(index(first)..index(end)).unwrap_or_default();

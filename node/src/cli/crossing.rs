@@ -3,7 +3,10 @@
 mod tensors;
 
 use alliance_protocol::{
-    core::admin::{AdminCall, CrossingState, CrossingView, Reply, Side},
+    core::{
+        PartTaken,
+        admin::{AdminCall, CrossingState, CrossingView, Reply, Side},
+    },
     id::CrossingId,
 };
 use clap::Subcommand;
@@ -173,15 +176,39 @@ fn text(context: &Context, view: &CrossingView) -> String {
     }
     if view.parts.len() > 1 {
         for decided in &view.parts {
-            let said = match tensors::denied_by(view, decided).as_slice() {
+            let said = match tensors::denied_by(&view.verdicts, decided).as_slice() {
                 [] => "allowed".to_owned(),
                 by => format!("denied by {}", by.join(", ")),
             };
             fields.add("part", format!("{}: {said}", figures::part(&decided.part)));
         }
     }
+    for left_out in &view.left_out {
+        let why = match tensors::against(&view.against, left_out).as_slice() {
+            [] => "by the exporter; its own records say why".to_owned(),
+            by => format!("denied by {}", by.join(", ")),
+        };
+        fields.add("left out", format!("{}: {why}", figures::part(&left_out.part)));
+    }
+    if let Some(part) = &view.part {
+        fields.add("taken", part_taken(part));
+        fields.add("manifest of it", part.manifest);
+    }
     for ignored in &view.safeguards_ignored {
         fields.add("did not count", ignored);
     }
-    format!("{fields}\n{}", denial::verdicts(&view.verdicts, Detail::All))
+    let against = match view.against.as_slice() {
+        [] => String::new(),
+        against => format!("\nOf what was left out:\n{}", denial::verdicts(against, Detail::All)),
+    };
+    format!("{fields}\n{}{against}", denial::verdicts(&view.verdicts, Detail::All))
+}
+
+/// What came of a model of which a part was wanted.
+pub(super) fn part_taken(part: &PartTaken) -> String {
+    let left_out = match part.left_out {
+        0 => String::new(),
+        some => format!("; {some} that fit were left out, for they may not cross"),
+    };
+    format!("{} tensors in {} files, {}{left_out}", part.tensors, part.files, figures::size(part.bytes))
 }

@@ -22,7 +22,7 @@ use super::{
     progress,
     screen::{Fields, Tone},
 };
-use crate::{api::ApiClient, durable, exit::Exit};
+use crate::{api::ApiClient, durable, exit::Exit, models::TensorPattern};
 
 /// Pull an offered model to this node, if the law of both sides lets it cross
 ///
@@ -58,6 +58,10 @@ pub(super) struct Pull {
     /// Offer it on while it comes and afterwards, where its offer permits that
     #[arg(long)]
     offer_on: bool,
+    /// Take only what fits: names of tensors, or paths of files without tensors, with *, ?, [...] and {...}; FILES::TENSORS for
+    /// tensors of some files. May be repeated. What may not cross is left out
+    #[arg(long, value_name = "PATTERN", conflicts_with = "offer_on")]
+    tensors: Vec<TensorPattern>,
     /// How often it is taken up again when the connection is lost, unless more came in between
     #[arg(long, value_name = "N", default_value_t = 5)]
     retries: u32,
@@ -94,6 +98,7 @@ impl Pull {
             to,
             sources: self.sources,
             onward: self.offer_on,
+            tensors: self.tensors.iter().map(|pattern| pattern.as_str().to_owned()).collect(),
         };
         let daemon = context.daemon().await?;
         let bar = progress::bytes_bar(&context.screen, "reaching");
@@ -258,9 +263,11 @@ fn ended(view: &CrossingView) -> Option<Problem> {
         | CrossingState::Delivering
         | CrossingState::Delivered => {
             let disk = BulkFailure::Disk(String::new()).to_string();
+            let unwanted = BulkFailure::Unwanted(String::new()).to_string();
             let (exit, hint) = match view.refusal.map(Exit::from) {
                 Some(Exit::Damaged) => (Exit::Damaged, "nothing was delivered; tell the operator of the other node"),
                 Some(exit) => (exit, ""),
+                None if said.starts_with(&unwanted) => (Exit::NotFound, "`--tensors '*'` takes all that may cross"),
                 None if said.starts_with(&disk) => (Exit::Disk, "make room, and pull again; what came is kept"),
                 None => (Exit::TryAgain, "pull again; what came is kept and not fetched twice"),
             };
@@ -276,6 +283,9 @@ fn text(context: &Context, sources: &Sources) -> String {
         fields.add("at", to.display());
     }
     fields.add("moved", format!("{} ({} bytes)", figures::size(sources.bytes()), sources.bytes()));
+    if let Some(part) = &view.part {
+        fields.add("taken", crossing::part_taken(part));
+    }
     fields.add("crossing", view.crossing);
     if !sources.others.is_empty() {
         for source in sources.all() {

@@ -24,7 +24,7 @@ pub(super) fn entry(number: u64) -> Entry {
     let receipt = vec![0xee; usize::try_from(number % 5).expect("small") * 9];
     Entry {
         at: Timestamp(1000 + number),
-        record: Record::Received { crossing: CrossingId([1; 32]), receipt: receipt.into() },
+        record: Record::Received { crossing: CrossingId([1; 32]), receipt: receipt.into(), part: None },
     }
 }
 

@@ -7,19 +7,13 @@ use alliance_protocol::{
     manifest::{Segment, SegmentKind},
     vocabulary::Label,
 };
-use globset::{Glob, GlobMatcher};
 
-/// Bytes of a pattern: as long as the longest path that it can fit.
-const PATTERN_BYTES_MAX: usize = limits::PATH_BYTES_MAX;
+use super::pattern::{BadPattern, Matcher, TensorPattern};
 
-/// `PATTERN=LABELS`: labels of the tensors, and of the files without tensors, whose names fit a pattern of `*`, `?`, `[...]`
-/// and `{...}`. `FILES::TENSORS=LABELS` is for the tensors of some files only.
+/// `PATTERN=LABELS`: labels of what a pattern fits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LabelsOf {
-    /// As it was written, for messages.
-    text: String,
-    files: Option<Glob>,
-    pattern: Glob,
+    pattern: TensorPattern,
     labels: BTreeSet<Label>,
 }
 
@@ -42,8 +36,7 @@ pub(super) struct Labelling<'a> {
 }
 
 struct Pattern<'a> {
-    files: Option<GlobMatcher>,
-    names: GlobMatcher,
+    matcher: Matcher,
     of: &'a LabelsOf,
     used: bool,
 }
@@ -54,30 +47,23 @@ impl FromStr for LabelsOf {
     fn from_str(text: &str) -> Result<Self, BadLabelsOf> {
         let shown = || text.chars().take(limits::NAME_BYTES_MAX).collect::<String>();
         let (pattern, labels) = text.rsplit_once('=').ok_or_else(|| BadLabelsOf::Form(shown()))?;
-        if pattern.is_empty() || pattern.len() > PATTERN_BYTES_MAX || labels.is_empty() {
+        if labels.is_empty() {
             return Err(BadLabelsOf::Form(shown()));
         }
-        let unusable = |error: globset::Error| BadLabelsOf::Pattern { text: shown(), reason: error.kind().to_string() };
-        let (files, names) = match pattern.split_once("::") {
-            Some((files, names)) => (Some(Glob::new(files).map_err(unusable)?), names),
-            None => (None, pattern),
-        };
-        let (text, pattern) = (pattern.to_owned(), Glob::new(names).map_err(unusable)?);
+        let pattern = pattern.parse().map_err(|error| match error {
+            BadPattern::Length(_) => BadLabelsOf::Form(shown()),
+            BadPattern::Glob { reason, .. } => BadLabelsOf::Pattern { text: shown(), reason },
+        })?;
         let labels: Result<_, _> = labels.split(',').map(|label| label.trim().parse()).collect();
         let labels =
             labels.map_err(|error: alliance_protocol::vocabulary::UnknownWord| BadLabelsOf::Label(error.to_string()))?;
-        Ok(Self { text, files, pattern, labels })
+        Ok(Self { pattern, labels })
     }
 }
 
 impl<'a> Labelling<'a> {
     pub(super) fn new(artefact: &'a BTreeSet<Label>, own: &'a [LabelsOf]) -> Self {
-        let compiled = |of: &'a LabelsOf| Pattern {
-            files: of.files.as_ref().map(Glob::compile_matcher),
-            names: of.pattern.compile_matcher(),
-            of,
-            used: false,
-        };
+        let compiled = |of: &'a LabelsOf| Pattern { matcher: of.pattern.matcher(), of, used: false };
         let patterns = own.iter().map(compiled).collect();
         Self { artefact, patterns }
     }
@@ -91,8 +77,8 @@ impl<'a> Labelling<'a> {
         let mut of_tensors = BTreeSet::new();
         for segment in segments.iter_mut() {
             segment.labels = match &segment.kind {
-                SegmentKind::Tensor { name, .. } => self.fitting(Some(path), name),
-                SegmentKind::Opaque => self.fitting(None, path),
+                SegmentKind::Tensor { name, .. } => self.fitting(|pattern| pattern.fits_tensor(path, name)),
+                SegmentKind::Opaque => self.fitting(|pattern| pattern.fits_file(path)),
                 SegmentKind::Header => None,
             };
             if matches!(segment.kind, SegmentKind::Tensor { .. }) {
@@ -108,22 +94,15 @@ impl<'a> Labelling<'a> {
 
     /// The first pattern that has fitted nothing, which is a mistake of whoever wrote it.
     pub(super) fn unused(&self) -> Option<String> {
-        self.patterns.iter().find(|pattern| !pattern.used).map(|pattern| pattern.of.text.clone())
+        self.patterns.iter().find(|pattern| !pattern.used).map(|pattern| pattern.of.pattern.as_str().to_owned())
     }
 
-    /// The labels of a tensor of this name in a file, or of a file of this name that holds none.
-    fn fitting(&mut self, file: Option<&str>, name: &str) -> Option<BTreeSet<Label>> {
+    /// The labels that the patterns which fit give together.
+    fn fitting(&mut self, fits: impl Fn(&Matcher) -> bool) -> Option<BTreeSet<Label>> {
         let mut found = BTreeSet::new();
-        for pattern in &mut self.patterns {
-            let in_file = match (&pattern.files, file) {
-                (None, _) => true,
-                (Some(files), Some(file)) => files.is_match(file),
-                (Some(_), None) => false,
-            };
-            if in_file && pattern.names.is_match(name) {
-                pattern.used = true;
-                found.extend(pattern.of.labels.iter().copied());
-            }
+        for pattern in self.patterns.iter_mut().filter(|pattern| fits(&pattern.matcher)) {
+            pattern.used = true;
+            found.extend(pattern.of.labels.iter().copied());
         }
         Some(found).filter(|labels| !labels.is_empty() && labels != self.artefact)
     }
@@ -149,8 +128,8 @@ mod tests {
     fn patterns_are_parsed_or_refused() {
         let good: LabelsOf = "model.*.lora_?=personal, health".parse().expect("good");
         assert_eq!(good.labels, labels(&[Label::Personal, Label::Health]));
-        assert_eq!("a=b=public".parse::<LabelsOf>().expect("good").text, "a=b");
-        let long = format!("{}=public", "a".repeat(PATTERN_BYTES_MAX + 1));
+        assert_eq!("a=b=public".parse::<LabelsOf>().expect("good").pattern.as_str(), "a=b");
+        let long = format!("{}=public", "a".repeat(limits::PATH_BYTES_MAX + 1));
         for bad in ["", "public", "=public", "a=", "a=,", "a=secret", "a[=public", &long] {
             assert!(bad.parse::<LabelsOf>().is_err(), "{bad}");
         }

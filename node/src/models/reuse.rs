@@ -11,6 +11,7 @@ use std::{
 
 use alliance_protocol::{
     id::{ContentId, ManifestId},
+    limits,
     manifest::{Manifest, Placed},
 };
 
@@ -34,7 +35,13 @@ pub fn fill_from(
     let mut found = 0_u64;
     let mut missing: HashMap<ContentId, Vec<Placed>> = HashMap::new();
     if !local.is_empty() {
-        for placed in wanted.placed() {
+        let is_here = |placed: &Placed| {
+            let index = |group: u64| usize::try_from(group).unwrap_or(usize::MAX);
+            let groups =
+                index(placed.first)..index(placed.first.saturating_add(placed.bytes.div_ceil(limits::GROUP_BYTES)));
+            staging.flags().get(groups).is_some_and(|here| here.iter().all(|here| *here))
+        };
+        for placed in wanted.placed().filter(|placed| !is_here(placed)) {
             missing.entry(placed.hash).or_default().push(placed);
         }
     }

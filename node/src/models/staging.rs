@@ -1,6 +1,7 @@
 //! The importer's side: where received groups lie until the whole artefact is verified and cleared to be delivered.
 //!
-//! Beside the destination `DIR/NAME` stands `DIR/.NAME.xxxxxxxx.partial`, named after the manifest too, with:
+//! Beside the destination `DIR/NAME` stands `DIR/.NAME.xxxxxxxx.partial`, named after the manifest too, and after what is
+//! wanted of the artefact where that is not all, with:
 //!
 //! ```text
 //! lock        held by the one pull that uses it; a crash releases it
@@ -14,36 +15,39 @@
 
 mod deliver;
 mod journal;
+mod layout;
 mod lock;
 mod resume;
 #[cfg(test)]
 mod tests;
 
 use std::{
+    ffi::{OsStr, OsString},
     fs::{self, File, OpenOptions},
     io,
     os::unix::fs::{FileExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use alliance_protocol::{
     border::Inbound,
     core::BulkFailure,
     id::ManifestId,
-    manifest::{Extent, Manifest, Untrue, runs_of},
+    manifest::{Extent, Manifest, Place, Selection, Untrue, runs_of},
 };
 use rustix::{
     fs::{FallocateFlags, OFlags},
     io::Errno,
 };
 
-use self::{journal::Journal, lock::Lock, resume::Syncing};
+use self::{journal::Journal, layout::Layout, lock::Lock, resume::Syncing};
 use super::{
     durable,
     import::read_bounded,
     inspect::FormatError,
-    source::{Source, SourceError},
-    tree::{TreeError, survey},
+    pattern::TensorPattern,
+    tree::{TreeError, open_inside, survey},
 };
 
 /// Files held open for writing at a time. Groups of a few files are in flight together.
@@ -57,13 +61,13 @@ pub struct Staging {
     partial: PathBuf,
     id: ManifestId,
     lock: Lock,
-    manifest: Option<Manifest>,
-    /// For each group, whether it is verified and written.
+    layout: Option<Layout>,
+    /// For each group, whether it is verified and written, or not wanted.
     held: Vec<bool>,
     /// The destination holds the artefact already: nothing is written and nothing is renamed.
     in_place: bool,
-    /// Whether everything was checked and made durable.
-    finished: bool,
+    /// What the files are, once everything was checked and made durable.
+    finished: Option<Manifest>,
     /// The files that were used last, the latest at the end.
     open: Vec<(u32, File)>,
     /// Tells a later attempt what is there; none before the manifest is known.
@@ -89,6 +93,8 @@ pub enum StagingError {
     NotBegun,
     #[error("group {index} is not one of this artefact")]
     Group { index: u64 },
+    #[error("the part of the artefact cannot be by itself: {0}")]
+    Part(String),
     #[error("{what} is not what the manifest says")]
     Tampered { what: String },
     #[error("{missing} of {groups} groups are missing")]
@@ -122,21 +128,26 @@ impl Staging {
     /// # Errors
     /// The destination is taken, another pull is running, or the disk failed.
     pub fn open(to: &Path, manifest: ManifestId) -> Result<Self, StagingError> {
-        Self::open_known(to, manifest, None)
+        Self::open_known(to, manifest, None, &[])
     }
 
     /// As [`Staging::open`], for a node that has the manifest from an earlier pull: a destination that holds exactly this
-    /// artefact is then accepted, and nothing of it is asked for again.
+    /// artefact is then accepted, and nothing of it is asked for again. With `tensors` it is for the part of the artefact that
+    /// fits them, and what is there is looked at when [`Staging::begin_part`] says what that is.
     ///
     /// # Errors
     /// As [`Staging::open`].
-    pub fn open_known(to: &Path, id: ManifestId, known: Option<Manifest>) -> Result<Self, StagingError> {
+    pub fn open_known(
+        to: &Path,
+        id: ManifestId,
+        known: Option<Manifest>,
+        tensors: &[TensorPattern],
+    ) -> Result<Self, StagingError> {
         let to = std::path::absolute(to).map_err(|_| StagingError::NoName { path: to.to_owned() })?;
         let (Some(parent), Some(name)) = (to.parent(), to.file_name()) else {
             return Err(StagingError::NoName { path: to });
         };
-        let partial = partial(parent, name, id);
-
+        let partial = parent.join(partial(name, id, tensors));
         let known = known.filter(|manifest| manifest.id() == id);
         let occupied = is_occupied(&to)?;
         if occupied && known.is_none() && !partial.join("manifest").exists() {
@@ -146,15 +157,20 @@ impl Staging {
         let lock = Lock::take(&partial)?;
         let mut staging = Self::empty(to, partial, id, lock);
         let stored = staging.stored_manifest()?;
+        if !tensors.is_empty() {
+            return Ok(staging);
+        }
         if occupied {
-            staging.accept_in_place(stored.or(known))?;
+            let why = "is not empty".to_owned();
+            let manifest = stored.or(known).ok_or_else(|| StagingError::Occupied { path: staging.to.clone(), why })?;
+            staging.accept_in_place(Layout::Whole(manifest))?;
         } else {
             staging.take_up(stored)?;
         }
         Ok(staging)
     }
 
-    /// Removes what earlier attempts left for a directory. What was delivered there stays.
+    /// Removes what earlier attempts left for a directory, of the artefact and of parts of it. What was delivered stays.
     ///
     /// # Errors
     /// A pull is running, or the disk failed.
@@ -163,27 +179,33 @@ impl Staging {
         let (Some(parent), Some(name)) = (to.parent(), to.file_name()) else {
             return Err(StagingError::NoName { path: to });
         };
-        let partial = partial(parent, name, id);
-        if !partial.exists() {
-            return Ok(());
+        let entries = match fs::read_dir(parent) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            entries => entries.map_err(|source| disk("read", parent, source))?,
+        };
+        for entry in entries {
+            let found = entry.map_err(|source| disk("read", parent, source))?.file_name();
+            if is_partial(&found, name, id) {
+                let partial = parent.join(found);
+                let lock = Lock::take(&partial)?;
+                Self::empty(to.clone(), partial, id, lock).discard()?;
+            }
         }
-        let lock = Lock::take(&partial)?;
-        Self::empty(to, partial, id, lock).discard()
+        Ok(())
     }
 
     fn empty(to: PathBuf, partial: PathBuf, id: ManifestId, lock: Lock) -> Self {
-        let (manifest, held, open) = (None, Vec::new(), Vec::new());
-        let (journal, syncing) = (None, Syncing::default());
-        Self { to, partial, id, lock, manifest, held, in_place: false, finished: false, open, journal, syncing }
+        let (held, open, journal, syncing) = (Vec::new(), Vec::new(), None, Syncing::default());
+        Self { to, partial, id, lock, layout: None, held, in_place: false, finished: None, open, journal, syncing }
     }
 
     /// The manifest, once it is known: from an earlier attempt or from [`Staging::begin`].
     #[must_use]
     pub fn manifest(&self) -> Option<&Manifest> {
-        self.manifest.as_ref()
+        self.layout.as_ref().map(Layout::manifest)
     }
 
-    /// For each group, whether it is verified and written; empty before the manifest is known.
+    /// For each group, whether it is verified and written, or not wanted; empty before the manifest is known.
     #[must_use]
     pub fn flags(&self) -> &[bool] {
         &self.held
@@ -197,7 +219,7 @@ impl Staging {
     /// Whether every group is verified and written.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.manifest.is_some() && self.held.iter().all(|held| *held)
+        self.layout.is_some() && self.held.iter().all(|held| *held)
     }
 
     /// Keeps the manifest and creates every file at its full length, so that a full disk is found before bytes move. Does
@@ -209,14 +231,43 @@ impl Staging {
         if manifest.id() != self.id {
             return Err(StagingError::OtherManifest { found: manifest.id(), expected: self.id });
         }
-        if self.manifest.is_some() {
+        if self.layout.is_some() {
             return Ok(());
         }
+        self.begin_layout(Layout::Whole(manifest.clone()))
+    }
+
+    /// As [`Staging::begin`], for a part of the artefact. What an earlier attempt at the same part left is kept; a destination
+    /// that holds exactly this part is accepted.
+    ///
+    /// # Errors
+    /// As [`Staging::begin`], or the destination holds something else.
+    pub fn begin_part(&mut self, selection: &Selection) -> Result<(), StagingError> {
+        let found = selection.whole().id();
+        if found != self.id {
+            return Err(StagingError::OtherManifest { found, expected: self.id });
+        }
+        if self.layout.is_some() {
+            return Ok(());
+        }
+        let layout = Layout::Part(Arc::new(selection.clone()));
+        if is_occupied(&self.to)? {
+            return self.accept_in_place(layout);
+        }
+        if self.stored_manifest()?.is_some() && self.has_journal_of(&layout)? {
+            return self.take_up_layout(layout);
+        }
+        // Of another part: what may cross has changed.
+        self.remove_received()?;
+        self.begin_layout(layout)
+    }
+
+    fn begin_layout(&mut self, layout: Layout) -> Result<(), StagingError> {
         let path = self.partial.join("manifest");
-        let begun = durable::write_atomically(&path, &manifest.encode())
+        let begun = durable::write_atomically(&path, &layout.manifest().encode())
             .map_err(|source| disk("write", &path, source))
-            .and_then(|()| self.create_files(manifest))
-            .and_then(|()| self.begin_journal(&[]));
+            .and_then(|()| self.create_files(&layout))
+            .and_then(|()| self.begin_journal(layout.id(), &[]));
         if let Err(error) = begun {
             // What was reserved is of no use to anyone and must not fill the disk.
             let _ = fs::remove_dir_all(self.files());
@@ -224,8 +275,8 @@ impl Staging {
             let _ = fs::remove_file(&path);
             return Err(error);
         }
-        self.held = vec![false; usize::try_from(manifest.group_count()).unwrap_or(usize::MAX)];
-        self.manifest = Some(manifest.clone());
+        self.held = resume::unwanted(&layout);
+        self.layout = Some(layout);
         Ok(())
     }
 
@@ -235,7 +286,7 @@ impl Staging {
     /// The bytes are not what the manifest says, or the disk failed. Of the extent only what comes before the first wrong
     /// group is written then.
     pub fn write(&mut self, extent: &Extent, bytes: &[u8]) -> Result<(), StagingError> {
-        let manifest = self.manifest.as_ref().ok_or(StagingError::NotBegun)?;
+        let manifest = self.manifest().ok_or(StagingError::NotBegun)?;
         let Err(Untrue { good, what }) = manifest.verify_extent(extent, bytes) else {
             return self.write_verified(extent, bytes);
         };
@@ -252,12 +303,30 @@ impl Staging {
         if self.held.get(groups.clone()).is_some_and(|held| held.iter().all(|held| *held)) {
             return Ok(());
         }
-        let (file, path) = self.file(extent.file)?;
-        file.write_all_at(bytes, extent.offset).map_err(|source| disk("write", &path, source))?;
+        let place = self.place(extent)?;
+        let (file, path) = self.file(place.file)?;
+        file.write_all_at(bytes, place.offset).map_err(|source| disk("write", &path, source))?;
         if let Some(held) = self.held.get_mut(groups) {
             held.fill(true);
         }
-        self.note_written(extent)
+        self.note_written(extent, place.file)
+    }
+
+    fn place(&self, extent: &Extent) -> Result<Place, StagingError> {
+        let layout = self.layout.as_ref().ok_or(StagingError::NotBegun)?;
+        layout.place(extent).ok_or(StagingError::Group { index: extent.first })
+    }
+
+    /// The manifest of what is to be delivered, once [`Staging::finish`] has found it to be so; that of the part, of a part.
+    #[must_use]
+    pub fn made(&self) -> Option<&Manifest> {
+        self.finished.as_ref()
+    }
+
+    /// Bytes that are to be received from elsewhere: all of the artefact, or of the part without its new headers.
+    #[must_use]
+    pub fn wanted_bytes(&self) -> u64 {
+        self.layout.as_ref().map_or(0, |layout| layout.manifest().bytes_of_runs(&layout.runs()))
     }
 
     /// The directory in which the files of the artefact are: the staging place, or the destination where it was there before.
@@ -278,8 +347,9 @@ impl Staging {
             let path = self.files();
             return Err(disk("read", &path, io::ErrorKind::NotFound.into()));
         }
-        let (file, path) = self.file(extent.file)?;
-        file.read_exact_at(buffer, extent.offset).map_err(|source| disk("read", &path, source))
+        let place = self.place(extent)?;
+        let (file, path) = self.file(place.file)?;
+        file.read_exact_at(buffer, place.offset).map_err(|source| disk("read", &path, source))
     }
 
     /// Makes the artefact durable and puts it in place. The one way in which received bytes reach anyone.
@@ -318,50 +388,62 @@ impl Staging {
         }
     }
 
-    /// Accepts a destination that holds exactly the artefact.
-    fn accept_in_place(&mut self, manifest: Option<Manifest>) -> Result<(), StagingError> {
+    /// Accepts a destination that holds exactly this.
+    fn accept_in_place(&mut self, layout: Layout) -> Result<(), StagingError> {
         let occupied = |why: String| StagingError::Occupied { path: self.to.clone(), why };
-        let manifest = manifest.ok_or_else(|| occupied("is not empty".to_owned()))?;
-        let found = survey(&self.to).map_err(|error| occupied(format!("is not this model ({error})")))?;
-        if !found.files.iter().map(|file| &file.path).eq(manifest.files().iter().map(|file| &file.path)) {
+        let is_not = |why: String| occupied(format!("is not this model ({why})"));
+        let found = survey(&self.to).map_err(|error| is_not(error.to_string()))?;
+        if !found.files.iter().map(|file| (file.path.as_str(), file.bytes)).eq(layout.files().map(|f| (f.path, f.bytes))) {
             return Err(occupied("holds other files than this model".to_owned()));
         }
-        let differs = |error: SourceError| occupied(format!("is not this model ({error})"));
-        let mut source = Source::open(&self.to, manifest.clone()).map_err(differs)?;
-        let mut buffer = Vec::new();
-        for group in manifest.groups() {
-            source.read_group(&group, &mut buffer).map_err(differs)?;
-            if !manifest.verify_group(&group, &buffer) {
-                return Err(occupied(format!("is not this model ({} differs)", manifest.describe_group(&group))));
+        let read = |path: &str, offset: u64, bytes: u64| {
+            let (file, _) = open_inside(&found.root, path).map_err(|error| is_not(error.to_string()))?;
+            let mut buffer = vec![0; usize::try_from(bytes).unwrap_or_default()];
+            file.read_exact_at(&mut buffer, offset).map_err(|error| is_not(format!("`{path}`: {error}")))?;
+            Ok(buffer)
+        };
+        for file in layout.files() {
+            if read(file.path, 0, u64::try_from(file.header.len()).unwrap_or_default())? != file.header {
+                return Err(is_not(format!("the header of `{}` differs", file.path)));
+            }
+        }
+        let manifest = layout.manifest();
+        for extent in manifest.extents_in(layout.runs()) {
+            let place = layout.place(&extent).ok_or(StagingError::Group { index: extent.first })?;
+            let file = layout.file(place.file).ok_or(StagingError::Group { index: extent.first })?;
+            let buffer = read(file.path, place.offset, u64::from(extent.bytes))?;
+            if let Err(Untrue { good, .. }) = manifest.verify_extent(&extent, &buffer) {
+                let differs = manifest.group(good.end).map(|group| manifest.describe_group(&group)).unwrap_or_default();
+                return Err(is_not(format!("{differs} differs")));
             }
         }
         self.held = vec![true; usize::try_from(manifest.group_count()).unwrap_or(usize::MAX)];
-        self.manifest = Some(manifest);
+        self.layout = Some(layout);
         self.in_place = true;
         Ok(())
     }
 
-    /// Creates every file at its full length; those that are there keep their content.
-    fn create_files(&self, manifest: &Manifest) -> Result<(), StagingError> {
+    /// Creates every file at its full length; those that are there keep their content. Headers that nobody sends are written.
+    fn create_files(&self, layout: &Layout) -> Result<(), StagingError> {
         let files = self.files();
         fs::create_dir_all(&files).map_err(|source| disk("create", &files, source))?;
         let in_memory = is_in_memory(&files).map_err(|source| disk("look at", &files, source))?;
-        for file in manifest.files() {
-            let path = files.join(&file.path);
+        for file in layout.files() {
+            let path = files.join(file.path);
             let parent = path.parent().unwrap_or(&files);
             fs::create_dir_all(parent).map_err(|source| disk("create", parent, source))?;
             let created = open_to_write(&path, true).map_err(|source| disk("create", &path, source))?;
             let reserved = if in_memory { created.set_len(file.bytes) } else { reserve(&created, file.bytes) };
             reserved.map_err(|source| disk("reserve space for", &path, source))?;
+            created.write_all_at(file.header, 0).map_err(|source| disk("write", &path, source))?;
         }
         Ok(())
     }
 
     fn file(&mut self, number: u32) -> Result<(&File, PathBuf), StagingError> {
         let missing = || StagingError::Group { index: u64::from(number) };
-        let files = self.manifest.as_ref().ok_or(StagingError::NotBegun)?.files();
-        let file = usize::try_from(number).ok().and_then(|at| files.get(at)).ok_or_else(missing)?;
-        let path = self.files().join(&file.path);
+        let layout = self.layout.as_ref().ok_or(StagingError::NotBegun)?;
+        let path = self.files().join(layout.file(number).ok_or_else(missing)?.path);
         if let Some(at) = self.open.iter().position(|(open, _)| *open == number) {
             let used = self.open.remove(at);
             self.open.push(used);
@@ -380,7 +462,7 @@ impl Staging {
     fn remove_received(&mut self) -> Result<(), StagingError> {
         self.open.clear();
         self.journal = None;
-        self.manifest = None;
+        self.layout = None;
         self.held.clear();
         let (files, manifest) = (self.files(), self.partial.join("manifest"));
         // The manifest goes first: files without one are never believed.
@@ -403,7 +485,7 @@ impl Drop for Staging {
         if self.in_place {
             let _ = self.remove_received();
         }
-        if self.manifest.is_none() {
+        if self.layout.is_none() {
             self.lock.remove();
         }
     }
@@ -424,18 +506,42 @@ impl From<StagingError> for BulkFailure {
             | StagingError::Disk { .. }
             | StagingError::NotBegun
             | StagingError::Group { .. }
+            | StagingError::Part(_)
             | StagingError::Incomplete { .. }
             | StagingError::Tree(_) => Self::Disk(text),
         }
     }
 }
 
-/// Where an artefact for `name` in `parent` is received.
-fn partial(parent: &Path, name: &std::ffi::OsStr, id: ManifestId) -> PathBuf {
-    let mut partial = std::ffi::OsString::from(".");
-    partial.push(name);
-    partial.push(format!(".{}.partial", id.short()));
-    parent.join(partial)
+/// The name of the directory in which an artefact for `name` is received, or the part of it that fits `tensors`. What is
+/// received of one part is of no use for another.
+fn partial(name: &OsStr, id: ManifestId, tensors: &[TensorPattern]) -> OsString {
+    let mut partial = partial_begins(name, id);
+    if !tensors.is_empty() {
+        let mut patterns: Vec<&str> = tensors.iter().map(TensorPattern::as_str).collect();
+        patterns.sort_unstable();
+        patterns.dedup();
+        // No pattern that fits a name has a line break.
+        let of = blake3::hash(patterns.join("\n").as_bytes());
+        partial.push(format!("-{}", &of.to_hex()[..8]));
+    }
+    partial.push(".partial");
+    partial
+}
+
+fn partial_begins(name: &OsStr, id: ManifestId) -> OsString {
+    let mut begins = OsString::from(".");
+    begins.push(name);
+    begins.push(format!(".{}", id.short()));
+    begins
+}
+
+/// Whether something has the name of such a directory, for whatever part.
+fn is_partial(found: &OsStr, name: &OsStr, id: ManifestId) -> bool {
+    let begins = partial_begins(name, id);
+    let rest = found.as_encoded_bytes().strip_prefix(begins.as_encoded_bytes());
+    let of = rest.and_then(|rest| rest.strip_suffix(b".partial"));
+    of.is_some_and(|of| of.is_empty() || (of.len() == 9 && of.starts_with(b"-")))
 }
 
 /// Whether the destination holds anything. One that does not exist, or an empty directory, does not.

@@ -194,6 +194,7 @@ async fn one_that_asks_what_is_arriving_is_told_of_each_group_once_and_sent_what
         exporter: chain.world.nodes[chain.between].public(),
         offer: chain.onward,
         manifest: chain.model.manifest,
+        parts: None,
         purpose: Purpose::Research,
         use_: Use::Inference,
         circumstances: [].into(),

@@ -49,6 +49,7 @@ impl World {
             exporter: self.nodes[EXPORTER].public(),
             offer,
             manifest,
+            parts: None,
             purpose: Purpose::Research,
             use_: Use::Inference,
             circumstances: BTreeSet::new(),

@@ -242,6 +242,7 @@ impl Guest {
             importer: asked.importer,
             manifest: asked.manifest,
             labels: [Label::Public].into(),
+            parts: None,
             purpose: asked.purpose,
             epochs: Vec::new(),
             people: None,

@@ -58,6 +58,7 @@ impl Street {
             exporter: self.world.nodes[EXPORTER].public(),
             offer: self.offer,
             manifest: self.model.manifest,
+            parts: None,
             purpose: Purpose::Research,
             use_: Use::Inference,
             circumstances: BTreeSet::new(),

@@ -376,16 +376,34 @@ impl World {
     /// A pull from up to so many peers, and whether what comes is offered on.
     #[track_caller]
     pub(crate) fn pull_from(&mut self, at: usize, offer: StatementId, to: &Path, sources: u32, onward: bool) -> CrossingId {
-        let call = PullCall {
+        let call = PullCall { sources, onward, ..Self::call_for(offer, to) };
+        self.order(at, call)
+    }
+
+    /// A pull of what fits these patterns.
+    #[track_caller]
+    pub(crate) fn pull_part(&mut self, at: usize, offer: StatementId, to: &Path, tensors: &[&str]) -> CrossingId {
+        let tensors = tensors.iter().map(|pattern| (*pattern).to_owned()).collect();
+        let call = PullCall { tensors, ..Self::call_for(offer, to) };
+        self.order(at, call)
+    }
+
+    fn call_for(offer: StatementId, to: &Path) -> PullCall {
+        PullCall {
             offer: offer.to_string(),
             purpose: Purpose::Research,
             use_: Use::Inference,
             circumstances: BTreeSet::new(),
             safeguards: Vec::new(),
             to: to.to_owned(),
-            sources,
-            onward,
-        };
+            sources: 1,
+            onward: false,
+            tensors: Vec::new(),
+        }
+    }
+
+    #[track_caller]
+    fn order(&mut self, at: usize, call: PullCall) -> CrossingId {
         match self.call(at, AdminCall::Pull(call)) {
             Reply::Pulling { crossing } => crossing,
             other => panic!("{other:?}"),

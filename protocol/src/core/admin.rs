@@ -4,7 +4,10 @@ use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::transfers::{ScopedLimit, TransferCall, TransferView};
+use super::{
+    PartTaken,
+    transfers::{ScopedLimit, TransferCall, TransferView},
+};
 use crate::{
     border::PartDecided,
     crossing::RefusalCode,
@@ -128,6 +131,9 @@ pub struct PullCall {
     pub sources: u32,
     /// Whether to offer it on while it comes and afterwards.
     pub onward: bool,
+    /// What is wanted of it: patterns of the names of tensors and files. All, where none; otherwise what may not cross is
+    /// left out.
+    pub tensors: Vec<String>,
 }
 
 /// The answer to an [`AdminCall`].
@@ -283,6 +289,12 @@ pub struct CrossingView {
     pub verdicts: Vec<Arc<Verdict>>,
     /// What was said of each part of the artefact.
     pub parts: Vec<PartDecided>,
+    /// Parts that were left out, and numbers of verdicts in `against`: none where the other side left them out.
+    pub left_out: Vec<PartDecided>,
+    /// What spoke against the parts that were left out here.
+    pub against: Vec<Arc<Verdict>>,
+    /// What of the artefact came, where only a part was wanted.
+    pub part: Option<PartTaken>,
     /// The refusal of this or the other side.
     pub refusal: Option<RefusalCode>,
     /// What went wrong, for the operator.

@@ -167,8 +167,8 @@ pub enum BulkEvent {
     Answered { crossing: CrossingId, answer: Vec<u8> },
     /// Importer: bytes that this crossing brought so far, of those that were missing when it began.
     Progressed { crossing: CrossingId, bytes: u64, total: u64 },
-    /// Importer: every group is verified and on disk, not yet delivered.
-    Received { crossing: CrossingId, bytes: u64, held_bytes: u64 },
+    /// Importer: every group is verified and on disk, not yet delivered. Of a part it is said what it is.
+    Received { crossing: CrossingId, bytes: u64, held_bytes: u64, part: Option<PartTaken> },
     /// Importer: the artefact is in place under its final name.
     Delivered { crossing: CrossingId },
     /// Importer: the exporter countersigned the receipt.
@@ -177,6 +177,19 @@ pub enum BulkEvent {
     Deleted { crossing: CrossingId, problem: Option<String> },
     /// Importer: the pull ended. Nothing was delivered unless `Delivered` came before.
     PullFailed { crossing: CrossingId, failure: BulkFailure },
+}
+
+/// What a pull of a part of an artefact brings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PartTaken {
+    /// Of what lies at the destination: an artefact by itself.
+    pub manifest: ManifestId,
+    pub bytes: u64,
+    pub files: u32,
+    pub tensors: u32,
+    /// Tensors, and files without tensors, that were wanted and may not cross.
+    pub left_out: u32,
 }
 
 /// What the bulk plane is told to do.
@@ -201,6 +214,8 @@ pub enum BulkOrder {
         shared: bool,
         /// Artefacts that lie here and may have parts in common with it, and where.
         local: Vec<(ManifestId, PathBuf)>,
+        /// What is wanted of it, as patterns of names; all, where none.
+        tensors: Vec<String>,
     },
     /// Importer: send the request.
     Ask { crossing: CrossingId, request: Vec<u8> },
@@ -232,6 +247,9 @@ pub enum BulkFailure {
     /// Bytes that do not match the manifest.
     #[error("the bytes are not what the manifest says: {0}")]
     Tampered(String),
+    /// What was wanted of it is not in it, or cannot be by itself.
+    #[error("nothing was taken: {0}")]
+    Unwanted(String),
     /// The local disk failed or is full.
     #[error("the local disk: {0}")]
     Disk(String),

@@ -3,7 +3,7 @@
 use super::{AskId, BulkFailure, BulkOrder, Core, Effects, admin::Side};
 use crate::{
     authority::Accreditation,
-    border::{Attempt, Border, Decision, Denial, Root},
+    border::{Attempt, Border, Decision, Denial, Portion, Root},
     core::offers::Offers,
     crossing::{ClearanceGiven, CrossingRequest, Receipt, Refusal, RefusalCode},
     envelope::Signed,
@@ -56,6 +56,7 @@ impl Export {
             importer: &self.importer,
             offer: &self.offer,
             root,
+            portion: &Portion::cleared(self.clearance.body().parts.as_ref()),
             purpose: body.purpose,
             use_: body.use_,
             circumstances: &body.circumstances,
@@ -113,6 +114,7 @@ impl Core {
             importer: &asked.importer,
             offer: &asked.offer,
             root: self.root_of(asked.offer.body()),
+            portion: &Portion::asked(body.parts.as_ref()),
             purpose: body.purpose,
             use_: body.use_,
             circumstances: &body.circumstances,
@@ -219,6 +221,11 @@ impl Core {
                 if self.offers.is_withdrawn(body.offer) { "the offer was withdrawn" } else { "no such offer stands" };
             return Err(known(RefusalCode::NoOffer, problem));
         };
+        if let Offered::Model(model) = &offer.body().what
+            && !Portion::asked(body.parts.as_ref()).fits(model)
+        {
+            return Err(known(RefusalCode::BadRequest, "it asks for parts that the artefact does not have"));
+        }
         let arrives_at = self.arrives_at(offer.body()).filter(|_| model_is(offer.body(), body.manifest));
         if let Some(path) = arrives_at.filter(|_| !self.lies_here_as(offer.body())) {
             return Ok(Asked { path: path.to_owned(), offer: offer.clone(), arriving: true, request, importer });
@@ -379,16 +386,19 @@ impl Export {
         let receipt = Signed::<Receipt>::open(receipt, alliance).map_err(|_| "it is not a receipt of this alliance")?;
         let (body, given) = (receipt.body(), self.clearance.body());
         let total = match &self.offer.body().what {
-            Offered::Model(model) => model.bytes,
+            Offered::Model(model) => Portion::cleared(given.parts.as_ref()).of(model).bytes,
             Offered::Compute(_) => return Err("compute has no receipt of bytes"),
         };
+        let sum = body.bytes.checked_add(body.held_bytes);
+        // What the importer wanted of the parts that were cleared is its business.
+        let adds_up = if given.parts.is_none() { sum == Some(total) } else { sum.is_some_and(|sum| sum <= total) };
         let wrong = [
             (!receipt.signed_only_by(&given.importer), "it is not signed by the importer"),
             (body.crossing != given.crossing || body.clearance != self.clearance.id(), "it is for another crossing"),
             (body.importer != given.importer || body.exporter != given.exporter, "it names other parties"),
             (body.manifest != given.manifest, "it names another manifest"),
             (body.bytes != sent, "it counts other bytes than were sent"),
-            (body.bytes.checked_add(body.held_bytes) != Some(total), "its bytes do not add up to the artefact"),
+            (!adds_up, "its bytes do not add up to the artefact"),
         ];
         match wrong.into_iter().find(|(wrong, _)| *wrong) {
             Some((_, problem)) => Err(problem),

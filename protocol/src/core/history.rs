@@ -1,10 +1,10 @@
 //! Crossings as recorded: built from ledger records alone, live and after a restart alike.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::admin::{CrossingState, CrossingView, Side};
 use crate::{
-    border::Decision,
+    border::{Decision, PartDecided},
     crossing::{CrossingRequest, Receipt, Refusal, RefusalCode},
     envelope::recorded_body,
     id::{CrossingId, ManifestId, StatementId},
@@ -121,6 +121,10 @@ impl History {
                 view.state = CrossingState::Cleared;
                 view.facts.clone_from(&decision.facts);
                 view.verdicts.clone_from(&decision.verdicts);
+                let cleared = |part: &PartDecided| decision.parts.iter().any(|decided| decided.part == part.part);
+                let by_exporter = view.parts.iter().filter(|part| !cleared(part));
+                let left_out = by_exporter.map(|part| PartDecided { verdicts: BTreeSet::new(), ..part.clone() });
+                view.left_out.extend(left_out);
                 view.parts.clone_from(&decision.parts);
             }),
             Record::RefusalAccepted { crossing, refusal } => {
@@ -132,7 +136,13 @@ impl History {
                     view.ended = Some(at);
                 });
             }
-            Record::Received { crossing, .. } => self.change(*crossing, |view| view.state = CrossingState::Delivering),
+            Record::Received { crossing, part, .. } => self.change(*crossing, |view| {
+                view.state = CrossingState::Delivering;
+                view.part.clone_from(part);
+            }),
+            Record::PartDelivered { crossing } => {
+                self.change(*crossing, |view| view.state = CrossingState::Delivered);
+            }
             Record::Settled { crossing, receipt } => {
                 let bytes = recorded_body::<Receipt>(receipt).map(|receipt| receipt.bytes);
                 self.change(*crossing, |view| {
@@ -201,6 +211,9 @@ fn begun(
         facts: decision.facts.clone(),
         verdicts: decision.verdicts.clone(),
         parts: decision.parts.clone(),
+        left_out: decision.left_out.clone(),
+        against: decision.against.clone(),
+        part: None,
         refusal: decision.denial.as_ref().map(|denial| denial.code),
         problem: decision.denial.as_ref().map(|denial| denial.problem.clone()),
         safeguards_ignored: decision.ignored.clone(),

@@ -3,12 +3,12 @@
 use std::{collections::BTreeSet, path::PathBuf};
 
 use super::{
-    BulkFailure, BulkOrder, Core, Effects, RequestId,
+    BulkFailure, BulkOrder, Core, Effects, PartTaken, RequestId,
     admin::{CrossingState, CrossingView, Failure, FailureKind, LocalModel, PullCall, Reply, Side},
 };
 use crate::{
     authority::Accreditation,
-    border::{Attempt, Border, Decision, Denial, Root},
+    border::{Attempt, Border, Decision, Denial, Portion, Root},
     core::{offers::Offers, sources::Wanted},
     crossing::{CrossingRequest, Receipt, Refusal, RefusalCode},
     envelope::{Signed, kind_of},
@@ -33,6 +33,7 @@ pub(super) struct Pull {
     use_: Use,
     circumstances: BTreeSet<Circumstance>,
     safeguards: Vec<serde_bytes::ByteBuf>,
+    portion: Portion,
     /// What the exporter says that it counted; until then, this artefact alone.
     volume: Volume,
     pub(super) to: PathBuf,
@@ -49,7 +50,7 @@ enum Stage {
     Reaching,
     Asked { request: Signed<CrossingRequest> },
     Receiving { clearance: StatementId },
-    Delivering { receipt: Signed<Receipt> },
+    Delivering { receipt: Signed<Receipt>, part: Option<PartTaken> },
     Delivered { receipt: Signed<Receipt> },
 }
 
@@ -61,9 +62,14 @@ impl Pull {
         exporter: Signed<Accreditation>,
         now: Timestamp,
     ) -> Self {
+        let portion = match &offer.body().what {
+            Offered::Model(model) if !call.tensors.is_empty() => Portion::allowed_of(model),
+            Offered::Model(_) | Offered::Compute(_) => Portion::All,
+        };
         Self {
             lead,
             volume: offer.body().what.volume(),
+            portion,
             offer,
             exporter,
             purpose: call.purpose,
@@ -92,6 +98,7 @@ impl Pull {
             importer: me,
             offer: &self.offer,
             root,
+            portion: &self.portion,
             purpose: self.purpose,
             use_: self.use_,
             circumstances: &self.circumstances,
@@ -157,6 +164,14 @@ impl Core {
         }
         if call.safeguards.len() > limits::SAFEGUARDS_PER_REQUEST_MAX {
             let message = format!("at most {} safeguards may be presented", limits::SAFEGUARDS_PER_REQUEST_MAX);
+            return Err(fail(FailureKind::Usage, message));
+        }
+        if call.tensors.len() > limits::TENSOR_PATTERNS_MAX {
+            let message = format!("at most {} patterns say what is wanted", limits::TENSOR_PATTERNS_MAX);
+            return Err(fail(FailureKind::Usage, message));
+        }
+        if call.onward && !call.tensors.is_empty() {
+            let message = "a part of a model is not offered on; pull all of it, or do not offer it on".to_owned();
             return Err(fail(FailureKind::Usage, message));
         }
         if call.onward {
@@ -249,6 +264,7 @@ impl Core {
             exporter: peer,
             offer: offer_id,
             manifest,
+            parts: (pull.portion != Portion::All).then(|| decision.allowed_parts()),
             purpose: pull.purpose,
             use_: pull.use_,
             circumstances: pull.circumstances.clone(),
@@ -301,7 +317,8 @@ impl Core {
                 self.record(Record::ClearanceAccepted { crossing, clearance, decision }, now, effects);
                 effects.bulk.push(BulkOrder::Receive { crossing, inbound: importing.inbound });
                 if let Some(pull) = self.pulls.get_mut(&crossing) {
-                    pull.volume = importing.clearance.body().volume;
+                    let given = importing.clearance.body();
+                    (pull.volume, pull.portion) = (given.volume, Portion::cleared(given.parts.as_ref()));
                     pull.stage = Stage::Receiving { clearance: importing.clearance.id() };
                 }
                 self.offer_on(lead, now, effects);
@@ -340,12 +357,13 @@ impl Core {
         self.record(record, now, effects);
     }
 
-    /// Everything is verified and on disk. If this side still allows, it is delivered, and the receipt signed.
+    /// Everything is verified and on disk: bytes that this crossing moved, and those that were here. If this side still allows,
+    /// it is delivered, and the receipt signed.
     pub(super) fn received(
         &mut self,
         crossing: CrossingId,
-        bytes: u64,
-        held_bytes: u64,
+        (bytes, held_bytes): (u64, u64),
+        part: Option<PartTaken>,
         now: Timestamp,
         gate: &dyn Gate,
         effects: &mut Effects,
@@ -373,18 +391,20 @@ impl Core {
                 return self.end_pull(crossing, format!("not delivered: {why}"), false, now, effects);
             }
         };
-        self.record(Record::Received { crossing, receipt: receipt.bytes().to_vec().into() }, now, effects);
+        let record = Record::Received { crossing, receipt: receipt.bytes().to_vec().into(), part: part.clone() };
+        self.record(record, now, effects);
         effects.bulk.push(BulkOrder::Deliver { crossing, receipt: receipt.bytes().to_vec() });
         self.history.progress(crossing, bytes, bytes);
         if let Some(pull) = self.pulls.get_mut(&crossing) {
-            pull.stage = Stage::Delivering { receipt };
+            pull.stage = Stage::Delivering { receipt, part };
         }
     }
 
     /// The artefact is in place.
     pub(super) fn delivered(&mut self, crossing: CrossingId, now: Timestamp, effects: &mut Effects) {
         let Some(pull) = self.pulls.get_mut(&crossing) else { return };
-        let Stage::Delivering { receipt } = &pull.stage else { return };
+        let Stage::Delivering { receipt, part } = &pull.stage else { return };
+        let is_part = part.is_some();
         pull.stage = Stage::Delivered { receipt: receipt.clone() };
         let offer = pull.offer.body();
         let Offered::Model(model) = &offer.what else { return };
@@ -406,6 +426,9 @@ impl Core {
         };
         if let Some(wanted) = self.wanted.get_mut(&pull.lead) {
             wanted.delivered = true;
+        }
+        if is_part {
+            return self.record(Record::PartDelivered { crossing }, now, effects);
         }
         self.keep_model(&model);
         self.record(Record::ModelImported { model }, now, effects);
@@ -490,6 +513,9 @@ pub(super) fn reaching(
         facts: decision.facts,
         verdicts: decision.verdicts,
         parts: decision.parts,
+        left_out: decision.left_out,
+        against: decision.against,
+        part: None,
         refusal: None,
         problem: None,
         safeguards_ignored: decision.ignored,

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 
 use crate::{
     authority::Approval,
-    border::Attempt,
+    border::{Attempt, Portion},
     envelope::{OpenError, Signed, Statement as _, kind_of},
     gate::{Gate, PackOwner},
     id::{CrossingId, StatementId},
@@ -179,6 +179,7 @@ impl Core {
                     importer: &self.accreditation,
                     offer,
                     root: self.root_of(body),
+                    portion: &Portion::All,
                     purpose,
                     use_: Use::Inference,
                     circumstances: &BTreeSet::new(),

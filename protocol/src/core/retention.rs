@@ -59,9 +59,11 @@ impl Retention {
         view: &CrossingView,
         from: Timestamp,
     ) -> Option<Timestamp> {
-        let (due, path, manifest) = (due(view, from)?, view.to.clone()?, view.manifest);
-        if what == Place::Destination {
-            // What an earlier attempt left in the same place has become part of this one.
+        let (due, path) = (due(view, from)?, view.to.clone()?);
+        let part = view.part.as_ref().filter(|_| what == Place::Destination);
+        let manifest = part.map_or(view.manifest, |part| part.manifest);
+        if what == Place::Destination && part.is_none() {
+            // What an earlier attempt left in the same place has become part of this one; of a part it is not known whether.
             self.kept.retain(|_, kept| (kept.what, kept.manifest, &kept.path) != (Place::Staging, manifest, &path));
         }
         self.kept.insert(crossing, Kept { what, manifest, path, due, order_at: due });

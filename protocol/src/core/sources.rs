@@ -94,7 +94,8 @@ impl Core {
     /// Whether the first exporter lets an artefact be offered on, and the operator wants to use it.
     pub(super) fn may_have_more(&self, wanted: &Wanted) -> bool {
         let onward = self.offers.get(wanted.root).is_some_and(|root| root.body().terms.onward);
-        onward && wanted.call.sources > 1
+        // Of a part each source could clear something else.
+        onward && wanted.call.sources > 1 && wanted.call.tensors.is_empty()
     }
 
     /// Asks further peers for what is being pulled, up to the number that the operator wants.
@@ -176,7 +177,8 @@ impl Core {
         // What another offers on may still be on its way to there, and come in any order.
         let shared = self.may_have_more(wanted) || pull.offer().body().root.is_some();
         let (peer, local) = (pull.exporter(), self.lies_here(wanted));
-        effects.bulk.push(BulkOrder::Reach { crossing, peer, addresses, manifest, to, shared, local });
+        let tensors = wanted.call.tensors.clone();
+        effects.bulk.push(BulkOrder::Reach { crossing, peer, addresses, manifest, to, shared, local, tensors });
         self.pulls.insert(crossing, pull);
     }
 
@@ -228,7 +230,8 @@ impl Core {
     /// Where an artefact that is coming to this node is received, if it is the one that is offered.
     pub(super) fn arrives_at(&self, offer: &Offer) -> Option<&Path> {
         let wanted = self.wanted.values().find(|wanted| {
-            Some(wanted.root) == offer.root && Offered::Model(wanted.model.clone()) == offer.what && !wanted.delivered
+            let all = wanted.call.tensors.is_empty() && !wanted.delivered;
+            Some(wanted.root) == offer.root && Offered::Model(wanted.model.clone()) == offer.what && all
         })?;
         Some(&wanted.call.to)
     }

@@ -10,7 +10,10 @@ use serde_bytes::ByteBuf;
 
 use crate::{
     border::Decision,
-    core::admin::{LocalModel, Side},
+    core::{
+        PartTaken,
+        admin::{LocalModel, Side},
+    },
     id::{CrossingId, ManifestId, StatementId},
     key::PublicKey,
     limits,
@@ -87,7 +90,15 @@ pub enum Record {
     /// Importer: the exporter's refusal was verified.
     RefusalAccepted { crossing: CrossingId, refusal: ByteBuf },
     /// Importer: everything arrived and was verified; the receipt has this node's signature. Nothing is delivered yet.
-    Received { crossing: CrossingId, receipt: ByteBuf },
+    Received {
+        crossing: CrossingId,
+        receipt: ByteBuf,
+        /// What it is, where only a part was wanted.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        part: Option<PartTaken>,
+    },
+    /// Importer: the part of an artefact that was wanted is in its place. It is no model that could be offered on.
+    PartDelivered { crossing: CrossingId },
     /// Either side: the receipt has both signatures.
     Settled { crossing: CrossingId, receipt: ByteBuf },
     /// Importer: what came was deleted, in fulfilment of a duty that came with it.
@@ -161,6 +172,7 @@ impl Record {
             Self::ClearanceAccepted { .. } => "clearance_accepted",
             Self::RefusalAccepted { .. } => "refusal_accepted",
             Self::Received { .. } => "received",
+            Self::PartDelivered { .. } => "part_delivered",
             Self::Settled { .. } => "settled",
             Self::Deleted { .. } => "deleted",
             Self::CrossingFailed { .. } => "crossing_failed",
@@ -186,6 +198,7 @@ impl Record {
             | Self::ClearanceAccepted { crossing, .. }
             | Self::RefusalAccepted { crossing, .. }
             | Self::Received { crossing, .. }
+            | Self::PartDelivered { crossing }
             | Self::Settled { crossing, .. }
             | Self::Deleted { crossing }
             | Self::CrossingFailed { crossing, .. } => Some(*crossing),
@@ -278,6 +291,7 @@ mod tests {
             exporter: key.public(),
             offer: StatementId([1; 32]),
             manifest: ManifestId([2; 32]),
+            parts: None,
             purpose: Purpose::Research,
             use_: Use::Inference,
             circumstances: BTreeSet::new(),
@@ -309,6 +323,10 @@ mod tests {
         }
     }
 
+    fn part() -> PartTaken {
+        PartTaken { manifest: ManifestId([8; 32]), bytes: 1 << 30, files: 1, tensors: 40, left_out: 2 }
+    }
+
     /// One of each kind, with the crossing that it is about.
     fn samples() -> Vec<(Record, Option<CrossingId>)> {
         let (crossing, name, bytes) = (CROSSING, "usp/amazonia".to_owned(), ByteBuf::from(vec![7; 40]));
@@ -318,6 +336,8 @@ mod tests {
             facts: Some(facts()),
             verdicts: verdicts(),
             parts: vec![PartDecided { part: model().parts[0].clone(), verdicts: [0, 1].into() }],
+            left_out: vec![PartDecided { part: model().parts[0].clone(), verdicts: [1].into() }],
+            against: verdicts(),
             ignored: vec!["expired".to_owned()],
             denial: Some(Denial { code: RefusalCode::DeniedByLaw, problem: problem.clone() }),
         };
@@ -366,7 +386,9 @@ mod tests {
             },
             Record::ClearanceAccepted { crossing, clearance: bytes.clone(), decision: decision.clone() },
             Record::RefusalAccepted { crossing, refusal: bytes.clone() },
-            Record::Received { crossing, receipt: bytes.clone() },
+            Record::Received { crossing, receipt: bytes.clone(), part: None },
+            Record::Received { crossing, receipt: bytes.clone(), part: Some(part()) },
+            Record::PartDelivered { crossing },
             Record::Settled { crossing, receipt: bytes },
             Record::Deleted { crossing },
             Record::CrossingFailed { crossing, side: Side::Importer, bytes: u64::MAX, problem, tampered: true },
@@ -394,8 +416,10 @@ mod tests {
 
     #[test]
     fn the_encoding_does_not_change() {
-        let entry =
-            Entry { at: Timestamp(1000), record: Record::Received { crossing: CROSSING, receipt: vec![1, 2].into() } };
+        let entry = Entry {
+            at: Timestamp(1000),
+            record: Record::Received { crossing: CROSSING, receipt: vec![1, 2].into(), part: None },
+        };
         let expected = format!("a26261741903e8667265636f7264a1687265636569766564a2677265636569707442010268{}", {
             format!("{}5820{}", hex::encode("crossing"), "03".repeat(32))
         });

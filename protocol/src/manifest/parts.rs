@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Body, ManifestError, Segment, SegmentKind};
+use super::{Body, Manifest, ManifestError, Segment, SegmentKind};
 use crate::{limits, vocabulary::Label};
 
 /// What of an artefact has exactly these labels.
@@ -94,6 +94,24 @@ impl Body {
             }
         }
         Ok(parts)
+    }
+}
+
+impl Manifest {
+    /// The groups of the segments whose labels are admitted.
+    #[must_use]
+    pub fn runs_admitted(&self, admits: impl Fn(&BTreeSet<Label>) -> bool) -> Vec<(u64, u64)> {
+        let (mut runs, mut next): (Vec<(u64, u64)>, u64) = (Vec::new(), 0);
+        for segment in self.files().iter().flat_map(|file| &file.segments) {
+            let first = next;
+            next = next.saturating_add(segment.group_count());
+            match runs.last_mut() {
+                _ if first == next || !admits(segment.labels_in(self.own_labels())) => {}
+                Some((_, end)) if *end == first => *end = next,
+                _ => runs.push((first, next)),
+            }
+        }
+        runs
     }
 }
 

@@ -388,6 +388,7 @@ impl Cluster {
             to: PathBuf::from(format!("/pulled/{}", self.calls)),
             sources: 1,
             onward: false,
+            tensors: Vec::new(),
         }
     }
 

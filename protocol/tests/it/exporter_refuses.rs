@@ -50,6 +50,7 @@ impl Cluster {
             exporter: exporter.public(),
             offer,
             manifest: ManifestId([7; 32]),
+            parts: None,
             purpose: Purpose::Research,
             use_: Use::Inference,
             circumstances: BTreeSet::new(),

@@ -57,7 +57,7 @@ fn events_of(cluster: &mut Cluster, bytes: &[u8], id: [u8; 32]) -> Vec<Input> {
         Input::Bulk(BulkEvent::Settled { crossing, receipt: bytes.clone() }),
         Input::Bulk(BulkEvent::Reached { crossing, session }),
         Input::Bulk(BulkEvent::Progressed { crossing, bytes: u64::MAX, total: 0 }),
-        Input::Bulk(BulkEvent::Received { crossing, bytes: u64::MAX, held_bytes: u64::MAX }),
+        Input::Bulk(BulkEvent::Received { crossing, bytes: u64::MAX, held_bytes: u64::MAX, part: None }),
         Input::Bulk(BulkEvent::Delivered { crossing }),
         Input::Bulk(BulkEvent::ServeFailed { ask, bytes: u64::MAX, failure: failure.clone() }),
         Input::Bulk(BulkEvent::PullFailed { crossing, failure }),

@@ -48,6 +48,7 @@ impl Asking {
             importer: asked.importer,
             manifest: asked.manifest,
             labels: [Label::Public, Label::Health].into(),
+            parts: None,
             purpose: asked.purpose,
             epochs: vec![(country("BR"), 1), (country("IN"), 1)],
             people: None,
@@ -171,7 +172,8 @@ fn what_was_received_under_a_law_that_has_run_out_is_not_delivered() {
     asking.answer(honest);
     asking.cluster.let_pass(STATUS_MS);
     let crossing = asking.crossing;
-    let effects = asking.cluster.tell_bulk(1, BulkEvent::Received { crossing, bytes: MODEL_BYTES, held_bytes: 0 });
+    let effects =
+        asking.cluster.tell_bulk(1, BulkEvent::Received { crossing, bytes: MODEL_BYTES, held_bytes: 0, part: None });
     asking.assert_not_taken(&effects, "not delivered");
 }
 
@@ -313,7 +315,7 @@ fn a_receipt_of_a_resumed_pull_counts_what_was_held() {
     let offer = cluster.offer(0, &[Label::Public]);
     let crossing = cluster.pull(1, offer);
     let mut received = cluster.run_to("received");
-    received.said = Said::Received { crossing, bytes: 600, held_bytes: 400 };
+    received.said = Said::Received { crossing, bytes: 600, held_bytes: 400, part: None };
     cluster.deliver(received);
     let mut offered = cluster.run_to("receipt offered");
     if let Said::ReceiptOffered { bytes, .. } = &mut offered.said {

@@ -58,7 +58,7 @@ impl Invariants {
                 BulkOrder::Deliver { crossing, receipt } => {
                     self.once(at, "delivered", *crossing);
                     let recorded = nodes[at].count(|record| {
-                        matches!(record, Record::Received { crossing: of, receipt: recorded }
+                        matches!(record, Record::Received { crossing: of, receipt: recorded, .. }
                             if of == crossing && recorded.as_slice() == receipt.as_slice())
                     });
                     assert_eq!(recorded, 1, "I2: the receipt is recorded before anything is delivered");

@@ -7,14 +7,19 @@ use std::{
 
 use alliance_protocol::{
     core::{
-        AskId, BulkEvent, BulkFailure, BulkOrder, Effects, Input, Judgement, MeshEvent, MeshOrder, MessageId, SyncAnswer,
-        SyncId, SyncRequest,
+        AskId, BulkEvent, BulkFailure, BulkOrder, Effects, Input, Judgement, MeshEvent, MeshOrder, MessageId, PartTaken,
+        SyncAnswer, SyncId, SyncRequest,
     },
-    id::{CrossingId, SessionBinding},
+    id::{CrossingId, ManifestId, SessionBinding},
     key::PublicKey,
 };
 
 use crate::cluster::{Cluster, MODEL_BYTES};
+
+/// What each pull of a part brings here.
+pub(crate) fn part_taken() -> PartTaken {
+    PartTaken { manifest: ManifestId([77; 32]), bytes: 120, files: 1, tensors: 3, left_out: 1 }
+}
 
 /// Something on its way to a node.
 #[derive(Clone, Debug)]
@@ -65,6 +70,7 @@ pub(crate) enum Said {
         crossing: CrossingId,
         bytes: u64,
         held_bytes: u64,
+        part: Option<PartTaken>,
     },
     /// The receipt is presented once this is reported.
     Delivered {
@@ -146,6 +152,8 @@ pub(crate) struct Wires {
     reached: BTreeMap<(usize, CrossingId), (usize, SessionBinding)>,
     /// Where a pull writes, and how much came by it.
     places: BTreeMap<(usize, CrossingId), PathBuf>,
+    /// Pulls of a part.
+    partial: BTreeSet<(usize, CrossingId)>,
     moved: BTreeMap<(usize, CrossingId), u64>,
     /// Numbers asks, messages, syncs and sessions.
     drawn: u64,
@@ -321,7 +329,9 @@ impl Cluster {
                 bulk(BulkEvent::Asked { ask, peer, session, request })
             }
             Said::Answered { crossing, answer } => bulk(BulkEvent::Answered { crossing, answer }),
-            Said::Received { crossing, bytes, held_bytes } => bulk(BulkEvent::Received { crossing, bytes, held_bytes }),
+            Said::Received { crossing, bytes, held_bytes, part } => {
+                bulk(BulkEvent::Received { crossing, bytes, held_bytes, part })
+            }
             Said::Delivered { crossing, .. } => bulk(BulkEvent::Delivered { crossing }),
             Said::ReceiptOffered { ask, bytes, receipt } => bulk(BulkEvent::ReceiptOffered { ask, bytes, receipt }),
             Said::Settled { crossing, receipt } => bulk(BulkEvent::Settled { crossing, receipt }),
@@ -407,8 +417,11 @@ impl Cluster {
 
     fn route_bulk(&mut self, at: usize, order: BulkOrder) {
         match order {
-            BulkOrder::Reach { crossing, peer, to, .. } => {
+            BulkOrder::Reach { crossing, peer, to, tensors, .. } => {
                 self.wires.places.insert((at, crossing), to);
+                if !tensors.is_empty() {
+                    self.wires.partial.insert((at, crossing));
+                }
                 match self.node_of(peer).filter(|other| self.up(*other)) {
                     Some(exporter) => {
                         let session = self.draw_session();
@@ -430,10 +443,14 @@ impl Cluster {
             BulkOrder::Refuse { ask, refusal } => self.answer(ask, refusal, false),
             BulkOrder::Receive { crossing, .. } => {
                 let here = |line: &&Line| (line.importer, line.crossing) == (at, crossing);
-                if self.wires.lines.values().any(|line| here(&line) && line.released) {
+                let released = self.wires.lines.values().any(|line| here(&line) && line.released);
+                if released && self.wires.partial.contains(&(at, crossing)) {
+                    self.send(at, Said::Received { crossing, bytes: 100, held_bytes: 20, part: Some(part_taken()) });
+                } else if released {
                     // Of several sources the first brings everything, unless the test divides the work.
                     let bytes = if self.comes_from_another(at, crossing) { 0 } else { MODEL_BYTES };
-                    self.send(at, Said::Received { crossing, bytes, held_bytes: MODEL_BYTES - bytes });
+                    let held_bytes = MODEL_BYTES - bytes;
+                    self.send(at, Said::Received { crossing, bytes, held_bytes, part: None });
                 }
             }
             BulkOrder::Deliver { crossing, receipt } => {

@@ -219,6 +219,7 @@ async fn order(to: &TestNode, offered: &Offered, place: &Path, sources: Sources)
         to: place.to_owned(),
         sources: if together { limits::SOURCES_MAX } else { 1 },
         onward: together,
+        tensors: Vec::new(),
     };
     match to.call(&AdminCall::Pull(call)).await? {
         Reply::Pulling { crossing } => Ok(crossing),

@@ -266,6 +266,7 @@ pub(crate) async fn begin_pull(importer: &TestNode, name: &str, to: &Path) -> Cr
         to: to.to_owned(),
         sources: 1,
         onward: false,
+        tensors: Vec::new(),
     };
     match importer.call(&AdminCall::Pull(pull)).await.expect("an answer") {
         Reply::Pulling { crossing } => crossing,

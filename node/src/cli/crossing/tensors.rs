@@ -1,11 +1,11 @@
 //! `alliance crossing show --tensors`: what was decided of each tensor of an artefact, from the record and the manifest.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use alliance_protocol::{
     border::PartDecided,
     core::admin::CrossingView,
-    gate::RuleRole,
+    gate::{RuleRole, Verdict},
     manifest::{Manifest, SegmentKind},
     vocabulary::Label,
 };
@@ -47,8 +47,12 @@ pub(super) fn show(context: &Context, view: &CrossingView) -> Result<Exit, Probl
         }
         other => other.into(),
     })?;
+    let left_out = view.left_out.iter().map(|left_out| {
+        let by = against(&view.against, left_out);
+        (left_out, if by.is_empty() { vec!["the exporter".to_owned()] } else { by })
+    });
     let said: Vec<(&PartDecided, Vec<String>)> =
-        view.parts.iter().map(|decided| (decided, denied_by(view, decided))).collect();
+        view.parts.iter().map(|decided| (decided, denied_by(&view.verdicts, decided))).chain(left_out).collect();
     let tensors = decided(&manifest, &said, super::state(view.state))?;
     Ok(context.screen.list(&tensors, || {
         // The law may allow each tensor and not all of them together; terms and duties are not asked of tensors at all.
@@ -61,10 +65,17 @@ pub(super) fn show(context: &Context, view: &CrossingView) -> Result<Exit, Probl
     }))
 }
 
+/// What spoke against a part that was left out: the rules that deny it, and the packs that demand a duty that is not met.
+pub(super) fn against(verdicts: &[Arc<Verdict>], decided: &PartDecided) -> Vec<String> {
+    let duties = decided.of(verdicts).filter(|verdict| verdict.permits());
+    let duties = duties.map(|verdict| format!("{} (a duty is not met)", verdict.pack));
+    denied_by(verdicts, decided).into_iter().chain(duties).collect()
+}
+
 /// The rules that deny a part, with their packs; the pack alone where no rule did. Empty where every pack allows it.
-pub(super) fn denied_by(view: &CrossingView, decided: &PartDecided) -> Vec<String> {
+pub(super) fn denied_by(verdicts: &[Arc<Verdict>], decided: &PartDecided) -> Vec<String> {
     let mut by = Vec::new();
-    for verdict in decided.of(&view.verdicts).filter(|verdict| !verdict.permits()) {
+    for verdict in decided.of(verdicts).filter(|verdict| !verdict.permits()) {
         let rules: Vec<&str> =
             verdict.rules.iter().filter(|rule| rule.role == RuleRole::Denies).map(|rule| rule.id.as_str()).collect();
         by.push(match rules.as_slice() {

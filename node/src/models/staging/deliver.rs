@@ -23,13 +23,18 @@ impl Staging {
     /// # Errors
     /// Something is missing, is not what it is said to be, or the disk does not take it.
     pub fn finish(&mut self) -> Result<(), StagingError> {
-        let manifest = self.manifest.clone().ok_or(StagingError::NotBegun)?;
+        let layout = self.layout.clone().ok_or(StagingError::NotBegun)?;
         if !self.is_complete() {
             let missing = self.held.iter().filter(|held| !**held).count();
             let missing = u64::try_from(missing).unwrap_or(u64::MAX);
-            return Err(StagingError::Incomplete { missing, groups: manifest.group_count() });
+            return Err(StagingError::Incomplete { missing, groups: layout.manifest().group_count() });
         }
-        if self.in_place || self.finished {
+        if self.finished.is_some() {
+            return Ok(());
+        }
+        let manifest = layout.made(&self.lies_at())?;
+        if self.in_place {
+            self.finished = Some(manifest);
             return Ok(());
         }
         self.open.clear();
@@ -47,7 +52,7 @@ impl Staging {
             return Err(error);
         }
         sync_files(&files, &manifest)?;
-        self.finished = true;
+        self.finished = Some(manifest);
         Ok(())
     }
 

@@ -10,11 +10,15 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use alliance_protocol::manifest::{Extent, Manifest};
+use alliance_protocol::{
+    id::ManifestId,
+    manifest::{Extent, Manifest},
+};
 
 use super::{
     Staging, StagingError, disk,
     journal::{self, Boot, Claims, Journal, Kind},
+    layout::Layout,
 };
 use crate::models::tree::open_inside;
 
@@ -51,19 +55,19 @@ impl Staging {
         self.partial.join("journal")
     }
 
-    pub(super) fn begin_journal(&mut self, known: &[(Kind, (u64, u64))]) -> Result<(), StagingError> {
+    pub(super) fn begin_journal(&mut self, id: ManifestId, known: &[(Kind, (u64, u64))]) -> Result<(), StagingError> {
         let path = self.journal_path();
-        self.journal = Some(Journal::begin(&path, self.id, known).map_err(|source| disk("write", &path, source))?);
+        self.journal = Some(Journal::begin(&path, id, known).map_err(|source| disk("write", &path, source))?);
         Ok(())
     }
 
-    /// Records an extent that was written.
-    pub(super) fn note_written(&mut self, extent: &Extent) -> Result<(), StagingError> {
+    /// Records an extent that was written to a file.
+    pub(super) fn note_written(&mut self, extent: &Extent, file: u32) -> Result<(), StagingError> {
         let path = self.journal_path();
         let journal = self.journal.as_mut().ok_or(StagingError::NotBegun)?;
         journal.written((extent.first, extent.end)).map_err(|source| disk("write", &path, source))?;
         self.syncing.bytes = self.syncing.bytes.saturating_add(u64::from(extent.bytes));
-        self.syncing.files.insert(extent.file);
+        self.syncing.files.insert(file);
         if self.syncing.running.as_ref().is_some_and(|running| running.thread.is_finished()) {
             self.note_durable()?;
         }
@@ -75,10 +79,9 @@ impl Staging {
 
     /// Lets a thread wait for the disk, so that the transfer does not.
     fn start_syncing(&mut self) {
-        let Some(manifest) = &self.manifest else { return };
-        let path = |file: &u32| manifest.files().get(index(u64::from(*file)));
-        let written = self.syncing.files.iter().filter_map(path);
-        let paths: Vec<PathBuf> = written.map(|file| self.files().join(&file.path)).collect();
+        let Some(layout) = &self.layout else { return };
+        let written = self.syncing.files.iter().filter_map(|file| layout.file(*file));
+        let paths: Vec<PathBuf> = written.map(|file| self.files().join(file.path)).collect();
         let runs = self.runs_held();
         let syncing = thread::Builder::new()
             .name("durable".to_owned())
@@ -105,19 +108,32 @@ impl Staging {
 
     /// Goes on from an earlier attempt, or clears away what cannot be one.
     pub(super) fn take_up(&mut self, stored: Option<Manifest>) -> Result<(), StagingError> {
-        let Some(manifest) = stored else { return self.remove_received() };
+        match stored {
+            Some(manifest) => self.take_up_layout(Layout::Whole(manifest)),
+            None => self.remove_received(),
+        }
+    }
+
+    /// Whether an earlier attempt was at this.
+    pub(super) fn has_journal_of(&self, layout: &Layout) -> Result<bool, StagingError> {
+        Ok(self.claims(layout)?.is_some())
+    }
+
+    fn claims(&self, layout: &Layout) -> Result<Option<Claims>, StagingError> {
         let path = self.journal_path();
-        let claims = journal::claims(&path, self.id, manifest.group_count());
-        let claims = claims.map_err(|source| disk("read", &path, source))?;
-        let files = self.files();
+        let claims = journal::claims(&path, layout.id(), layout.manifest().group_count());
+        claims.map_err(|source| disk("read", &path, source))
+    }
+
+    /// Goes on from an earlier attempt at this.
+    pub(super) fn take_up_layout(&mut self, layout: Layout) -> Result<(), StagingError> {
+        let claims = self.claims(&layout)?;
+        let (files, changed_max) = (self.files(), claims.as_ref().and_then(|claims| claims.changed_max));
         // Before they are created anew where they are missing.
-        let untouched: Vec<bool> = manifest
-            .files()
-            .iter()
-            .map(|file| is_untouched(&files.join(&file.path), file.bytes, claims.as_ref().and_then(|c| c.changed_max)))
-            .collect();
-        self.create_files(&manifest)?;
-        self.held = self.look_over(&manifest, claims.as_ref(), &untouched)?;
+        let untouched: Vec<bool> =
+            layout.files().map(|file| is_untouched(&files.join(file.path), file.bytes, changed_max)).collect();
+        self.create_files(&layout)?;
+        self.held = self.look_over(&layout, claims.as_ref(), &untouched)?;
         let claims = claims.unwrap_or_default();
         let kind = if claims.boot == Boot::Other { Kind::Durable } else { Kind::Written };
         let mut known: Vec<(Kind, (u64, u64))> = self.runs_held().into_iter().map(|run| (kind, run)).collect();
@@ -126,20 +142,16 @@ impl Staging {
             known.extend(claims.durable.into_iter().filter(held).map(|run| (Kind::Durable, run)));
         }
         // What the earlier attempt wrote may not be on the disk yet, in whichever file.
-        self.syncing.files = (0..).take(manifest.files().len()).collect();
-        self.manifest = Some(manifest);
-        self.begin_journal(&known)
+        self.syncing.files = (0..).zip(layout.files()).map(|(number, _)| number).collect();
+        let id = layout.id();
+        self.layout = Some(layout);
+        self.begin_journal(id, &known)
     }
 
     /// Which groups are there. What the journal claims is believed of files that nobody else has touched, as far as it was
     /// durable or the machine runs since then; the rest of what it claims is hashed, and without a journal everything is.
-    fn look_over(
-        &self,
-        manifest: &Manifest,
-        claims: Option<&Claims>,
-        untouched: &[bool],
-    ) -> Result<Vec<bool>, StagingError> {
-        let files = self.files();
+    fn look_over(&self, layout: &Layout, claims: Option<&Claims>, untouched: &[bool]) -> Result<Vec<bool>, StagingError> {
+        let (files, manifest) = (self.files(), layout.manifest());
         let root = files.canonicalize().map_err(|source| disk("read", &files, source))?;
         let (mut claimed, mut believed) = (vec![claims.is_none(); index(manifest.group_count())], Vec::new());
         believed.resize(claimed.len(), false);
@@ -148,20 +160,21 @@ impl Staging {
             set(&mut believed, &claims.durable);
             set(&mut believed, if claims.boot == Boot::Same { claims.written.as_slice() } else { &[] });
         }
-        let (mut held, mut buffer, mut current) = (vec![false; claimed.len()], Vec::new(), None);
-        for (group, held) in manifest.groups().zip(&mut held) {
-            let is_untouched = untouched.get(index(u64::from(group.file))).copied().unwrap_or_default();
+        let (mut held, mut buffer, mut current) = (unwanted(layout), Vec::new(), None);
+        for (group, held) in manifest.groups().zip(&mut held).filter(|(_, held)| !**held) {
+            let place = layout.place(&Extent::from(&group)).ok_or(StagingError::Group { index: group.index })?;
+            let is_untouched = untouched.get(index(u64::from(place.file))).copied().unwrap_or_default();
             if is_set(&believed, group.index) && is_untouched {
                 *held = true;
             } else if is_set(&claimed, group.index) {
-                let file = match current.take().filter(|(number, _)| *number == group.file) {
+                let file = match current.take().filter(|(number, _)| *number == place.file) {
                     Some((_, file)) => file,
-                    None => open_received(&root, manifest, group.file)?,
+                    None => open_received(&root, layout, place.file)?,
                 };
                 buffer.resize(usize::try_from(group.bytes).unwrap_or_default(), 0);
-                file.read_exact_at(&mut buffer, group.offset).map_err(|source| disk("read", &root, source))?;
+                file.read_exact_at(&mut buffer, place.offset).map_err(|source| disk("read", &root, source))?;
                 *held = manifest.verify_group(&group, &buffer);
-                current = Some((group.file, file));
+                current = Some((place.file, file));
             }
         }
         Ok(held)
@@ -177,10 +190,20 @@ fn is_untouched(path: &Path, bytes: u64, changed_max: Option<SystemTime>) -> boo
     metadata.is_file() && metadata.len() == bytes && in_time(changed) && in_time(modified)
 }
 
-fn open_received(root: &Path, manifest: &Manifest, number: u32) -> Result<File, StagingError> {
-    let file = manifest.files().get(index(u64::from(number)));
-    let file = file.ok_or(StagingError::Group { index: u64::from(number) })?;
-    Ok(open_inside(root, &file.path).map_err(StagingError::Tree)?.0)
+fn open_received(root: &Path, layout: &Layout, number: u32) -> Result<File, StagingError> {
+    let file = layout.file(number).ok_or(StagingError::Group { index: u64::from(number) })?;
+    Ok(open_inside(root, file.path).map_err(StagingError::Tree)?.0)
+}
+
+/// For each group, whether it is not to be received.
+pub(super) fn unwanted(layout: &Layout) -> Vec<bool> {
+    let mut unwanted = vec![true; index(layout.manifest().group_count())];
+    for (first, end) in layout.runs() {
+        if let Some(wanted) = unwanted.get_mut(index(first)..index(end)) {
+            wanted.fill(false);
+        }
+    }
+    unwanted
 }
 
 fn index(number: u64) -> usize {

@@ -9,9 +9,12 @@ use alliance_protocol::{
 use std::time::{Duration, SystemTime};
 
 use super::*;
-use crate::models::import::{
-    import, load_manifest,
-    tests::{model, request, safetensors},
+use crate::models::{
+    Source,
+    import::{
+        import, load_manifest,
+        tests::{model, request, safetensors},
+    },
 };
 
 /// A model at its origin, with its manifest and a place to pull it to.
@@ -224,7 +227,8 @@ fn a_place_that_is_taken_is_refused_before_bytes_move() {
     fs::write(world.to().join("thesis.tex"), b"years of work").expect("written");
     let error = Staging::open(&world.to(), world.manifest.id()).expect_err("occupied");
     assert!(matches!(error, StagingError::Occupied { .. }), "{error}");
-    let error = Staging::open_known(&world.to(), world.manifest.id(), Some(world.manifest.clone())).expect_err("occupied");
+    let error =
+        Staging::open_known(&world.to(), world.manifest.id(), Some(world.manifest.clone()), &[]).expect_err("occupied");
     assert!(matches!(error, StagingError::Occupied { .. }), "{error}");
     assert_eq!(world.names(), ["model"], "nothing is left beside it");
     assert_eq!(fs::read(world.to().join("thesis.tex")).expect("read"), b"years of work");
@@ -262,7 +266,7 @@ fn what_is_there_already_is_accepted() {
     staging.begin(&world.manifest).expect("begun");
     world.receive(&mut staging, |_| true);
     staging.put_in_place().expect("delivered");
-    let again = || Staging::open_known(&world.to(), world.manifest.id(), Some(world.manifest.clone()));
+    let again = || Staging::open_known(&world.to(), world.manifest.id(), Some(world.manifest.clone()), &[]);
     let mut staging = again().expect("the same model");
     assert_eq!(staging.runs_held(), world.all());
     staging.begin(&world.manifest).expect("begun");
