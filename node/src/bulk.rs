@@ -228,7 +228,7 @@ impl Bulk {
             artefact: ArtefactCounters::default(),
             compared: Arc::default(),
             gauges: Gauges::default(),
-            gatherings: Gatherings::default(),
+            gatherings: Gatherings::new(key.public()),
             admission: Admission::new(),
             running: Plane::running_max(),
             reports: report,

@@ -4,6 +4,11 @@
 //! piece that fewest of them have is asked for first, so that those who pull the same at the same time soon have something to
 //! give to each other; among equals each importer has an order of its own (as BitTorrent does: Cohen, "Incentives Build
 //! Robustness in BitTorrent", 2003). One source alone is asked in the order of the files, in which disks are quick.
+//!
+//! Those who pull the same and give to each other divide among them what they get from the source that has all: each piece is
+//! the turn of the one whose key, hashed with the piece, gives the largest number (rendezvous hashing: Thaler, Ravishankar,
+//! "Using Name-Based Mappings to Increase Hit Rates", 1998). Nobody has to say so to anyone, and a piece for which two would
+//! have asked at once leaves that source once.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -43,6 +48,8 @@ pub(super) struct Board {
     /// No piece before this one is free.
     cursor: usize,
     sources: BTreeMap<SourceId, Source>,
+    /// The importer's own number, by which the others know it.
+    me: u64,
     seed: u64,
 }
 
@@ -55,8 +62,11 @@ enum State {
 
 #[derive(Debug)]
 struct Source {
-    /// Which pieces it has.
+    /// Its number, the same for everyone.
+    number: u64,
+    /// Which pieces it has, and how many it has not.
     has: Vec<bool>,
+    lacks: usize,
     /// How many groups of each piece it has announced.
     announced: Vec<u64>,
     /// What it was asked for, in that order, and when.
@@ -64,8 +74,9 @@ struct Source {
 }
 
 impl Board {
-    /// What is missing of an artefact where the groups of the runs are missing. `seed` is the importer's own.
-    pub(super) fn new(manifest: &Manifest, missing: Vec<(u64, u64)>, seed: u64) -> Self {
+    /// What is missing of an artefact where the groups of the runs are missing. `me` is the importer's number, as the others
+    /// know it; `seed` is known to nobody else.
+    pub(super) fn new(manifest: &Manifest, missing: Vec<(u64, u64)>, me: u64, seed: u64) -> Self {
         let groups = missing.iter().map(|(first, end)| end.saturating_sub(*first)).sum::<u64>();
         let bytes = manifest.bytes_of_runs(&missing);
         let most = PIECE_BYTES.max(bytes.div_ceil(PIECES_MAX));
@@ -93,6 +104,7 @@ impl Board {
             free_bytes: bytes,
             cursor: 0,
             sources: BTreeMap::new(),
+            me,
             seed,
             pieces,
         }
@@ -117,9 +129,11 @@ impl Board {
         self.sources.len()
     }
 
-    pub(super) fn join(&mut self, source: SourceId) {
-        let (has, announced) = (vec![false; self.pieces.len()], vec![0; self.pieces.len()]);
-        self.sources.entry(source).or_insert(Source { has, announced, asked: VecDeque::new() });
+    /// A source comes; `number` is the same for everyone who pulls from it, or gives to it.
+    pub(super) fn join(&mut self, source: SourceId, number: u64) {
+        let lacks = self.pieces.len();
+        let (has, announced) = (vec![false; lacks], vec![0; lacks]);
+        self.sources.entry(source).or_insert(Source { number, has, lacks, announced, asked: VecDeque::new() });
     }
 
     /// A source is gone; what it was asked for and has not brought is free again.
@@ -146,10 +160,23 @@ impl Board {
                 let whole = *announced >= piece.end.saturating_sub(piece.first);
                 if let (true, Some(has), Some(copies)) = (whole, known.has.get_mut(at), self.copies.get_mut(at)) {
                     *copies = copies.saturating_add(u32::from(!*has));
+                    known.lacks = known.lacks.saturating_sub(usize::from(!*has));
                     *has = true;
                 }
             }
         }
+    }
+
+    /// Where a piece that only one source has stands in the order in which this importer asks for them. Each has one whose
+    /// turn it is, a second, a third, ... among those that lack some pieces as well. The first begins at one end, the others at the
+    /// other, so that one who is done with its own helps where the others come to last.
+    fn turn(&self, at: usize) -> (usize, u64) {
+        let piece = mixed(self.pieces.get(at).map_or(0, |piece| piece.first));
+        let rank = |number: u64| mixed(number ^ piece);
+        let mine = rank(self.me);
+        let fellows = self.sources.values().filter(|source| source.lacks > 0);
+        let before = fellows.filter(|fellow| rank(fellow.number) > mine).count();
+        (before, if before == 0 { piece } else { !piece })
     }
 
     /// The next piece to ask a source for, if it has one that nobody was asked for. From then on it was.
@@ -160,7 +187,11 @@ impl Board {
         let mut had = free.map(|(at, _)| at).filter(|at| has.get(*at) == Some(&true));
         let chosen = match alone {
             true => had.next(),
-            false => had.min_by_key(|at| (self.copies.get(*at).copied().unwrap_or_default(), shuffled(self.seed, *at))),
+            false => had.min_by_key(|at| match self.copies.get(*at).copied().unwrap_or_default() {
+                1 => (1, self.turn(*at)),
+                // What several have is no trouble to the one that has all.
+                copies => (copies, (0, shuffled(self.seed, *at))),
+            }),
         };
         self.ask(source, chosen?, now_ms)
     }
@@ -172,6 +203,7 @@ impl Board {
                 *copies = copies.saturating_add(u32::from(!*has));
                 *has = true;
             }
+            known.lacks = 0;
         }
         let free = self.states.iter().enumerate().filter(|(_, state)| **state == State::Free).map(|(at, _)| at);
         let free: Vec<usize> = free.collect();
@@ -235,7 +267,10 @@ impl Board {
 /// A number for a piece that differs from importer to importer (the finaliser of SplitMix64: Steele, Lea, Flood, "Fast
 /// Splittable Pseudorandom Number Generators", 2014).
 fn shuffled(seed: u64, at: usize) -> u64 {
-    let mut number = seed.wrapping_add(u64::try_from(at).unwrap_or_default().wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    mixed(seed.wrapping_add(u64::try_from(at).unwrap_or_default().wrapping_mul(0x9e37_79b9_7f4a_7c15)))
+}
+
+fn mixed(mut number: u64) -> u64 {
     number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     number ^ (number >> 31)

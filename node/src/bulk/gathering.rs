@@ -8,6 +8,8 @@
 //! Two locks, never held together: `staging` is taken by threads that may wait for the disk, `progress` by the thread that
 //! moves packets, and never for long.
 
+mod seat;
+
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
@@ -19,7 +21,8 @@ use alliance_protocol::{
     border::{Cleared, Inbound},
     core::{BulkFailure, PartTaken},
     crossing::RefusalCode,
-    id::{CrossingId, ManifestId},
+    id::ManifestId,
+    key::PublicKey,
     manifest::{Extent, Manifest, Selection, runs_of},
 };
 use tokio::{
@@ -28,19 +31,20 @@ use tokio::{
     time::timeout,
 };
 
+pub(super) use self::seat::Seat;
 use super::{
-    board::{Board, Piece, SourceId},
-    receive::Alive,
+    board::{Board, SourceId},
+    pull::Reach,
     task::blocking,
 };
-use crate::models::{Source, Staging, Taking, TensorPattern, fill_from, load_manifest};
-
-/// Pieces that a source is asked for at once: choosing each looks at all that are missing.
-const PIECES_AT_ONCE: usize = 32;
+use crate::models::{Source, Staging, Taking, TensorPattern, fill_from};
 
 /// All that is on its way to this node, by the directory that it goes to.
-#[derive(Debug, Default)]
-pub(super) struct Gatherings(Mutex<HashMap<PathBuf, Weak<Gathering>>>);
+#[derive(Debug)]
+pub(super) struct Gatherings {
+    me: PublicKey,
+    coming: Mutex<HashMap<PathBuf, Weak<Gathering>>>,
+}
 
 /// One artefact on its way to one directory.
 #[derive(Debug)]
@@ -49,6 +53,7 @@ pub(super) struct Gathering {
     id: ManifestId,
     /// What is wanted of it; all, where none.
     tensors: Vec<TensorPattern>,
+    me: PublicKey,
     seed: u64,
     began: Instant,
     staging: Mutex<Place>,
@@ -84,7 +89,8 @@ struct Progress {
     /// Of a part, what was left out of it, and then what it is.
     left_out: u32,
     part: Option<PartTaken>,
-    seats: Vec<SourceId>,
+    /// Each with the number by which everyone knows its source.
+    seats: Vec<(SourceId, u64)>,
     next_seat: u32,
     /// Sources that hold the others up.
     dropped: Vec<SourceId>,
@@ -99,43 +105,51 @@ enum Phase {
     Gone,
 }
 
-/// One source's part in a gathering. Gives back what it was asked for when it is dropped.
-#[derive(Debug)]
-pub(super) struct Seat {
-    gathering: Arc<Gathering>,
-    id: SourceId,
-}
-
 impl Gatherings {
+    pub(super) fn new(me: PublicKey) -> Self {
+        Self { me, coming: Mutex::default() }
+    }
+
     /// Takes a seat at what goes to a directory; opens it where nobody has.
-    pub(super) fn join(&self, to: &Path, id: ManifestId, tensors: &[TensorPattern], crossing: CrossingId) -> Arc<Seat> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn join(&self, reach: &Reach) -> Arc<Seat> {
+        let mut known = self.coming.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|_, gathering| gathering.strong_count() > 0);
-        let same = |open: &Arc<Gathering>| open.id == id && open.tensors == tensors;
+        let same = |open: &Arc<Gathering>| open.id == reach.manifest && open.tensors == reach.tensors;
         let coming = |open: &Arc<Gathering>| same(open) && open.progress().phase == Phase::Coming;
-        let gathering = known.get(to).and_then(Weak::upgrade).filter(coming).unwrap_or_else(|| {
-            let seed = crossing.0.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
-            let gathering = Arc::new(Gathering::new(to.to_owned(), id, tensors.to_vec(), seed));
-            known.insert(to.to_owned(), Arc::downgrade(&gathering));
+        let gathering = known.get(&reach.to).and_then(Weak::upgrade).filter(coming).unwrap_or_else(|| {
+            let gathering = Arc::new(Gathering::new(reach, self.me));
+            known.insert(reach.to.clone(), Arc::downgrade(&gathering));
             gathering
         });
-        let id = gathering.take_seat();
-        Arc::new(Seat { gathering, id })
+        let id = gathering.take_seat(reach.peer);
+        Arc::new(Seat::new(gathering, id))
     }
 
     /// What is on its way to a directory, all of it.
     pub(super) fn find(&self, to: &Path, id: ManifestId) -> Option<Arc<Gathering>> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.coming.lock().unwrap_or_else(PoisonError::into_inner);
         known.get(to).and_then(Weak::upgrade).filter(|gathering| gathering.id == id && gathering.tensors.is_empty())
     }
 }
 
 impl Gathering {
-    fn new(to: PathBuf, id: ManifestId, tensors: Vec<TensorPattern>, seed: u64) -> Self {
+    fn new(reach: &Reach, me: PublicKey) -> Self {
         let (changed, _) = watch::channel(0);
-        let (opened, begun, finished) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
-        let (staging, progress) = (Mutex::new(Place::Nowhere), Mutex::default());
-        Self { to, id, tensors, seed, began: Instant::now(), staging, progress, changed, opened, begun, finished }
+        let seed = reach.crossing.0.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
+        Self {
+            to: reach.to.clone(),
+            id: reach.manifest,
+            tensors: reach.tensors.clone(),
+            me,
+            seed,
+            began: Instant::now(),
+            staging: Mutex::new(Place::Nowhere),
+            progress: Mutex::default(),
+            changed,
+            opened: OnceCell::new(),
+            begun: OnceCell::new(),
+            finished: OnceCell::new(),
+        }
     }
 
     fn progress(&self) -> MutexGuard<'_, Progress> {
@@ -155,20 +169,20 @@ impl Gathering {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    fn take_seat(&self) -> SourceId {
+    fn take_seat(&self, source: PublicKey) -> SourceId {
         let mut progress = self.progress();
         let id = SourceId(progress.next_seat);
         progress.next_seat = progress.next_seat.saturating_add(1);
-        progress.seats.push(id);
+        progress.seats.push((id, number_of(source)));
         if let Some(board) = &mut progress.board {
-            board.join(id);
+            board.join(id, number_of(source));
         }
         id
     }
 
     fn leave(&self, seat: SourceId) {
         let mut progress = self.progress();
-        progress.seats.retain(|other| *other != seat);
+        progress.seats.retain(|(other, _)| *other != seat);
         if let Some(board) = &mut progress.board {
             board.leave(seat);
         }
@@ -283,11 +297,11 @@ impl Gathering {
     /// Says what is missing, unless that is known already.
     fn use_manifest(&self, manifest: Manifest, here: Vec<bool>, wanted_bytes: u64) {
         // Before the lock is taken: it looks at every group.
-        let mut board = Board::new(&manifest, runs_of(here.iter().map(|here| !here)), self.seed);
+        let mut board = Board::new(&manifest, runs_of(here.iter().map(|here| !here)), number_of(self.me), self.seed);
         let mut progress = self.progress();
         if progress.board.is_none() {
-            for seat in &progress.seats {
-                board.join(*seat);
+            for (seat, number) in &progress.seats {
+                board.join(*seat, *number);
             }
             (progress.board, progress.manifest, progress.here) = (Some(board), Some(manifest), here);
             progress.wanted_bytes = wanted_bytes;
@@ -336,198 +350,6 @@ impl Gathering {
     }
 }
 
-impl Seat {
-    pub(super) fn gathering(&self) -> &Arc<Gathering> {
-        &self.gathering
-    }
-
-    /// Opens the staging place, once for all seats, and looks at what an earlier attempt left.
-    pub(super) async fn open(&self, manifests: &Path, alive: &Alive) -> Result<(), BulkFailure> {
-        let opening = || {
-            let (gathering, manifests, alive) = (Arc::clone(&self.gathering), manifests.to_owned(), alive.clone());
-            blocking(move || {
-                let _alive = alive;
-                // A manifest that cannot be read is as good as none: the exporter sends it.
-                let known = load_manifest(&manifests, gathering.id).ok();
-                gathering.use_staging(Staging::open_known(&gathering.to, gathering.id, known, &gathering.tensors)?);
-                Ok(())
-            })
-        };
-        self.gathering.opened.get_or_try_init(opening).await.copied()
-    }
-
-    /// Whether it is known from an earlier attempt what is missing.
-    pub(super) fn knows_what_is_missing(&self) -> bool {
-        self.gathering.progress().board.is_some()
-    }
-
-    /// Prepares the disk for what was cleared of an artefact, once for all seats, and takes what lies here already: `local`
-    /// names the manifests and the directories in which to look.
-    pub(super) async fn begin(
-        &self,
-        (manifest, cleared): (Manifest, Cleared),
-        manifests: &Path,
-        local: Vec<(ManifestId, PathBuf)>,
-        alive: &Alive,
-    ) -> Result<(), BulkFailure> {
-        let beginning = || {
-            let (gathering, manifests, alive) = (Arc::clone(&self.gathering), manifests.to_owned(), alive.clone());
-            blocking(move || {
-                let _alive = alive;
-                gathering.begin(manifest, &cleared, &manifests, &local)
-            })
-        };
-        self.gathering.begun.get_or_try_init(beginning).await.copied()
-    }
-
-    /// Says which groups the source has.
-    pub(super) fn learn(&self, runs: &[(u64, u64)]) {
-        if let Some(board) = &mut self.gathering.progress().board {
-            board.learn(self.id, runs);
-        }
-    }
-
-    /// Pieces to ask the source for, so that it owes at most `owed_max` bytes where it owes `owed` now, and no more than its
-    /// share of what is left.
-    pub(super) fn take(&self, mut owed: u64, owed_max: u64) -> Vec<Piece> {
-        let now_ms = self.gathering.now_ms();
-        let mut pieces = Vec::new();
-        let mut progress = self.gathering.progress();
-        let Some(board) = &mut progress.board else { return pieces };
-        let sources = u64::try_from(board.sources()).unwrap_or(u64::MAX).max(1);
-        while pieces.len() < PIECES_AT_ONCE
-            && (owed == 0 || owed < owed_max.min(board.free_bytes() / sources.saturating_mul(2)))
-        {
-            let Some(piece) = board.take(self.id, now_ms) else { break };
-            owed = owed.saturating_add(piece.bytes);
-            pieces.push(piece);
-        }
-        pieces
-    }
-
-    /// As [`Seat::take`], of a source that is alone: all that is missing.
-    pub(super) fn take_all(&self) -> Vec<Piece> {
-        let now_ms = self.gathering.now_ms();
-        self.gathering.progress().board.as_mut().map_or_else(Vec::new, |board| board.take_all(self.id, now_ms))
-    }
-
-    /// Whether every group is here.
-    pub(super) fn is_complete(&self) -> bool {
-        let progress = self.gathering.progress();
-        progress.phase == Phase::Delivered || progress.board.as_ref().is_some_and(Board::is_complete)
-    }
-
-    /// Fails where the others wait for this source, or the artefact will not come any more. Where this one has nothing to do,
-    /// it looks whom it waits for.
-    pub(super) fn check(&self) -> Result<(), BulkFailure> {
-        self.may_stay()?;
-        let now_ms = self.gathering.now_ms();
-        let mut progress = self.gathering.progress();
-        let slow = progress.board.as_ref().and_then(|board| board.overdue(self.id, now_ms));
-        if let Some(slow) = slow.filter(|slow| !progress.dropped.contains(slow)) {
-            progress.dropped.push(slow);
-            drop(progress);
-            self.gathering.note_change();
-        }
-        Ok(())
-    }
-
-    /// The piece that the source brings next.
-    pub(super) fn expected(&self) -> Option<(Manifest, Piece)> {
-        let progress = self.gathering.progress();
-        let piece = progress.board.as_ref().and_then(|board| board.expected(self.id))?;
-        Some((progress.manifest.clone()?, piece))
-    }
-
-    /// Verifies groups and writes them to their place. Blocks.
-    pub(super) fn write(&self, extent: &Extent, bytes: &[u8]) -> Result<(), BulkFailure> {
-        match &mut *self.gathering.staging() {
-            Place::Staging(staging) => staging.write(extent, bytes)?,
-            Place::Nowhere | Place::Finishing(..) | Place::Delivered(_) => return Err(gone()),
-        }
-        let index = |group: u64| usize::try_from(group).unwrap_or(usize::MAX);
-        if let Some(here) = self.gathering.progress().here.get_mut(index(extent.first)..index(extent.end)) {
-            here.fill(true);
-        }
-        Ok(())
-    }
-
-    /// The piece that the source was to bring next is verified and written.
-    pub(super) fn arrived(&self) {
-        if let Some(board) = &mut self.gathering.progress().board {
-            board.arrived(self.id);
-        }
-        self.gathering.note_change();
-    }
-
-    /// Makes durable what was received, once for all seats.
-    pub(super) async fn finish(&self, alive: &Alive) -> Result<(), BulkFailure> {
-        let finishing = || {
-            let (gathering, alive) = (Arc::clone(&self.gathering), alive.clone());
-            blocking(move || {
-                let _alive = alive;
-                gathering.finish()
-            })
-        };
-        self.gathering.finished.get_or_try_init(finishing).await.copied()
-    }
-
-    /// Puts the artefact in its place; where another source was first, it is there already. `keep` is given the manifest
-    /// before. Blocks.
-    pub(super) fn deliver(
-        &self,
-        inbound: Inbound,
-        keep: impl Fn(&Manifest) -> Result<(), BulkFailure>,
-    ) -> Result<(), BulkFailure> {
-        let outcome = self.gathering.deliver(inbound, keep);
-        self.gathering.progress().phase = if outcome.is_ok() { Phase::Delivered } else { Phase::Gone };
-        self.gathering.note_change();
-        outcome
-    }
-
-    /// Waits until the others have to go on without this source, in whatever it is just now.
-    pub(super) async fn dropped(&self) -> BulkFailure {
-        let mut changes = self.gathering.changes();
-        loop {
-            changes.borrow_and_update();
-            if let Err(failure) = self.may_stay() {
-                return failure;
-            }
-            if changes.changed().await.is_err() {
-                return gone();
-            }
-        }
-    }
-
-    fn may_stay(&self) -> Result<(), BulkFailure> {
-        let progress = self.gathering.progress();
-        if progress.dropped.contains(&self.id) {
-            return Err(BulkFailure::Lost("it was too slow: all else had come from others".to_owned()));
-        }
-        if progress.phase == Phase::Gone { Err(gone()) } else { Ok(()) }
-    }
-
-    /// Whether only a part of the artefact is wanted.
-    pub(super) fn is_of_part(&self) -> bool {
-        !self.gathering.tensors.is_empty()
-    }
-
-    /// What was taken of it, once that is finished; none where all was.
-    pub(super) fn part(&self) -> Option<PartTaken> {
-        self.gathering.progress().part.clone()
-    }
-
-    /// Bytes that were to come from elsewhere when the first attempt began.
-    pub(super) fn wanted_bytes(&self) -> u64 {
-        self.gathering.progress().wanted_bytes
-    }
-
-    /// Bytes that are not here yet.
-    pub(super) fn missing_bytes(&self) -> u64 {
-        self.gathering.progress().board.as_ref().map_or(0, Board::missing_bytes)
-    }
-}
-
 impl Gathering {
     /// Makes durable what was received. It can be read meanwhile, however long the disk takes.
     fn finish(&self) -> Result<(), BulkFailure> {
@@ -568,7 +390,8 @@ impl Gathering {
         match std::mem::replace(&mut *place, Place::Nowhere) {
             Place::Staging(staging) => {
                 // Of a part also the manifest of the whole: by it the same part is known again.
-                for manifest in [staging.manifest(), staging.made()].into_iter().flatten() {
+                let made = staging.made().filter(|made| made.id() != self.id);
+                for manifest in staging.manifest().into_iter().chain(made) {
                     keep(manifest)?;
                 }
                 let delivered = staging.deliver(inbound)?;
@@ -582,10 +405,9 @@ impl Gathering {
     }
 }
 
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.gathering.leave(self.id);
-    }
+/// A number by which a node is known to everyone who pulls the same.
+fn number_of(node: PublicKey) -> u64 {
+    node.0.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
 }
 
 /// The artefact does not come any more; why, the pull that brought it has said.
@@ -605,13 +427,20 @@ fn news_of(told: &mut Vec<bool>, here: &[bool]) -> Vec<(u64, u64)> {
 mod tests {
     use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+    use alliance_protocol::id::CrossingId;
+
     use super::*;
-    use crate::bulk::board::tests::manifest;
+    use crate::bulk::{board::tests::manifest, receive::Usage};
 
     #[tokio::test]
     async fn nobody_waits_for_groups_that_are_not_wanted_any_more() {
         let manifest = manifest(1);
-        let seat = Gatherings::default().join(Path::new("/nowhere"), manifest.id(), &[], CrossingId([1; 32]));
+        let key = PublicKey([1; 32]);
+        let usage = Usage { shared: true, local: Vec::new() };
+        let (to, manifest_id) = (PathBuf::from("/nowhere"), manifest.id());
+        let (crossing, addresses, tensors) = (CrossingId([1; 32]), Vec::new(), Vec::new());
+        let reach = Reach { crossing, peer: key, addresses, manifest: manifest_id, to, tensors, usage };
+        let seat = Gatherings::new(key).join(&reach);
         let gathering = Arc::clone(seat.gathering());
         let missing = vec![false; usize::try_from(manifest.group_count()).expect("few")];
         gathering.use_manifest(manifest.clone(), missing, manifest.bytes());

@@ -55,7 +55,7 @@ pub(super) async fn pull_task(plane: Arc<Plane>, reach: Reach, desk: Desk<PullOr
     let crossing = reach.crossing;
     let open = OpenConnection::default();
     let (alive, mut all_gone) = mpsc::channel(1);
-    let seat = plane.gatherings.join(&reach.to, reach.manifest, &reach.tensors, crossing);
+    let seat = plane.gatherings.join(&reach);
     let outcome = Box::pin(pull_impl(&plane, reach, &seat, desk, &open, alive)).await;
     open.close(outcome.as_ref().map_or_else(Ending::after, |()| Ending::Done));
     // A thread may still be at a group: the next attempt must not meet it.

@@ -313,18 +313,32 @@ impl World {
 
     /// Imports what `make` writes at a node, without an offer.
     pub(crate) fn import(&mut self, at: usize, labels: &[Label], make: impl FnOnce(&Path)) -> LocalModel {
+        self.import_labelled(at, labels, &[], make)
+    }
+
+    /// As [`World::import`], with labels of their own for what fits patterns.
+    pub(crate) fn import_labelled(
+        &mut self,
+        at: usize,
+        labels: &[Label],
+        labels_of: &[&str],
+        make: impl FnOnce(&Path),
+    ) -> LocalModel {
         self.numbers += 1;
         let node = &self.nodes[at];
         let dir = node.home.path().join(format!("models/{}", self.numbers));
         std::fs::create_dir_all(&dir).expect("made");
         make(&dir);
+        let personal =
+            labels.iter().any(|label| label.is_personal()) || labels_of.iter().any(|of| of.ends_with("=personal"));
         let request = ImportRequest {
             name: format!("{}/model-{}", node.organisation, self.numbers),
             artefact: Artefact::Weights,
             labels: labels.iter().copied().collect(),
-            labels_of: Vec::new(),
+            labels_of: labels_of.iter().map(|of| of.parse().expect("labels of a pattern")).collect(),
             origin: node.member,
-            subjects: labels.iter().filter(|label| label.is_personal()).map(|_| node.member).collect(),
+            // Nobody, where nobody's data is in it.
+            subjects: if personal { [node.member].into() } else { BTreeSet::new() },
             provenance: Provenance::default(),
             licence: "Apache-2.0".into(),
             crossing: None,

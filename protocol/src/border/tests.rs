@@ -4,6 +4,7 @@ use super::*;
 use crate::{
     authority::{LawPack, Organisation, Status},
     charter::{Authority, Charter, Chartered},
+    envelope::encode,
     gate::{PackError, PackSummary},
     offer::{Provenance, Terms},
 };

@@ -24,8 +24,11 @@ pub(in crate::bulk) fn manifest(groups: usize) -> Manifest {
 
 fn board(groups: usize) -> Board {
     let manifest = manifest(groups);
-    Board::new(&manifest, vec![(0, manifest.group_count())], 1)
+    Board::new(&manifest, vec![(0, manifest.group_count())], ME, 1)
 }
+
+/// The importer's number; those of the sources are their own.
+const ME: u64 = 99;
 
 const A: SourceId = SourceId(0);
 const B: SourceId = SourceId(1);
@@ -39,7 +42,7 @@ fn firsts(pieces: &[Piece]) -> Vec<u64> {
 fn one_source_is_asked_in_the_order_of_the_files() {
     let mut board = board(11);
     assert_eq!(board.free_bytes(), 11 * GROUP as u64 - 5);
-    board.join(A);
+    board.join(A, A.0.into());
     assert_eq!(board.take(A, 0), None, "it has said nothing");
     board.learn(A, &[(0, 11)]);
     let pieces: Vec<Piece> = std::iter::from_fn(|| board.take(A, 0)).collect();
@@ -57,7 +60,7 @@ fn one_source_is_asked_in_the_order_of_the_files() {
 fn what_a_source_leaves_undone_is_asked_of_another() {
     let mut board = board(12);
     for source in [A, B] {
-        board.join(source);
+        board.join(source, source.0.into());
         board.learn(source, &[(0, 12)]);
     }
     let of_a = [board.take(A, 0), board.take(A, 0)].map(|piece| piece.expect("one"));
@@ -78,7 +81,7 @@ fn what_a_source_leaves_undone_is_asked_of_another() {
 fn what_fewest_have_is_asked_for_first() {
     let mut board = board(16);
     for source in [A, B, C] {
-        board.join(source);
+        board.join(source, source.0.into());
     }
     board.learn(A, &[(0, 16)]);
     board.learn(B, &[(0, 8)]);
@@ -90,7 +93,7 @@ fn what_fewest_have_is_asked_for_first() {
     assert!(firsts(&of_b).iter().all(|first| *first < 8));
     // Half a piece is none, until the rest comes.
     let mut board = self::board(8);
-    board.join(A);
+    board.join(A, A.0.into());
     board.learn(A, &[(0, 3)]);
     assert_eq!(board.take(A, 0), None);
     board.learn(A, &[(3, 5)]);
@@ -102,9 +105,9 @@ fn what_fewest_have_is_asked_for_first() {
 fn importers_ask_in_different_orders() {
     let manifest = manifest(64);
     let order = |seed| {
-        let mut board = Board::new(&manifest, vec![(0, 64)], seed);
+        let mut board = Board::new(&manifest, vec![(0, 64)], ME, seed);
         for source in [A, B] {
-            board.join(source);
+            board.join(source, source.0.into());
             board.learn(source, &[(0, 64)]);
         }
         firsts(&std::iter::from_fn(|| board.take(A, 0)).collect::<Vec<_>>())
@@ -117,7 +120,7 @@ fn importers_ask_in_different_orders() {
 fn a_source_that_holds_up_all_others_is_found() {
     let mut board = board(8);
     for source in [A, B] {
-        board.join(source);
+        board.join(source, source.0.into());
         board.learn(source, &[(0, 8)]);
     }
     board.take(A, 1000).expect("one");
@@ -131,7 +134,7 @@ fn a_source_that_holds_up_all_others_is_found() {
     // Nobody else has it: then there is nothing to be won.
     let mut board = self::board(8);
     for source in [A, B] {
-        board.join(source);
+        board.join(source, source.0.into());
     }
     board.learn(A, &[(0, 8)]);
     board.learn(B, &[(0, 4)]);
@@ -147,9 +150,9 @@ fn a_source_that_holds_up_all_others_is_found() {
 fn the_pieces_of_a_large_artefact_are_few() {
     let manifest = manifest(3);
     let many: Vec<(u64, u64)> = vec![(0, 1), (2, 3)];
-    let board = Board::new(&manifest, many, 0);
+    let board = Board::new(&manifest, many, ME, 0);
     assert_eq!(board.pieces.len(), 2, "what lies apart is asked for apart");
-    assert!(Board::new(&manifest, Vec::new(), 0).is_complete());
+    assert!(Board::new(&manifest, Vec::new(), ME, 0).is_complete());
 }
 
 proptest! {
@@ -159,12 +162,12 @@ proptest! {
         steps in prop::collection::vec((0_u32..4, 0_u8..4, 0_u64..40, 1_u64..40), 1..200), seed: u64
     ) {
         let manifest = manifest(40);
-        let mut board = Board::new(&manifest, vec![(0, 40)], seed);
+        let mut board = Board::new(&manifest, vec![(0, 40)], ME, seed);
         let mut here = BTreeSet::new();
         for (source, what, first, length) in steps {
             let source = SourceId(source);
             match what {
-                0 => board.join(source),
+                0 => board.join(source, source.0.into()),
                 1 => board.leave(source),
                 2 => board.learn(source, &[(first, (first + length).min(40))]),
                 _ => {
@@ -181,7 +184,7 @@ proptest! {
         for source in 0..4 {
             board.leave(SourceId(source));
         }
-        board.join(A);
+        board.join(A, A.0.into());
         board.learn(A, &[(0, 40)]);
         while let Some(piece) = board.take(A, 0) {
             prop_assert!(here.insert(piece.first));
@@ -189,5 +192,54 @@ proptest! {
         }
         prop_assert!(board.is_complete());
         prop_assert_eq!(board.free_bytes(), 0);
+    }
+}
+
+/// Importers who pull the same from one source that has it and from each other: in each step every source brings each of them
+/// one piece, and what somebody has is known to the others two steps later. Gives how many pieces the first source sent.
+fn sent_by_the_first(importers: u32, pieces: usize) -> usize {
+    const AHEAD: usize = 3;
+    let manifest = manifest(4 * pieces);
+    let groups = vec![(0, manifest.group_count())];
+    // The first source is 0; importer n is source n of the others.
+    let mut boards: Vec<Board> = (1..=importers)
+        .map(|me| {
+            let mut board = Board::new(&manifest, groups.clone(), me.into(), (me * 7).into());
+            (0..=importers).filter(|source| *source != me).for_each(|source| board.join(SourceId(source), source.into()));
+            board.learn(SourceId(0), &groups);
+            board
+        })
+        .collect();
+    let (mut sent, mut news) = (0, VecDeque::from([Vec::new(), Vec::new()]));
+    while boards.iter().any(|board| !board.is_complete()) {
+        let mut told = Vec::new();
+        for (me, board) in (1..).zip(&mut boards) {
+            for source in (0..=importers).filter(|source| *source != me) {
+                while board.sources[&SourceId(source)].asked.len() < AHEAD && board.take(SourceId(source), 0).is_some() {}
+                if let Some(piece) = board.expected(SourceId(source)) {
+                    board.arrived(SourceId(source));
+                    sent += usize::from(source == 0);
+                    told.push((me, (piece.first, piece.end)));
+                }
+            }
+        }
+        news.push_back(told);
+        for (from, run) in news.pop_front().expect("two steps ago") {
+            for (me, board) in (1..).zip(&mut boards) {
+                if me != from {
+                    board.learn(SourceId(from), &[run]);
+                }
+            }
+        }
+    }
+    sent
+}
+
+#[test]
+fn what_all_want_leaves_the_source_that_has_it_little_more_than_once() {
+    assert_eq!(sent_by_the_first(1, 60), 60);
+    for importers in 2..6 {
+        let sent = sent_by_the_first(importers, 240);
+        assert!((240..=240 * 118 / 100).contains(&sent), "{importers} importers: {sent} of 240");
     }
 }

@@ -450,3 +450,86 @@ fn a_full_disk_is_named() {
         "cannot reserve space for `/x/y`: no storage space; free some space, or choose a directory on a larger disk"
     );
 }
+
+/// The first and the last tensor of the model, and its configuration.
+const PART: [&str; 2] = ["layer.[03]", "config.json"];
+
+fn part_of(manifest: &Manifest) -> (Vec<TensorPattern>, Selection) {
+    let patterns: Vec<TensorPattern> = PART.iter().map(|pattern| pattern.parse().expect("a pattern")).collect();
+    let mut taking = crate::models::Taking::new(&patterns);
+    let selection = Selection::new(manifest, |_| true, |candidate| taking.takes(candidate)).expect("some of it");
+    (patterns, selection)
+}
+
+#[test]
+fn a_part_is_kept_apart_and_its_leavings_are_cleared_away_with_all_others() {
+    let mut world = World::new();
+    let (patterns, selection) = part_of(&world.manifest);
+    assert!(selection.runs() != world.all() && !selection.runs().is_empty());
+    let open = |world: &World| Staging::open_known(&world.to(), world.manifest.id(), None, &patterns).expect("opens");
+    let wants = |index: u64| selection.runs().iter().any(|(first, end)| (*first..*end).contains(&index));
+    let mut whole = world.open();
+    whole.begin(&world.manifest).expect("begun");
+    world.receive(&mut whole, |index| index < 2);
+    let mut part = open(&world);
+    assert!(part.manifest().is_none());
+    part.begin_part(&selection).expect("begun");
+    assert_eq!(part.wanted_bytes(), selection.fetched_bytes());
+    let last = selection.runs().last().expect("some").1 - 1;
+    world.receive(&mut part, |index| wants(index) && index != last);
+    assert!(!part.is_complete());
+    let other = (0..world.manifest.group_count()).find(|index| !wants(*index)).expect("one that is not wanted");
+    let mut buffer = Vec::new();
+    let group = world.manifest.group(other).expect("a group");
+    world.source.read_group(&group, &mut buffer).expect("reads");
+    part.write(&(&group).into(), &buffer).expect("it has no place and needs none");
+    drop(part);
+    // As after a kill.
+    let mut part = open(&world);
+    part.begin_part(&selection).expect("taken up");
+    let missing = part.flags().iter().filter(|here| !**here).count();
+    assert_eq!(missing, 1);
+    world.receive(&mut part, |index| index == last);
+    let place = part.put_in_place().expect("delivered");
+    assert_eq!(fs::read_dir(&place).expect("read").count(), selection.files().count());
+    assert_eq!(world.names().len(), 2, "what came of the whole is kept");
+    drop(whole);
+    let mut part = open_beside(&world, &patterns);
+    part.begin_part(&selection).expect("begun");
+    drop(part);
+    Staging::clear_away(&world.to().with_file_name("other"), world.manifest.id()).expect("cleared");
+    Staging::clear_away(&world.to(), world.manifest.id()).expect("cleared");
+    assert_eq!(world.names(), ["model"], "nothing but what was delivered");
+}
+
+fn open_beside(world: &World, patterns: &[TensorPattern]) -> Staging {
+    Staging::open_known(&world.to().with_file_name("other"), world.manifest.id(), None, patterns).expect("opens")
+}
+
+#[test]
+fn what_came_of_another_selection_is_not_mistaken_for_this_one() {
+    let mut world = World::new();
+    let (patterns, selection) = part_of(&world.manifest);
+    let open = |world: &World| Staging::open_known(&world.to(), world.manifest.id(), None, &patterns).expect("opens");
+    let mut part = open(&world);
+    part.begin_part(&selection).expect("begun");
+    world.receive(&mut part, |index| selection.runs().iter().any(|(first, end)| (*first..*end).contains(&index)));
+    drop(part);
+    // The same patterns; of what fits less may cross.
+    let less = Selection::new(
+        &world.manifest,
+        |_| true,
+        |candidate| matches!(candidate, manifest::Candidate::Tensor { name: "layer.3", .. }),
+    );
+    let less = less.expect("one tensor");
+    let mut part = open(&world);
+    part.begin_part(&less).expect("begun anew");
+    let missing = part.flags().iter().filter(|here| !**here).count() as u64;
+    assert_eq!(missing, less.runs().iter().map(|(first, end)| end - first).sum::<u64>());
+    assert!(matches!(part.finish(), Err(StagingError::Incomplete { .. })));
+    let mut other = world.manifest.clone();
+    let file = manifest::File { path: "else".into(), ..other.files()[0].clone() };
+    other = Manifest::new(other.artefact(), other.own_labels().clone(), vec![file]).expect("a manifest");
+    let foreign = Selection::new(&other, |_| true, |_| true).expect("all of it");
+    assert!(matches!(open_beside(&world, &patterns).begin_part(&foreign), Err(StagingError::OtherManifest { .. })));
+}
