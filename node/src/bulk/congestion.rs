@@ -26,6 +26,13 @@ const NEAR: Duration = Duration::from_millis(2);
 /// first round trip is not spent waiting; spread over it by the pacer.
 const INITIAL_PACKETS: u64 = 128;
 
+/// Bytes per second with which a distant path is taken up: a small part of what lines between institutions carry. A window of
+/// packets would be the slower the longer the path is, where each doubling takes longest.
+const INITIAL_RATE: u64 = 5_000_000;
+
+/// Packets in flight before more is known than the round trip, at the most.
+const INITIAL_PACKETS_MAX: u64 = 1024;
+
 /// Bytes in flight with which CUBIC begins within a place.
 const NEAR_WINDOW_BYTES: u64 = 512 * 1024;
 
@@ -75,9 +82,20 @@ impl PathControl {
             config.initial_window(NEAR_WINDOW_BYTES);
             Control::Near(Box::new(Cubic::new(Arc::new(config), self.began, self.mtu)))
         } else {
-            Control::Distant(Box::new(Distant::new(u64::from(self.mtu), window)))
+            let mtu = u64::from(self.mtu);
+            Control::Distant(Box::new(Distant::new(mtu, begins_with(window, shortest, mtu))))
         };
     }
+}
+
+/// Bytes in flight with which a distant path is taken up. Where `window` has shrunk, packets were lost already.
+fn begins_with(window: u64, shortest: Duration, mtu: u64) -> u64 {
+    if window < INITIAL_PACKETS.saturating_mul(mtu) {
+        return window;
+    }
+    let carried = u128::from(INITIAL_RATE).saturating_mul(shortest.as_millis()) / 1000;
+    let most = INITIAL_PACKETS_MAX.saturating_mul(mtu);
+    window.max(u64::try_from(carried).unwrap_or(u64::MAX).min(most))
 }
 
 impl Controller for PathControl {
@@ -426,7 +444,13 @@ mod tests {
 
     impl Path {
         fn run(&self, seconds: u64) -> Outcome {
-            let mut control = Distant::new(MTU, INITIAL_PACKETS * MTU);
+            let mut path = PathControl {
+                mtu: 1452,
+                began: Instant::now(),
+                control: Control::Unknown { window: INITIAL_PACKETS * MTU },
+            };
+            path.choose(Duration::from_millis(2 * self.one_way_ms));
+            let Control::Distant(mut control) = path.control else { panic!("a distant path") };
             let start = Instant::now();
             let at = |ms: u64| start + Duration::from_millis(ms);
             let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
@@ -534,6 +558,24 @@ mod tests {
         assert_eq!(control.window(), NEAR_WINDOW_BYTES);
         control.choose(Duration::from_millis(30));
         assert!(matches!(control.control, Control::Near(_)));
+    }
+
+    #[test]
+    fn a_longer_path_begins_with_more_in_flight() {
+        let begins = |rtt_ms: u64, lost: bool| {
+            let mut path = PathControl {
+                mtu: 1452,
+                began: Instant::now(),
+                control: Control::Unknown { window: INITIAL_PACKETS * MTU },
+            };
+            if lost {
+                path.on_congestion_event(Instant::now(), Instant::now(), false, MTU);
+            }
+            path.choose(Duration::from_millis(rtt_ms));
+            path.window() / MTU
+        };
+        assert_eq!([5, 30, 150, 600].map(|rtt| begins(rtt, false)), [128, 128, 516, 1024]);
+        assert_eq!(begins(150, true), 64, "not where the first packets were lost already");
     }
 
     #[test]
