@@ -8,7 +8,7 @@
 //! - `tls`, `endpoint`, `socket`, `batch`: who may connect, with which limits; counted, and sent many at a time, at the socket
 //! - `congestion`: how much is in flight, by the path
 //! - `frame`, `ending`: what is said on the one stream of a connection, and the codes with which it ends
-//! - `runtime`, `timer`: the thread on which all of it runs, and how it is woken
+//! - `runtime`, `timer`, `lanes`: the threads on which all of it runs, how they are woken, and how several share the load
 //! - `admission`, `task`: places for strangers; what all tasks share
 //! - `gauge`, `shaper`: the transfers that run, and the limits that the operator has set for them
 //! - `serve`, `pull`: the two tasks, from the first packet to the receipt
@@ -26,6 +26,7 @@ mod endpoint;
 mod frame;
 mod gathering;
 mod gauge;
+mod lanes;
 mod pull;
 mod receive;
 mod runtime;
@@ -69,9 +70,9 @@ use tokio::{
 use self::{
     admission::Admission,
     ending::Ending,
-    endpoint::Line,
     gathering::Gatherings,
     gauge::Gauges,
+    lanes::Lanes,
     pull::{PullOrder, Reach, pull_task},
     receive::Usage,
     runtime::PacketThread,
@@ -83,6 +84,7 @@ use crate::models::{BadPattern, Staging, delete::delete};
 
 pub use self::{
     endpoint::{MTU_ETHERNET, MTU_JUMBO},
+    lanes::{LANES_MAX, lanes_usual},
     tls::{TlsError, crypto_provider},
 };
 
@@ -101,15 +103,17 @@ pub struct BulkConfig {
     pub manifests: PathBuf,
     /// Bytes of UDP payload in a packet, at the most. What a path carries is found out (RFC 8899).
     pub mtu: u16,
+    /// Threads that move packets, from 1 to [`LANES_MAX`].
+    pub lanes: usize,
     /// How long the plane waits for what.
     pub deadlines: Deadlines,
 }
 
 impl BulkConfig {
-    /// The usual settings.
+    /// The usual settings, with one thread.
     #[must_use]
     pub fn new(listen: SocketAddr, manifests: PathBuf) -> Self {
-        Self { listen, manifests, mtu: MTU_ETHERNET, deadlines: Deadlines::default() }
+        Self { listen, manifests, mtu: MTU_ETHERNET, lanes: 1, deadlines: Deadlines::default() }
     }
 }
 
@@ -173,6 +177,16 @@ pub enum BulkError {
     CipherSuite,
 }
 
+impl BulkError {
+    /// Why a socket cannot be bound.
+    fn of_socket(address: SocketAddr, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::AddrInUse => Self::PortInUse { address },
+            _ => Self::Socket { address, source },
+        }
+    }
+}
+
 /// What has moved since the start, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BulkCounters {
@@ -203,8 +217,8 @@ pub struct Bulk {
     tasks: JoinSet<()>,
     /// Ends when the socket is closed.
     closed: mpsc::Receiver<Infallible>,
-    /// Last, so that it outlives the tasks on it.
-    thread: PacketThread,
+    /// Last, so that they outlive the tasks on them.
+    threads: Vec<PacketThread>,
 }
 
 impl Bulk {
@@ -213,16 +227,15 @@ impl Bulk {
     /// # Errors
     /// The address cannot be listened on, or the key cannot be used.
     pub fn start(key: &SecretKey, config: BulkConfig) -> Result<Self, BulkError> {
-        let BulkConfig { listen, manifests, mtu, deadlines } = config;
         let socket = Arc::new(SocketCounters::default());
-        let thread = PacketThread::start().map_err(BulkError::Thread)?;
-        let entered = thread.handle().enter();
         let (open, closed) = mpsc::channel(1);
-        let line = Line::open(key, listen, mtu, Arc::clone(&socket), open)?;
-        let local = line.endpoint().local_addr().map_err(|source| BulkError::Socket { address: listen, source })?;
+        let (lanes, threads) = Lanes::open(key, &config, &socket, &open)?;
+        drop(open);
+        let BulkConfig { listen, manifests, deadlines, .. } = config;
+        let local = lanes.next().endpoint().local_addr().map_err(|source| BulkError::of_socket(listen, source))?;
         let (report, reports) = mpsc::channel(REPORTS_WAITING_MAX);
         let plane = Arc::new(Plane {
-            line,
+            lanes,
             manifests,
             deadlines,
             artefact: ArtefactCounters::default(),
@@ -235,8 +248,9 @@ impl Bulk {
             asks: AtomicU64::new(0),
         });
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept_task(Arc::clone(&plane)));
-        drop(entered);
+        for lane in plane.lanes.all() {
+            tasks.spawn_on(accept_task(Arc::clone(&plane), lane.endpoint().clone()), lane.handle());
+        }
         Ok(Self {
             plane,
             socket,
@@ -248,7 +262,7 @@ impl Bulk {
             voided: HashSet::new(),
             tasks,
             closed,
-            thread,
+            threads,
         })
     }
 
@@ -325,7 +339,7 @@ impl Bulk {
     /// Deletes what a crossing brought; says how it went.
     fn delete(&mut self, crossing: CrossingId, deleting: impl FnOnce() -> Result<(), String> + Send + 'static) {
         let reports = self.plane.reports.clone();
-        let handle = self.thread.handle().clone();
+        let lane = Arc::clone(self.plane.lanes.next());
         self.tasks.spawn_on(
             async move {
                 let deleting = tokio::task::spawn_blocking(deleting);
@@ -337,7 +351,7 @@ impl Bulk {
                 // Nobody listens any more when the daemon stops; it is ordered again when it starts.
                 let _ = reports.send(Report::Event(BulkEvent::Deleted { crossing, problem })).await;
             },
-            &handle,
+            lane.handle(),
         );
     }
 
@@ -381,20 +395,24 @@ impl Bulk {
 
     /// Cuts everything that runs and gives the port back.
     pub async fn close(self) {
-        let Self { plane, reports, mut tasks, mut closed, thread, .. } = self;
-        let endpoint = plane.line.endpoint().clone();
-        endpoint.close(Ending::GaveUp.into(), b"");
+        let Self { plane, reports, mut tasks, mut closed, threads, .. } = self;
+        let endpoints = plane.lanes.endpoints();
+        for endpoint in &endpoints {
+            endpoint.close(Ending::GaveUp.into(), b"");
+        }
         drop(reports);
         tasks.shutdown().await;
         let quiet = async {
-            endpoint.wait_idle().await;
-            drop((plane, endpoint));
+            for endpoint in &endpoints {
+                endpoint.wait_idle().await;
+            }
+            drop((plane, endpoints));
             closed.recv().await;
         };
         if timeout(CLOSING, quiet).await.is_err() {
             tracing::debug!("the bulk endpoint closed before its last packets were gone");
         }
-        drop(thread);
+        drop(threads);
     }
 
     fn start_pull(&mut self, reach: Reach) {
@@ -410,8 +428,9 @@ impl Bulk {
         }
         let (handle, desk) = Handle::new();
         self.pulling.insert(crossing, handle);
-        let pulling = Box::pin(pull_task(Arc::clone(&self.plane), reach, desk));
-        self.tasks.spawn_on(pulling, self.thread.handle());
+        let lane = Arc::clone(self.plane.lanes.next());
+        let pulling = Box::pin(pull_task(Arc::clone(&self.plane), Arc::clone(&lane), reach, desk));
+        self.tasks.spawn_on(pulling, lane.handle());
     }
 
     /// Where the task is gone, its end was reported or there is nothing to report: the order is void, and with it the

@@ -14,7 +14,7 @@ use alliance_protocol::{key::PublicKey, limits};
 use serde::Deserialize;
 
 use crate::{
-    bulk::{MTU_ETHERNET, MTU_JUMBO},
+    bulk::{LANES_MAX, MTU_ETHERNET, MTU_JUMBO},
     durable::{self, FileError},
 };
 
@@ -58,6 +58,8 @@ pub struct BulkConfig {
     pub listen: SocketAddr,
     /// What others are told instead of `listen`; empty where that can be told as it is.
     pub announce: Vec<SocketAddr>,
+    /// Threads that move packets; none for the usual number.
+    pub threads: Option<usize>,
     /// Bytes of UDP payload in a packet, at the most. What a path carries is found out.
     pub mtu: u16,
 }
@@ -124,6 +126,7 @@ struct BulkText {
     #[serde(default)]
     announce: Vec<SocketAddr>,
     mtu: Option<u16>,
+    threads: Option<usize>,
 }
 
 impl Config {
@@ -151,6 +154,7 @@ impl Config {
             listen: text.bulk.listen.unwrap_or_else(default_bulk_listen),
             announce: text.bulk.announce,
             mtu: text.bulk.mtu.unwrap_or(MTU_ETHERNET),
+            threads: text.bulk.threads,
         };
         let config = Self { mesh, bulk, house: HouseConfig { approvers: text.house.approvers } };
         match config.contradiction() {
@@ -177,6 +181,9 @@ impl Config {
         }
         if !(MTU_ETHERNET..=MTU_JUMBO).contains(&self.bulk.mtu) {
             return Some(format!("`bulk.mtu` is from {MTU_ETHERNET} to {MTU_JUMBO}, in bytes of UDP payload"));
+        }
+        if self.bulk.threads.is_some_and(|threads| !(1..=LANES_MAX).contains(&threads)) {
+            return Some(format!("`bulk.threads` is from 1 to {LANES_MAX}"));
         }
         if self.bulk.announce.is_empty() && self.bulk.listen.ip().is_unspecified() {
             return Some("`bulk.listen` means every interface; say in `bulk.announce` where others reach this node".into());
@@ -217,6 +224,8 @@ impl Config {
              announce = {bulk_announce}\n\
              # Bytes of UDP payload in a packet, at the most. Up to {MTU_JUMBO}: what a path carries is then found out.\n\
              mtu = {mtu}\n\
+             # Threads that move packets: half of the processors unless said otherwise, at least 1 and at most 4.\n\
+             {threads}\n\
              \n\
              [house]\n\
              # Public keys of the officers whose approval counts where house.cedar demands approval(N).\n\
@@ -227,6 +236,10 @@ impl Config {
             bootstrap = mesh(&self.mesh.bootstrap),
             bulk_listen = self.bulk.listen,
             mtu = self.bulk.mtu,
+            threads = match self.bulk.threads {
+                Some(threads) => format!("threads = {threads}"),
+                None => "# threads = 2".to_owned(),
+            },
             bulk_announce = list(self.bulk.announce.iter().map(ToString::to_string).collect()),
         )
     }
@@ -237,7 +250,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             mesh: MeshConfig { listen: default_mesh_listen(), announce: Vec::new(), bootstrap: Vec::new() },
-            bulk: BulkConfig { listen: default_bulk_listen(), announce: Vec::new(), mtu: MTU_ETHERNET },
+            bulk: BulkConfig { listen: default_bulk_listen(), announce: Vec::new(), mtu: MTU_ETHERNET, threads: None },
             house: HouseConfig::default(),
         }
     }
@@ -332,6 +345,7 @@ mod tests {
         config.bulk.listen = "[::]:0".parse().expect("an address");
         config.house.approvers = vec![PublicKey([7; 32])];
         config.bulk.mtu = 8952;
+        config.bulk.threads = Some(3);
         config.bulk.announce = vec!["192.0.2.7:4341".parse().expect("an address")];
         assert_eq!(parse(&config.to_text()).expect("reads"), config);
     }
@@ -345,6 +359,8 @@ mod tests {
             ("[bulk]\nlisten = \"here\"\n", "line 2", "socket address"),
             ("[bulk]\nlisten = 4341\n", "line 2", "expected"),
             ("[bulk]\nmtu = 70000\n", "line 2", "u16"),
+            ("[bulk]\nthreads = 0\n", "config.toml", "`bulk.threads`"),
+            ("[bulk]\nthreads = 9\n", "config.toml", "`bulk.threads`"),
             ("[bulk]\nmtu = 1200\n", "config.toml", "`bulk.mtu`"),
             ("[house]\napprovers = [\"x\"]\n", "line 2", ""),
             ("[mesh\n", "line 1", ""),

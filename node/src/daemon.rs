@@ -17,7 +17,7 @@ use tracing::{info, warn};
 
 use crate::{
     api::{ApiError, ApiServer},
-    bulk::{Bulk, BulkConfig, BulkError},
+    bulk::{Bulk, BulkConfig, BulkError, lanes_usual},
     catalogue::{Catalogue, CatalogueError},
     cli::Problem,
     exit::Exit,
@@ -59,6 +59,10 @@ pub enum DaemonError {
     Signal(#[source] io::Error),
 }
 
+/// Bytes of an artefact for each connection over which it is pulled from one node: half a second's work for a processor. What
+/// is smaller is moved before a further crossing would have been cleared and recorded.
+const CONNECTION_BYTES: u64 = 256 * 1024 * 1024;
+
 /// Calls of the local API that may wait for Core at a time; more wait at their socket.
 const CALLS_WAITING_MAX: usize = 64;
 
@@ -93,7 +97,8 @@ async fn start(home: &Home) -> Result<(Node, ApiServer, OpenHome), DaemonError> 
         ..MeshConfig::new(opened.charter.alliance())
     };
     let mesh = Mesh::start(&opened.key, mesh).await.map_err(DaemonError::Mesh)?;
-    let bulk = BulkConfig { mtu: config.bulk.mtu, ..BulkConfig::new(config.bulk.listen, home.manifests_path()) };
+    let lanes = config.bulk.threads.unwrap_or_else(lanes_usual);
+    let bulk = BulkConfig { mtu: config.bulk.mtu, lanes, ..BulkConfig::new(config.bulk.listen, home.manifests_path()) };
     let bulk = Bulk::start(&opened.key, bulk).map_err(DaemonError::Bulk)?;
     for limit in read_limits(&home.limits_path())? {
         bulk.limit(limit);
@@ -111,6 +116,8 @@ async fn start(home: &Home) -> Result<(Node, ApiServer, OpenHome), DaemonError> 
         baseline: alliance_policy::baseline(),
         house: opened.house.as_deref().map(|text| Pack::new(PackOwner::House, 0, text, "")),
         approvers: config.house.approvers.iter().copied().collect(),
+        connections: u32::try_from(lanes).unwrap_or(1),
+        connection_bytes: CONNECTION_BYTES,
         seed,
     };
     let origin = Origin {

@@ -102,6 +102,10 @@ pub struct Config {
     pub house: Option<Pack>,
     /// Whose approval counts where a rule of the house demands one.
     pub approvers: BTreeSet<PublicKey>,
+    /// Connections over which a large artefact is pulled from one node, at the most; 1 where one uses all that there is.
+    pub connections: u32,
+    /// Bytes of an artefact for each of these connections, at the least.
+    pub connection_bytes: u64,
     /// 32 unpredictable bytes, fresh for each start; crossing ids are drawn from them.
     pub seed: [u8; 32],
 }

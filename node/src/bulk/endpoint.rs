@@ -72,7 +72,16 @@ const REORDERING_PACKETS: u32 = 3;
 /// A name that TLS wants and nobody looks at: the certificate is judged by its key.
 const SERVER_NAME: &str = "alliance";
 
-/// An endpoint that both asks and answers.
+/// What an endpoint is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Use {
+    Both,
+    /// Others may share its address.
+    Answering,
+    Calling,
+}
+
+/// An endpoint.
 #[derive(Debug)]
 pub(super) struct Line {
     endpoint: Endpoint,
@@ -83,25 +92,24 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// Binds the socket and starts to listen. `open` is dropped when the socket is closed.
+    /// Binds the socket and starts to listen, if it is for that. `open` is dropped when the socket is closed.
     pub(super) fn open(
         key: &SecretKey,
         listen: SocketAddr,
         mtu: u16,
+        use_: Use,
         counters: Arc<SocketCounters>,
         open: mpsc::Sender<Infallible>,
     ) -> Result<Self, BulkError> {
         let identity = Identity::new(key)?;
         let mtu = mtu.max(MTU_ETHERNET);
-        let (socket, granted) = socket::bind(listen, mtu, counters, open).map_err(|source| match source.kind() {
-            std::io::ErrorKind::AddrInUse => BulkError::PortInUse { address: listen },
-            _ => BulkError::Socket { address: listen, source },
-        })?;
+        let (socket, granted) = socket::bind(listen, mtu, use_ == Use::Answering, counters, open)
+            .map_err(|source| BulkError::of_socket(listen, source))?;
         let mut config = EndpointConfig::default();
         config.max_udp_payload_size(mtu.saturating_add(20)).map_err(|_| BulkError::Mtu(mtu))?;
         let endpoint = Endpoint::new_with_abstract_socket(
             config,
-            Some(server_config(&identity, mtu)?),
+            if use_ == Use::Calling { None } else { Some(server_config(&identity, mtu)?) },
             socket,
             Arc::new(PreciseRuntime::start().map_err(BulkError::Thread)?),
         )

@@ -22,9 +22,10 @@ use tokio::{sync::mpsc, time::timeout};
 
 use super::{
     ending::{Ending, connection_ended},
-    endpoint::session_of,
+    endpoint::{Line, session_of},
     frame::{Inbox, Kind},
     gathering::Seat,
+    lanes::Lane,
     receive::{Alive, Received, Usage, ask_ahead, deliver_artefact, receive_artefact},
     task::{Desk, Link, OpenConnection, Plane, Report},
 };
@@ -51,12 +52,12 @@ pub(super) struct Reach {
     pub(super) usage: Usage,
 }
 
-pub(super) async fn pull_task(plane: Arc<Plane>, reach: Reach, desk: Desk<PullOrder>) {
+pub(super) async fn pull_task(plane: Arc<Plane>, lane: Arc<Lane>, reach: Reach, desk: Desk<PullOrder>) {
     let crossing = reach.crossing;
     let open = OpenConnection::default();
     let (alive, mut all_gone) = mpsc::channel(1);
     let seat = plane.gatherings.join(&reach);
-    let outcome = Box::pin(pull_impl(&plane, reach, &seat, desk, &open, alive)).await;
+    let outcome = Box::pin(pull_impl((&plane, lane.line()), reach, &seat, desk, &open, alive)).await;
     open.close(outcome.as_ref().map_or_else(Ending::after, |()| Ending::Done));
     // A thread may still be at a group: the next attempt must not meet it.
     all_gone.recv().await;
@@ -72,7 +73,7 @@ pub(super) async fn pull_task(plane: Arc<Plane>, reach: Reach, desk: Desk<PullOr
 }
 
 async fn pull_impl(
-    plane: &Plane,
+    (plane, line): (&Plane, &Line),
     reach: Reach,
     seat: &Arc<Seat>,
     mut desk: Desk<PullOrder>,
@@ -83,7 +84,7 @@ async fn pull_impl(
     let crossing = reach.crossing;
     let _running = plane.start_running()?;
     plane.gauges.admits(Side::Importer, reach.peer)?;
-    let taken = cut.or(open, Box::pin(take_artefact(plane, reach, seat, orders, open, &alive))).await?;
+    let taken = cut.or(open, Box::pin(take_artefact((plane, line), reach, seat, orders, open, &alive))).await?;
     let Some((mut link, received, receipt)) = taken else {
         return Ok(());
     };
@@ -95,7 +96,7 @@ async fn pull_impl(
 
 /// From nothing to a verified artefact and the order to deliver it; none where the exporter refused.
 async fn take_artefact(
-    plane: &Plane,
+    (plane, line): (&Plane, &Line),
     reach: Reach,
     seat: &Arc<Seat>,
     orders: &mut mpsc::Receiver<PullOrder>,
@@ -104,7 +105,7 @@ async fn take_artefact(
 ) -> Result<Option<(Link, Received, Vec<u8>)>, BulkFailure> {
     let Reach { crossing, peer, addresses, manifest, to: _, tensors: _, usage } = reach;
     seat.open(&plane.manifests, alive).await?;
-    let mut link = connect(plane, peer, &addresses, open).await?;
+    let mut link = connect((plane, line), peer, &addresses, open).await?;
     plane.tell(BulkEvent::Reached { crossing, session: link.session }).await;
 
     let PullOrder::Ask { request } = link.order(orders, plane.deadlines.order).await? else {
@@ -155,10 +156,15 @@ async fn settle(plane: &Plane, crossing: CrossingId, link: &mut Link, receipt: V
 }
 
 /// Tries the addresses in turn until `peer` answers at one of them, and opens the stream.
-async fn connect(plane: &Plane, peer: PublicKey, addresses: &[String], open: &OpenConnection) -> Result<Link, BulkFailure> {
+async fn connect(
+    (plane, line): (&Plane, &Line),
+    peer: PublicKey,
+    addresses: &[String],
+    open: &OpenConnection,
+) -> Result<Link, BulkFailure> {
     let mut reasons = Vec::new();
     for address in addresses.iter().take(limits::ADDRESSES_MAX) {
-        match connect_to(plane, peer, address).await {
+        match connect_to((plane, line), peer, address).await {
             Ok(connection) => {
                 open.is(&connection);
                 return open_stream(connection, peer).await;
@@ -170,10 +176,10 @@ async fn connect(plane: &Plane, peer: PublicKey, addresses: &[String], open: &Op
     Err(BulkFailure::Unreachable(reasons))
 }
 
-async fn connect_to(plane: &Plane, peer: PublicKey, address: &str) -> Result<Connection, String> {
+async fn connect_to((plane, line): (&Plane, &Line), peer: PublicKey, address: &str) -> Result<Connection, String> {
     let address: SocketAddr = address.parse().map_err(|_| "not a socket address".to_owned())?;
     let limit = plane.deadlines.connect;
-    match timeout(limit, plane.line.connect(peer, address)).await {
+    match timeout(limit, line.connect(peer, address)).await {
         Ok(connected) => connected,
         Err(_) => Err(format!("no answer within {} s", limit.as_secs())),
     }

@@ -17,7 +17,7 @@ use alliance_protocol::{
     crossing::RefusalCode,
     key::PublicKey,
 };
-use quinn::Incoming;
+use quinn::{Endpoint, Incoming};
 use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 
 use super::{
@@ -44,10 +44,9 @@ struct Asker {
     peer_place: Place<PublicKey>,
 }
 
-/// Takes connections until the endpoint closes.
-pub(super) async fn accept_task(plane: Arc<Plane>) {
+/// Takes connections of an endpoint until it closes.
+pub(super) async fn accept_task(plane: Arc<Plane>, endpoint: Endpoint) {
     let mut serving = JoinSet::new();
-    let endpoint = plane.line.endpoint().clone();
     loop {
         tokio::select! {
             incoming = endpoint.accept() => match incoming {

@@ -49,11 +49,19 @@ impl SocketCounters {
     }
 }
 
-/// Binds `listen` with large buffers, for datagrams of up to `mtu` bytes. `open` is dropped when the socket is closed. Must be called within a tokio runtime.
-/// With it, the bytes that the kernel granted for what has arrived, its own bookkeeping included.
+/// Finds out whether nothing else has an address.
+pub(super) fn check_free(listen: SocketAddr) -> io::Result<()> {
+    let socket = Socket::new(Domain::for_address(listen), Type::DGRAM, Some(Protocol::UDP))?;
+    socket.bind(&listen.into())
+}
+
+/// Binds `listen` with large buffers, for datagrams of up to `mtu` bytes; other sockets of this process may have the same
+/// address where it is `shared`. `open` is dropped when the socket is closed. Must be called within a tokio runtime. With it,
+/// the bytes that the kernel granted for what has arrived, its own bookkeeping included.
 pub(super) fn bind(
     listen: SocketAddr,
     mtu: u16,
+    shared: bool,
     counters: Arc<SocketCounters>,
     open: mpsc::Sender<Infallible>,
 ) -> io::Result<(Arc<CountingSocket>, usize)> {
@@ -67,6 +75,9 @@ pub(super) fn bind(
     }
     let granted = socket.recv_buffer_size()?;
     socket.set_nonblocking(true)?;
+    if shared {
+        socket.set_reuse_port(true)?;
+    }
     socket.bind(&listen.into())?;
     let inner = TokioRuntime.wrap_udp_socket(UdpSocket::from(socket))?;
     let outbox = Arc::new(Outbox { inner, counters, batch: Mutex::default(), waiting: Notify::new(), _open: open });

@@ -31,10 +31,10 @@ use super::{
     Deadlines,
     admission::Admission,
     ending::{Ending, connection_ended, ended_by_peer},
-    endpoint::Line,
     frame::{self, Inbox, Kind},
     gathering::Gatherings,
     gauge::Gauges,
+    lanes::Lanes,
     serve::ServeOrder,
 };
 use crate::models::Compared;
@@ -52,7 +52,7 @@ pub(super) struct ArtefactCounters {
 /// What every task of one endpoint knows.
 #[derive(Debug)]
 pub(super) struct Plane {
-    pub(super) line: Line,
+    pub(super) lanes: Lanes,
     pub(super) manifests: PathBuf,
     pub(super) deadlines: Deadlines,
     pub(super) artefact: ArtefactCounters,

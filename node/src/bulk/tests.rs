@@ -12,7 +12,7 @@ use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tempfile::TempDir;
 
 use super::{
-    endpoint::{peer_of, session_of},
+    endpoint::{Line, Use, peer_of, session_of},
     task::Link,
     *,
 };
@@ -38,7 +38,8 @@ pub(super) fn plane() -> Arc<Plane> {
 }
 
 fn line(seed: u8) -> Line {
-    Line::open(&key(seed), config().listen, MTU_ETHERNET, Arc::default(), mpsc::channel(1).0).expect("a free port")
+    Line::open(&key(seed), config().listen, MTU_ETHERNET, Use::Both, Arc::default(), mpsc::channel(1).0)
+        .expect("a free port")
 }
 
 pub(super) async fn soon<T>(what: impl Future<Output = T>) -> T {
@@ -77,8 +78,9 @@ fn link(connection: Connection, send: quinn::SendStream, recv: quinn::RecvStream
 
 #[tokio::test]
 async fn packets_grow_to_what_the_path_carries() {
-    let open =
-        |seed, mtu| Line::open(&key(seed), config().listen, mtu, Arc::default(), mpsc::channel(1).0).expect("a free port");
+    let open = |seed, mtu| {
+        Line::open(&key(seed), config().listen, mtu, Use::Both, Arc::default(), mpsc::channel(1).0).expect("a free port")
+    };
     for mtu in [MTU_ETHERNET, MTU_JUMBO] {
         let (server, client) = (open(1, mtu), open(2, mtu));
         let address = server.endpoint().local_addr().expect("bound");
@@ -451,7 +453,7 @@ async fn one_connection_has_one_stream_and_no_others() {
 async fn the_socket_is_counted() {
     let counters: [Arc<SocketCounters>; 2] = [Arc::default(), Arc::default()];
     let open = |seed, counters: &Arc<SocketCounters>| {
-        Line::open(&key(seed), config().listen, MTU_ETHERNET, Arc::clone(counters), mpsc::channel(1).0)
+        Line::open(&key(seed), config().listen, MTU_ETHERNET, Use::Both, Arc::clone(counters), mpsc::channel(1).0)
             .expect("a free port")
     };
     let (server, client) = (open(1, &counters[0]), open(2, &counters[1]));
@@ -481,14 +483,16 @@ async fn the_socket_is_counted() {
 
 #[tokio::test]
 async fn a_port_has_one_plane_and_is_given_back() {
-    let first = start(1, Deadlines::default());
-    let listen = first.local_addr();
-    let again = || Bulk::start(&key(2), BulkConfig { listen, ..config() });
-    let error = again().expect_err("taken");
-    assert!(matches!(error, BulkError::PortInUse { address } if address == listen), "{error}");
-    assert_eq!(error.to_string(), format!("the bulk port `{listen}` is already in use"));
-    soon(first.close()).await;
-    again().expect("free again");
+    for (theirs, mine) in [(1, 1), (1, 3), (3, 1), (3, 3)] {
+        let first = Bulk::start(&key(1), BulkConfig { lanes: theirs, ..config() }).expect("a free port");
+        let listen = first.local_addr();
+        let again = || Bulk::start(&key(2), BulkConfig { listen, lanes: mine, ..config() });
+        let error = again().expect_err("taken");
+        assert!(matches!(error, BulkError::PortInUse { address } if address == listen), "{theirs} {mine}: {error}");
+        assert_eq!(error.to_string(), format!("the bulk port `{listen}` is already in use"));
+        soon(first.close()).await;
+        again().expect("free again");
+    }
 }
 
 #[tokio::test]

@@ -26,6 +26,8 @@ mod false_request;
 #[cfg(test)]
 mod honest;
 #[cfg(test)]
+mod lanes;
+#[cfg(test)]
 mod parts;
 #[cfg(test)]
 mod path;

@@ -53,6 +53,8 @@ pub(crate) struct World {
     /// Statements on their way from one node to all others.
     gossip: VecDeque<(usize, Vec<u8>)>,
     numbers: u64,
+    /// Threads for packets of each bulk plane, and connections between two.
+    pub(crate) lanes: usize,
 }
 
 pub(crate) struct Node {
@@ -113,7 +115,12 @@ impl World {
     }
 
     pub(crate) fn with(deadlines: Deadlines) -> Self {
+        Self::with_lanes(deadlines, 1)
+    }
+
+    pub(crate) fn with_lanes(deadlines: Deadlines, lanes: usize) -> Self {
         let mut world = Self {
+            lanes,
             alliance: Alliance::found(),
             now: DAWN,
             nodes: Vec::new(),
@@ -140,7 +147,7 @@ impl World {
         let accreditation = self.alliance.accreditation(member, key.public(), organisation);
         let home = tempfile::tempdir().expect("a directory");
         let known = self.nodes.first().map(|node| node.catalogue.clone()).unwrap_or_default();
-        let bulk = start_bulk(&key, home.path(), deadlines);
+        let bulk = start_bulk(&key, home.path(), deadlines, self.lanes);
         let (core, effects) = self.start_core(&key, &accreditation, &bulk, Vec::new(), known.values().cloned().collect());
         let (entries, heard, catalogue) = (Vec::new(), Vec::new(), BTreeMap::new());
         let organisation = organisation.to_owned();
@@ -162,7 +169,7 @@ impl World {
     /// Stops a daemon and starts it again on what it left behind, at another port.
     pub(crate) async fn restart(&mut self, at: usize, deadlines: Deadlines) {
         let node = &mut self.nodes[at];
-        let bulk = start_bulk(&node.key, node.home.path(), deadlines);
+        let bulk = start_bulk(&node.key, node.home.path(), deadlines, self.lanes);
         let old = std::mem::replace(&mut node.bulk, bulk);
         old.close().await;
         wait_for_writers(&node.home.path().join("pulled"));
@@ -190,6 +197,8 @@ impl World {
             baseline: alliance_policy::baseline(),
             house: None,
             approvers: BTreeSet::new(),
+            connections: u32::try_from(self.lanes).expect("few"),
+            connection_bytes: 1024 * 1024,
             seed: *blake3::hash(&[&key.public().0[..], &self.now.0.to_be_bytes()].concat()).as_bytes(),
         };
         let origin = Origin {
@@ -534,9 +543,10 @@ impl World {
     }
 }
 
-fn start_bulk(key: &SecretKey, home: &Path, deadlines: Deadlines) -> Bulk {
+fn start_bulk(key: &SecretKey, home: &Path, deadlines: Deadlines, lanes: usize) -> Bulk {
     let listen = "127.0.0.1:0".parse().expect("an address");
-    Bulk::start(key, BulkConfig { deadlines, ..BulkConfig::new(listen, home.join("manifests")) }).expect("a free port")
+    Bulk::start(key, BulkConfig { deadlines, lanes, ..BulkConfig::new(listen, home.join("manifests")) })
+        .expect("a free port")
 }
 
 /// A daemon that stops waits for its threads. Here they may still be at a group, and hold the lock of its directory.

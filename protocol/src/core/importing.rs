@@ -322,6 +322,7 @@ impl Core {
                     pull.stage = Stage::Receiving { clearance: importing.clearance.id() };
                 }
                 self.offer_on(lead, now, effects);
+                self.widen(crossing, now, gate, effects);
             }
             Err(error) => {
                 effects.bulk.push(BulkOrder::AbortPull { crossing, code: RefusalCode::BadRequest });

@@ -36,6 +36,8 @@ pub(super) struct Wanted {
     root: StatementId,
     /// Nodes that were asked, or that a decision here has ruled out.
     tried: BTreeMap<PublicKey, Tried>,
+    /// Nodes to which further connections were ordered, where one does not use all that there is.
+    widened: BTreeSet<PublicKey>,
     /// Whether the artefact is in its place.
     pub(super) delivered: bool,
 }
@@ -73,7 +75,7 @@ impl Wanted {
     pub(super) fn new(call: PullCall, offer: &Signed<Offer>, model: ModelOffer) -> Self {
         let (body, root) = (offer.body(), offer.body().root.unwrap_or(offer.id()));
         let (name, tried) = (body.name.clone(), BTreeMap::new());
-        let mut wanted = Self { call, name, model, root, tried, delivered: false };
+        let mut wanted = Self { call, name, model, root, tried, widened: BTreeSet::new(), delivered: false };
         wanted.ask(body.node);
         wanted
     }
@@ -110,10 +112,33 @@ impl Core {
         }
     }
 
+    /// Connections over which what is wanted is pulled from one node.
+    fn connections(&self, wanted: &Wanted) -> u32 {
+        let useful = u32::try_from(wanted.model.bytes / self.config.connection_bytes.max(1)).unwrap_or(u32::MAX);
+        // Of a part each connection could clear something else.
+        if wanted.call.tensors.is_empty() { useful.clamp(1, self.config.connections.max(1)) } else { 1 }
+    }
+
+    /// A node has cleared a crossing: more of them, over connections of their own, share the load of what is large. Each is
+    /// decided, cleared and recorded by itself.
+    pub(super) fn widen(&mut self, crossing: CrossingId, now: Timestamp, gate: &dyn Gate, effects: &mut Effects) {
+        let Some(pull) = self.pulls.get(&crossing) else { return };
+        let (lead, offer) = (pull.lead, pull.offer().clone());
+        let Some(wanted) = self.wanted.get(&lead) else { return };
+        let more = self.connections(wanted).saturating_sub(1);
+        let is_first = self.wanted.get_mut(&lead).is_some_and(|wanted| wanted.widened.insert(offer.body().node));
+        for _ in 0..if is_first { more } else { 0 } {
+            if self.running() < limits::CROSSINGS_RUNNING_MAX {
+                self.ask_source(lead, &offer, now, gate, effects);
+            }
+        }
+    }
+
     /// A peer that offers what is being pulled and was not asked yet.
     fn next_source(&self, lead: CrossingId, now: Timestamp) -> Option<Signed<Offer>> {
         let wanted = self.wanted.get(&lead)?;
-        let running = self.pulls.values().filter(|pull| pull.lead == lead).count();
+        let running =
+            self.pulls.values().filter(|pull| pull.lead == lead).map(Pull::exporter).collect::<BTreeSet<_>>().len();
         let enough = usize::try_from(wanted.call.sources.min(limits::SOURCES_MAX)).unwrap_or(usize::MAX);
         if wanted.delivered || !self.may_have_more(wanted) || running >= enough {
             return None;
@@ -175,7 +200,7 @@ impl Core {
         self.history.begin(reaching(crossing, &pull, wanted.name.clone(), decision, now, wanted.model.bytes));
         let (manifest, to) = (wanted.model.manifest, wanted.call.to.clone());
         // What another offers on may still be on its way to there, and come in any order.
-        let shared = self.may_have_more(wanted) || pull.offer().body().root.is_some();
+        let shared = self.may_have_more(wanted) || pull.offer().body().root.is_some() || self.connections(wanted) > 1;
         let (peer, local) = (pull.exporter(), self.lies_here(wanted));
         let tensors = wanted.call.tensors.clone();
         effects.bulk.push(BulkOrder::Reach { crossing, peer, addresses, manifest, to, shared, local, tensors });

@@ -53,6 +53,7 @@ pub(crate) struct Node {
     pub(crate) entries: Vec<Entry>,
     pub(crate) catalogue: BTreeMap<StatementId, Vec<u8>>,
     pub(crate) house: Option<Pack>,
+    pub(crate) connections: u32,
     pub(crate) approvers: BTreeSet<PublicKey>,
     pub(crate) baseline: Pack,
     /// A test speaks in this node's name, so that its ledger says nothing about what it did.
@@ -129,6 +130,7 @@ impl Cluster {
             entries: Vec::new(),
             catalogue: BTreeMap::new(),
             house: None,
+            connections: 1,
             approvers: BTreeSet::new(),
             baseline: Pack::new(PackOwner::Alliance, 1, "", ""),
             lies: false,
@@ -149,6 +151,8 @@ impl Cluster {
             baseline: node.baseline.clone(),
             house: node.house.clone(),
             approvers: node.approvers.clone(),
+            connections: node.connections,
+            connection_bytes: MODEL_BYTES / 4,
             seed: *blake3::hash(&[node.seed, node.starts]).as_bytes(),
         };
         let origin = Origin {
