@@ -33,6 +33,7 @@ use crate::{
 pub(crate) const MODEL_BYTES: u64 = 1_000;
 
 pub(crate) struct Cluster {
+    connections: u32,
     pub(crate) alliance: Alliance,
     pub(crate) now: Timestamp,
     pub(crate) nodes: Vec<Node>,
@@ -53,7 +54,6 @@ pub(crate) struct Node {
     pub(crate) entries: Vec<Entry>,
     pub(crate) catalogue: BTreeMap<StatementId, Vec<u8>>,
     pub(crate) house: Option<Pack>,
-    pub(crate) connections: u32,
     pub(crate) approvers: BTreeSet<PublicKey>,
     pub(crate) baseline: Pack,
     /// A test speaks in this node's name, so that its ledger says nothing about what it did.
@@ -91,9 +91,15 @@ impl Node {
 impl Cluster {
     /// Nodes of these members and organisations, connected, and every member's law in force everywhere.
     pub(crate) fn new(nodes: &[(&str, &str)]) -> Self {
+        Self::over(1, nodes)
+    }
+
+    /// As [`Cluster::new`]; each pulls what is large over so many connections.
+    pub(crate) fn over(connections: u32, nodes: &[(&str, &str)]) -> Self {
         let alliance = Alliance::found();
         let mut cluster = Self {
             now: DAWN,
+            connections,
             nodes: Vec::new(),
             wires: Wires::default(),
             in_force: BTreeMap::new(),
@@ -130,7 +136,6 @@ impl Cluster {
             entries: Vec::new(),
             catalogue: BTreeMap::new(),
             house: None,
-            connections: 1,
             approvers: BTreeSet::new(),
             baseline: Pack::new(PackOwner::Alliance, 1, "", ""),
             lies: false,
@@ -151,7 +156,7 @@ impl Cluster {
             baseline: node.baseline.clone(),
             house: node.house.clone(),
             approvers: node.approvers.clone(),
-            connections: node.connections,
+            connections: self.connections,
             connection_bytes: MODEL_BYTES / 4,
             seed: *blake3::hash(&[node.seed, node.starts]).as_bytes(),
         };

@@ -451,3 +451,34 @@ fn what_is_declared_otherwise_is_not_named_as_a_place_to_copy_from() {
         assert!(local.is_empty(), "{what}");
     }
 }
+
+#[test]
+fn a_large_artefact_is_asked_for_over_several_connections_and_each_is_recorded() {
+    // As much as is worth four of them, where three are of use.
+    for (connections, expected) in [(1, 1), (3, 3), (9, 4)] {
+        let mut cluster = Cluster::over(connections, &[("BR", "usp"), ("IN", "iitb")]);
+        let offer = cluster.offer(0, &[Label::Public]);
+        let lead = cluster.pull(1, offer);
+        cluster.run();
+        let sources = cluster.sources(1, lead);
+        assert_eq!(sources.len(), expected, "{connections}");
+        cluster.assert_well(1, lead);
+        let cleared = |cluster: &Cluster| cluster.nodes[0].count(|record| matches!(record, Record::Cleared { .. }));
+        assert_eq!(cleared(&cluster), expected);
+    }
+}
+
+#[test]
+fn a_part_and_what_was_refused_are_asked_for_once() {
+    let mut cluster = Cluster::over(3, &[("BR", "usp"), ("IN", "iitb")]);
+    let offer = cluster.offer(0, &[Label::Public]);
+    let mut call = cluster.pull_call(offer);
+    call.tensors = vec!["*".into()];
+    let lead = cluster.pull_with(1, call);
+    cluster.run();
+    assert_eq!(cluster.sources(1, lead).len(), 1);
+    let gone = cluster.pull(1, offer);
+    cluster.call(0, AdminCall::Withdraw { offer, reason: String::new() });
+    cluster.run();
+    assert_eq!(cluster.sources(1, gone).len(), 1, "nobody asks again after a no");
+}
