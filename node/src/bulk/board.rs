@@ -51,6 +51,8 @@ pub(super) struct Board {
     /// The importer's own number, by which the others know it.
     me: u64,
     seed: u64,
+    /// Whose turn each piece is, and where it stands; the same until a source comes, goes, or has everything.
+    turns: Vec<(usize, u64)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,6 +108,7 @@ impl Board {
             sources: BTreeMap::new(),
             me,
             seed,
+            turns: Vec::new(),
             pieces,
         }
     }
@@ -134,6 +137,7 @@ impl Board {
         let lacks = self.pieces.len();
         let (has, announced) = (vec![false; lacks], vec![0; lacks]);
         self.sources.entry(source).or_insert(Source { number, has, lacks, announced, asked: VecDeque::new() });
+        self.settle_turns();
     }
 
     /// A source is gone; what it was asked for and has not brought is free again.
@@ -145,11 +149,13 @@ impl Board {
         for (at, _) in gone.asked {
             self.set(at, State::Asked(source), State::Free);
         }
+        self.settle_turns();
     }
 
     /// A source says that it has these groups too, ascending.
     pub(super) fn learn(&mut self, source: SourceId, runs: &[(u64, u64)]) {
         let Some(known) = self.sources.get_mut(&source) else { return };
+        let lacked = known.lacks;
         for (first, end) in runs {
             let begin = self.pieces.partition_point(|piece| piece.end <= *first);
             for (at, piece) in self.pieces.iter().enumerate().skip(begin).take_while(|(_, piece)| piece.first < *end) {
@@ -165,18 +171,25 @@ impl Board {
                 }
             }
         }
+        if lacked > 0 && known.lacks == 0 {
+            self.settle_turns();
+        }
     }
 
-    /// Where a piece that only one source has stands in the order in which this importer asks for them. Each has one whose
-    /// turn it is, a second, a third, ... among those that lack some pieces as well. The first begins at one end, the others at the
-    /// other, so that one who is done with its own helps where the others come to last.
-    fn turn(&self, at: usize) -> (usize, u64) {
-        let piece = mixed(self.pieces.get(at).map_or(0, |piece| piece.first));
-        let rank = |number: u64| mixed(number ^ piece);
-        let mine = rank(self.me);
-        let fellows = self.sources.values().filter(|source| source.lacks > 0);
-        let before = fellows.filter(|fellow| rank(fellow.number) > mine).count();
-        (before, if before == 0 { piece } else { !piece })
+    /// Settles for each piece where it stands in the order in which this importer asks for what only one source has. Each has one
+    /// whose turn it is, a second, a third, ... among those that lack some pieces as well. The first begins at one end, the others
+    /// at the other, so that one who is done with its own helps where the others come to last.
+    fn settle_turns(&mut self) {
+        let fellows: Vec<u64> =
+            self.sources.values().filter(|source| source.lacks > 0).map(|source| source.number).collect();
+        let turn = |piece: &Piece| {
+            let piece = mixed(piece.first);
+            let rank = |number: u64| mixed(number ^ piece);
+            let mine = rank(self.me);
+            let before = fellows.iter().filter(|fellow| rank(**fellow) > mine).count();
+            (before, if before == 0 { piece } else { !piece })
+        };
+        self.turns = self.pieces.iter().map(turn).collect();
     }
 
     /// The next piece to ask a source for, if it has one that nobody was asked for. From then on it was.
@@ -188,7 +201,7 @@ impl Board {
         let chosen = match alone {
             true => had.next(),
             false => had.min_by_key(|at| match self.copies.get(*at).copied().unwrap_or_default() {
-                1 => (1, self.turn(*at)),
+                1 => (1, self.turns.get(*at).copied().unwrap_or_default()),
                 // What several have is no trouble to the one that has all.
                 copies => (copies, (0, shuffled(self.seed, *at))),
             }),

@@ -86,6 +86,7 @@ impl Parted {
         assert_eq!((manifest.bytes(), manifest.tensors()), (part.bytes, part.tensors));
         let theirs = self.world.view(EXPORTER, view.crossing).expect("known");
         assert!(theirs.left_out.is_empty(), "it was not asked about what may not come");
+        assert_eq!((theirs.partial, view.partial), (true, true));
         assert_eq!(theirs.parts, view.parts);
         let beside = fs::read_dir(self.to.parent().expect("inside")).expect("there").count();
         assert_eq!(beside, 1, "nothing is left beside it");

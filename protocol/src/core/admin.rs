@@ -289,6 +289,8 @@ pub struct CrossingView {
     pub verdicts: Vec<Arc<Verdict>>,
     /// What was said of each part of the artefact.
     pub parts: Vec<PartDecided>,
+    /// Whether what may cross was asked for, and not all of it or nothing.
+    pub partial: bool,
     /// Parts that were left out, and numbers of verdicts in `against`: none where the other side left them out.
     pub left_out: Vec<PartDecided>,
     /// What spoke against the parts that were left out here.

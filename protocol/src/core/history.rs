@@ -95,6 +95,7 @@ impl History {
                 let mut view =
                     begun(*crossing, Side::Importer, body.exporter, body.offer, body.manifest, name, decision, at);
                 view.state = CrossingState::Asked;
+                view.partial = body.parts.is_some();
                 view.to = Some(to.clone());
                 view.lead = self.get(*crossing).and_then(|known| known.lead);
                 self.insert(view);
@@ -108,13 +109,16 @@ impl History {
                 let mut view =
                     begun(*crossing, Side::Exporter, body.importer, body.offer, body.manifest, name, decision, at);
                 view.state = CrossingState::Cleared;
+                view.partial = body.parts.is_some();
                 self.insert(view);
             }
             Record::Refused { crossing, peer, request, name, decision, .. } => {
                 let asked = recorded_body::<CrossingRequest>(request);
-                let none = (StatementId([0; 32]), ManifestId([0; 32]));
-                let (offer, manifest) = asked.map_or(none, |body| (body.offer, body.manifest));
-                let view = begun(*crossing, Side::Exporter, *peer, offer, manifest, name, decision, at);
+                let none = (StatementId([0; 32]), ManifestId([0; 32]), false);
+                let (offer, manifest, partial) =
+                    asked.map_or(none, |body| (body.offer, body.manifest, body.parts.is_some()));
+                let mut view = begun(*crossing, Side::Exporter, *peer, offer, manifest, name, decision, at);
+                view.partial = partial;
                 self.insert(ended(view, CrossingState::Denied, at));
             }
             Record::ClearanceAccepted { crossing, decision, .. } => self.change(*crossing, |view| {
@@ -211,6 +215,7 @@ fn begun(
         facts: decision.facts.clone(),
         verdicts: decision.verdicts.clone(),
         parts: decision.parts.clone(),
+        partial: !decision.left_out.is_empty(),
         left_out: decision.left_out.clone(),
         against: decision.against.clone(),
         part: None,

@@ -514,6 +514,7 @@ pub(super) fn reaching(
         facts: decision.facts,
         verdicts: decision.verdicts,
         parts: decision.parts,
+        partial: pull.portion != Portion::All,
         left_out: decision.left_out,
         against: decision.against,
         part: None,

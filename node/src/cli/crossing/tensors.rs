@@ -53,7 +53,8 @@ pub(super) fn show(context: &Context, view: &CrossingView) -> Result<Exit, Probl
     });
     let said: Vec<(&PartDecided, Vec<String>)> =
         view.parts.iter().map(|decided| (decided, denied_by(&view.verdicts, decided))).chain(left_out).collect();
-    let tensors = decided(&manifest, &said, super::state(view.state))?;
+    let unasked = ["not asked for by the importer".to_owned()];
+    let tensors = decided(&manifest, &said, super::state(view.state), view.partial.then_some(&unasked))?;
     Ok(context.screen.list(&tensors, || {
         // The law may allow each tensor and not all of them together; terms and duties are not asked of tensors at all.
         let outcome = match (&view.refusal, &view.problem) {
@@ -90,13 +91,16 @@ fn decided<'a>(
     manifest: &'a Manifest,
     said: &'a [(&'a PartDecided, Vec<String>)],
     crossing: &'static str,
+    unasked: Option<&'a [String; 1]>,
 ) -> Result<Vec<TensorDecided<'a>>, Problem> {
     let own = manifest.own_labels();
     let mut all = Vec::new();
     for file in manifest.files() {
         for segment in &file.segments {
             let labels = segment.labels_in(own);
-            let Some((_, denied_by)) = said.iter().find(|(decided, _)| decided.part.labels == *labels) else {
+            let found = said.iter().find(|(decided, _)| decided.part.labels == *labels);
+            let denied_by = found.map(|(_, by)| by.as_slice()).or(unasked.map(<[String; 1]>::as_slice));
+            let Some(denied_by) = denied_by else {
                 let message = format!("manifest {} has labels that were not decided on", manifest.id());
                 return Err(Problem::new(Exit::Damaged, message).hint("alliance ledger verify"));
             };

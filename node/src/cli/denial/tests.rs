@@ -90,6 +90,7 @@ fn view() -> CrossingView {
         facts: Some(facts),
         verdicts,
         parts: vec![],
+        partial: false,
         left_out: vec![],
         against: vec![],
         part: None,

@@ -16,6 +16,7 @@ fn view(state: CrossingState, refusal: Option<RefusalCode>, problem: &str) -> Cr
         facts: None,
         verdicts: vec![],
         parts: vec![],
+        partial: false,
         left_out: vec![],
         against: vec![],
         part: None,
