@@ -25,7 +25,7 @@ use crate::{
     ledger::{LedgerError, LedgerFile},
     limits::{LimitsError, read_limits},
     mesh::{Mesh, MeshConfig, MeshError},
-    node::{Clock, Fatal, Node},
+    node::{Clock, Fatal, Node, Spent},
 };
 
 /// Why a daemon does not start, or stopped.
@@ -147,6 +147,7 @@ async fn start(home: &Home) -> Result<(Node, ApiServer, OpenHome), DaemonError> 
         waiting: BTreeMap::new(),
         requests: 0,
         clock,
+        spent: Spent::default(),
     };
     node.begin((now, effects))?;
     Ok((node, api, opened))

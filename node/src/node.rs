@@ -52,6 +52,7 @@ pub struct Node {
     pub(crate) waiting: BTreeMap<RequestId, oneshot::Sender<Reply>>,
     pub(crate) requests: u64,
     pub(crate) clock: Clock,
+    pub(crate) spent: Spent,
 }
 
 /// What stops a running node. A restart repairs it, once the cause is gone.
@@ -59,6 +60,15 @@ pub struct Node {
 pub enum Fatal {
     #[error("the ledger cannot be written, so nothing may be released; free or repair the disk and start again")]
     Ledger(#[from] LedgerError),
+}
+
+/// Time spent on inputs since the daemon started, as it passes on the wall, taken from a clock that nobody sets.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Spent {
+    /// By Core: everything that it is handed, the ticks in which running crossings are decided again among it.
+    deciding: Duration,
+    /// On commits, from encoding the records until the disk has them.
+    recording: Duration,
 }
 
 /// The wall clock, held back from running backwards while the daemon runs.
@@ -125,13 +135,23 @@ impl Node {
     }
 
     fn decide(&mut self, input: Input) -> (Timestamp, Effects) {
+        let began = Instant::now();
         let now = self.clock.now();
-        (now, self.core.handle(input, now, &self.gate))
+        let effects = self.core.handle(input, now, &self.gate);
+        self.spent.deciding += began.elapsed();
+        (now, effects)
+    }
+
+    fn commit(&mut self, batch: &[(Timestamp, Effects)]) -> Result<(), Fatal> {
+        let began = Instant::now();
+        let recorded = self.record(batch);
+        self.spent.recording += began.elapsed();
+        recorded
     }
 
     /// Makes everything that was decided durable, in one commit. A crash before it leaves a node that has decided nothing;
     /// a crash after it leaves one that has decided and sent nothing, and whose peers ask again.
-    fn commit(&mut self, batch: &[(Timestamp, Effects)]) -> Result<(), Fatal> {
+    fn record(&mut self, batch: &[(Timestamp, Effects)]) -> Result<(), Fatal> {
         let entries: Vec<_> = batch
             .iter()
             .flat_map(|(at, effects)| effects.persist.iter().map(|record| Entry { at: *at, record: record.clone() }))
@@ -177,6 +197,8 @@ impl Node {
                 let counters = self.bulk.counters();
                 status.artefact_bytes_sent = counters.artefact_bytes_sent;
                 status.bulk_socket_bytes_sent = counters.socket_bytes_sent;
+                status.deciding_us = microseconds(self.spent.deciding);
+                status.recording_us = microseconds(self.spent.recording);
             }
             if let Some(caller) = self.waiting.remove(&id)
                 && caller.send(reply).is_err()
@@ -236,6 +258,10 @@ impl Node {
         self.bulk.limit(limit);
         Ok(Reply::Limits(self.bulk.limits()))
     }
+}
+
+fn microseconds(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// A model is registered as its manifest on disk says, or not at all.

@@ -27,7 +27,7 @@ use std::{
 use serde::Serialize;
 use tempfile::TempDir;
 
-use self::process::{Contender, End, Usage};
+use self::process::{Contender, End, Spent, Usage};
 use crate::{
     network::NetworkError,
     wan::{Carried, WanError},
@@ -45,6 +45,10 @@ pub struct Bulk {
     /// Where the files lie [default: /dev/shm, else the directory for temporary files]
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
+    /// Where the nodes keep their ledgers: a disk, so that a record costs what it costs [default: the directory for temporary
+    /// files]
+    #[arg(long, value_name = "DIR")]
+    pub homes: Option<PathBuf>,
     /// Leave out the others, to look at ours with a profiler
     #[arg(long)]
     pub ours_only: bool,
@@ -108,7 +112,20 @@ struct Row<'a> {
     receiver_cpu_seconds_per_gb: f64,
     sender_peak_mib: f64,
     receiver_peak_mib: f64,
+    /// None for those that decide and record nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deciding_and_recording: Option<Overhead>,
     rounds: &'a [Round],
+}
+
+/// What decisions and records were of one pull.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+struct Overhead {
+    /// The time of both ends together, of the time that the pull took.
+    share: f64,
+    sender: Spent,
+    receiver: Spent,
+    pull_seconds: f64,
 }
 
 const MIB: u64 = 1024 * 1024;
@@ -123,12 +140,13 @@ const SMALL_TENSOR_BYTES: u64 = 16 * 1024;
 /// A contender does not run, or the disk is full.
 pub async fn bulk(bulk: &Bulk) -> Result<(), BenchError> {
     let dir = directory(bulk.dir.as_deref())?;
+    let homes = directory(Some(bulk.homes.as_deref().unwrap_or(&std::env::temp_dir())))?;
     let bytes = bulk.mib * MIB;
     warm(dir.path(), bytes.saturating_mul(5))?;
     let flat = dir.path().join("flat.bin");
     data::write_noise(&flat, bytes).map_err(io_error(format!("write `{}`", flat.display())))?;
 
-    let ours = ours::Daemons::up(&dir.path().join("network"), 1, None).await?;
+    let ours = ours::Daemons::up(&dir.path().join("network"), homes.path(), 1, None).await?;
     let large = ours.offer("large", &[(bytes / 8, 8)]).await?;
     let many = ours.offer("many", &[(SMALL_TENSOR_BYTES, SMALL_TENSORS)]).await?;
     let one = ours.offer("one", &[(SMALL_TENSOR_BYTES * SMALL_TENSORS, 1)]).await?;
@@ -159,11 +177,10 @@ pub async fn bulk(bulk: &Bulk) -> Result<(), BenchError> {
         }
     }
     ours.down().await;
+    let [files, ledgers] = [&dir, &homes].map(|made| made.path().parent().unwrap_or(made.path()).display());
     let about = format!(
-        "bulk: {} MiB, {} rounds, files in {}, both ends on this machine; medians",
-        bulk.mib,
-        bulk.rounds,
-        dir.path().parent().unwrap_or(dir.path()).display()
+        "bulk: {} MiB, {} rounds, files in {files}, ledgers in {ledgers}, both ends on this machine; medians",
+        bulk.mib, bulk.rounds,
     );
     print(bulk.output, &about, &[&runs, &small]).map_err(io_error("write the results".to_owned()))
 }
@@ -222,6 +239,14 @@ fn print(output: Output, about: &str, groups: &[&[Runs]]) -> io::Result<()> {
                     format!("{:.0}, {:.0}", row.sender_peak_mib, row.receiver_peak_mib),
                 )?,
             }
+            if output == Output::Text
+                && let Some(Overhead { share, sender, receiver, pull_seconds }) = row.deciding_and_recording
+            {
+                let [from, to] = [sender, receiver]
+                    .map(|spent| format!("{:.1} + {:.1} ms", spent.deciding_seconds * 1e3, spent.recording_seconds * 1e3));
+                let of = format!("exporter {from}, importer {to} of {pull_seconds:.2} s");
+                writeln!(out, "  deciding and recording, both ends: {:.2} % of the pull ({of})", share * 100.0)?;
+            }
         }
         if output == Output::Text {
             writeln!(out)?;
@@ -254,8 +279,21 @@ fn row(runs: &Runs, ours: f64) -> Row<'_> {
         receiver_cpu_seconds_per_gb: per_gb(|round| round.receiver.cpu_seconds),
         sender_peak_mib: peak(|round| round.sender.peak_bytes),
         receiver_peak_mib: peak(|round| round.receiver.peak_bytes),
+        deciding_and_recording: overhead(rounds),
         rounds,
     }
+}
+
+/// Of the round in which the share is the median, so that the figures belong together.
+fn overhead(rounds: &[Round]) -> Option<Overhead> {
+    let of = |round: &Round| {
+        let (sender, receiver) = (round.sender.spent?, round.receiver.spent?);
+        let share = (sender.seconds() + receiver.seconds()) / round.seconds;
+        Some(Overhead { share, sender, receiver, pull_seconds: round.seconds })
+    };
+    let mut rounds: Vec<_> = rounds.iter().filter_map(of).collect();
+    rounds.sort_by(|one, other| one.share.total_cmp(&other.share));
+    rounds.get(rounds.len() / 2).copied()
 }
 
 /// GB (10^9 bytes) in a second, the median.
@@ -276,4 +314,26 @@ fn as_f64(value: u64) -> f64 {
 
 fn io_error(what: String) -> impl FnOnce(io::Error) -> BenchError {
     move |source| BenchError::Io { what, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn overhead_is_that_of_both_ends_in_the_median_round() {
+        let spent = |deciding_seconds, recording_seconds| Spent { deciding_seconds, recording_seconds };
+        let round = |seconds, sender, receiver| {
+            let end = |spent| Usage { spent, ..Usage::default() };
+            Round { bytes: 1, seconds, sender: end(sender), receiver: end(receiver) }
+        };
+        let (sender, receiver) = (spent(0.0, 0.125), spent(0.125, 0.25));
+        let rounds = [
+            round(4.0, Some(spent(1.0, 1.0)), Some(spent(0.0, 0.0))),
+            round(2.0, Some(sender), Some(receiver)),
+            round(1.0, Some(spent(0.0, 0.0)), Some(spent(0.0, 0.0))),
+        ];
+        assert_eq!(overhead(&rounds), Some(Overhead { share: 0.25, sender, receiver, pull_seconds: 2.0 }));
+        assert_eq!(overhead(&[round(1.0, None, None)]), None);
+    }
 }

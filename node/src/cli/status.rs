@@ -40,6 +40,8 @@ fn text(screen: &Screen, status: &NodeStatus) -> String {
     fields.add("ledger entries", status.ledger_size);
     fields.add("artefact bytes sent", figures::size(status.artefact_bytes_sent));
     fields.add("bulk socket sent", figures::size(status.bulk_socket_bytes_sent));
+    fields.add("time deciding", figures::span(status.deciding_us));
+    fields.add("time recording", figures::span(status.recording_us));
     let mut members = Table::new(["member", "authority", "law epoch", "status until", "crossings", "revoked"]);
     let unknown = || "unknown".to_owned();
     for member in &status.members {

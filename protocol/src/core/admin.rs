@@ -220,6 +220,10 @@ pub struct NodeStatus {
     pub artefact_bytes_sent: u64,
     /// Bytes of UDP payload that the bulk socket sent since the daemon started.
     pub bulk_socket_bytes_sent: u64,
+    /// Microseconds of wall-clock time spent on decisions since the daemon started: on all that Core was handed.
+    pub deciding_us: u64,
+    /// Microseconds of wall-clock time spent on records since the daemon started, until the disk had them.
+    pub recording_us: u64,
     pub now: Timestamp,
 }
 

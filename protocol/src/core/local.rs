@@ -123,9 +123,11 @@ impl Core {
             ledger_size: self.ledger_size,
             volume: self.volumes.so_far(now),
             members: self.trust.members(now).map(member).collect(),
-            // The shell owns the sockets and fills these in.
+            // The shell owns the sockets and the clocks, and fills these in.
             artefact_bytes_sent: 0,
             bulk_socket_bytes_sent: 0,
+            deciding_us: 0,
+            recording_us: 0,
             now,
         }
     }

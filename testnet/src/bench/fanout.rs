@@ -101,7 +101,7 @@ pub async fn run(settings: &Settings) -> Result<(), BenchError> {
         for (importers, pulls) in [(1, &mut single), (peers, &mut all)] {
             // New daemons each time: what one pull leaves behind would help the next.
             let home = dir.path().join(format!("round-{round}-{importers}"));
-            let daemons = ours::Daemons::up(&home, peers, Some(Arc::clone(&wan))).await?;
+            let daemons = ours::Daemons::up(&home, &home, peers, Some(Arc::clone(&wan))).await?;
             let offered = daemons.offer("large", &[(bytes / 8, 8)]).await?;
             wan.renew().await?;
             let sources = if settings.alone { Sources::ExporterAlone } else { Sources::Together };

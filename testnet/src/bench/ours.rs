@@ -19,7 +19,7 @@ use futures::future::try_join_all;
 
 use super::{
     BenchError, Round, data, io_error,
-    process::{Usage, forget_peak, usage},
+    process::{Spent, Usage, forget_peak, usage},
     resume::Resumed,
 };
 use crate::{
@@ -59,12 +59,13 @@ pub fn members(importers: usize) -> Vec<Country> {
 }
 
 impl Daemons {
-    /// Founds an alliance with so many importers, and starts its daemons.
+    /// Founds an alliance with so many importers, and starts its daemons. Models lie in `dir`; what the nodes keep, their
+    /// ledgers among it, in `homes`.
     ///
     /// # Errors
     /// They do not come up.
-    pub async fn up(dir: &Path, importers: usize, wan: Option<Arc<Wan>>) -> Result<Self, BenchError> {
-        let home = Some(dir.join("alliance"));
+    pub async fn up(dir: &Path, homes: &Path, importers: usize, wan: Option<Arc<Wan>>) -> Result<Self, BenchError> {
+        let home = Some(homes.join("alliance"));
         let mut network = Network::found(Options { members: members(importers), home, program: None, wan })?;
         network.start().await?;
         Ok(Self { network, dir: dir.to_owned() })
@@ -145,12 +146,13 @@ impl Daemons {
         sources: Sources,
     ) -> Result<Vec<Round>, BenchError> {
         let from = self.exporter()?;
-        let sent = begin(from)?;
+        let sent = begin(from).await?;
         let place = |number: usize| self.dir.join(format!("pulled-{number}"));
         let rounds = try_join_all(self.importers().take(importers).enumerate().map(async |(number, to)| {
-            let taken = begin(to)?;
+            let taken = begin(to).await?;
             let (bytes, seconds) = pull_to(to, offered, &place(number), within, sources).await?;
-            Ok::<_, BenchError>(Round { bytes, seconds, sender: since(from, sent)?, receiver: since(to, taken)? })
+            let (sender, receiver) = (since(from, sent).await?, since(to, taken).await?);
+            Ok::<_, BenchError>(Round { bytes, seconds, sender, receiver })
         }))
         .await?;
         // Others may have taken it from there until now.
@@ -273,15 +275,26 @@ async fn pull_to(
 }
 
 /// What a node has used so far; its peak is counted anew from here.
-fn begin(node: &TestNode) -> Result<Usage, BenchError> {
+async fn begin(node: &TestNode) -> Result<Usage, BenchError> {
     forget_peak(node.pid())?;
-    usage(node.pid())
+    used(node).await
 }
 
-/// What a node has used since.
-fn since(node: &TestNode, before: Usage) -> Result<Usage, BenchError> {
-    let now = usage(node.pid())?;
-    Ok(Usage { cpu_seconds: now.cpu_seconds - before.cpu_seconds, ..now })
+/// What a node has used since. To look at a pull, and what else the node was asked and told meanwhile, is among it.
+async fn since(node: &TestNode, before: Usage) -> Result<Usage, BenchError> {
+    let now = used(node).await?;
+    let spent = now.spent.zip(before.spent).map(|(now, before)| Spent {
+        deciding_seconds: now.deciding_seconds - before.deciding_seconds,
+        recording_seconds: now.recording_seconds - before.recording_seconds,
+    });
+    Ok(Usage { cpu_seconds: now.cpu_seconds - before.cpu_seconds, spent, ..now })
+}
+
+async fn used(node: &TestNode) -> Result<Usage, BenchError> {
+    let status = node.status().await?;
+    let seconds = |us| Duration::from_micros(us).as_secs_f64();
+    let spent = Spent { deciding_seconds: seconds(status.deciding_us), recording_seconds: seconds(status.recording_us) };
+    Ok(Usage { spent: Some(spent), ..usage(node.pid())? })
 }
 
 /// How long a crossing took, from the wish to the receipt with both signatures.

@@ -26,6 +26,26 @@ pub struct Usage {
     pub cpu_seconds: f64,
     /// Memory that was resident at a time, at the most.
     pub peak_bytes: u64,
+    /// None where nothing is decided or recorded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spent: Option<Spent>,
+}
+
+/// Wall-clock time that a daemon spent on what a file server does not do, whether a transfer waited for it or not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Spent {
+    /// On everything that Core was handed.
+    pub deciding_seconds: f64,
+    /// On everything that went to the ledger, until the disk had it.
+    pub recording_seconds: f64,
+}
+
+impl Spent {
+    /// Both together.
+    #[must_use]
+    pub fn seconds(&self) -> f64 {
+        self.deciding_seconds + self.recording_seconds
+    }
 }
 
 /// How long an end may take for anything. It only ends a hang.
@@ -300,7 +320,7 @@ pub fn usage(pid: Option<u32>) -> Result<Usage, BenchError> {
     let status = read("status")?;
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next()?.parse::<u64>().ok());
     let second = as_f64(rustix::param::clock_ticks_per_second());
-    Ok(Usage { cpu_seconds: as_f64(ticks) / second, peak_bytes: peak.unwrap_or_default() * 1024 })
+    Ok(Usage { cpu_seconds: as_f64(ticks) / second, peak_bytes: peak.unwrap_or_default() * 1024, spent: None })
 }
 
 /// Counts the peak of a process's memory anew.

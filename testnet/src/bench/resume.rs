@@ -65,7 +65,7 @@ pub async fn run(settings: &Settings) -> Result<(), BenchError> {
     for round in 0..settings.rounds {
         eprintln!("round {} of {}", round + 1, settings.rounds);
         let home = dir.path().join(format!("round-{round}"));
-        let mut daemons = ours::Daemons::up(&home, 1, None).await?;
+        let mut daemons = ours::Daemons::up(&home, &home, 1, None).await?;
         let offered = daemons.offer("large", &[(bytes / 8, 8)]).await?;
         rounds.push(daemons.interrupted(&offered).await?);
         daemons.down().await;

@@ -136,7 +136,7 @@ fn others(wan: &Arc<Wan>, within: Duration) -> Result<Vec<Contender>, BenchError
 
 /// A pull between daemons that have never met: none knows the path from before, and none is on it while others run.
 async fn pull(wan: &Arc<Wan>, dir: &Path, bytes: u64, within: Duration) -> Result<Trip, BenchError> {
-    let daemons = ours::Daemons::up(dir, 1, Some(Arc::clone(wan))).await?;
+    let daemons = ours::Daemons::up(dir, dir, 1, Some(Arc::clone(wan))).await?;
     let offered = daemons.offer("large", &[(bytes / 8, 8)]).await?;
     wan.renew().await?;
     let rounds = daemons.pulls(&offered, 1, within, ours::Sources::ExporterAlone).await?;

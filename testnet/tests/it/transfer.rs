@@ -1,10 +1,12 @@
 //! What the operator sees of transfers that run, and what can be done about them.
 
+use std::time::{Duration, Instant};
+
 use alliance_protocol::core::admin::CrossingState;
 
 use crate::{
     crash::{finish, restart, under_way},
-    harness::{Stage, digests, until},
+    harness::{SMALL, Stage, begin_pull, digests, over, until},
 };
 
 /// Bytes that take long enough to be interrupted at the limit that is set, and are fetched in moments without.
@@ -71,5 +73,28 @@ async fn a_transfer_can_be_seen_limited_and_ended() {
         stage.cli("CN", &[&["transfer", "limit"], wrong].concat()).await.with(2);
     }
     stage.cli("CN", &["transfer", "show", "0123"]).await.with(4);
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn a_pull_adds_to_the_time_spent_on_decisions_and_records_at_both_ends() {
+    let stage = Stage::up(&["BR", "CN"]).await;
+    let (name, _) = stage.offer("BR", "CN", SMALL, &[]).await;
+    let status = async |country| stage.node(country).status().await.expect("a status");
+    let began = Instant::now();
+    let before = [status("BR").await, status("CN").await];
+    let crossing = begin_pull(stage.node("CN"), &name, &stage.path("pulled")).await;
+    for country in ["CN", "BR"] {
+        assert_eq!(over(stage.node(country), crossing).await.state, CrossingState::Done, "{country}");
+    }
+    let after = [status("BR").await, status("CN").await];
+    let elapsed = began.elapsed();
+    for (before, after) in before.into_iter().zip(after) {
+        let deciding = after.deciding_us - before.deciding_us;
+        let recording = after.recording_us - before.recording_us;
+        assert!(after.ledger_size > before.ledger_size && deciding > 0 && recording > 0, "{before:?} {after:?}");
+        // One loop does both, so that neither is counted twice.
+        assert!(Duration::from_micros(deciding + recording) <= elapsed, "{elapsed:?}, {before:?} {after:?}");
+    }
     stage.stop().await;
 }
