@@ -319,7 +319,9 @@ impl Bulk {
                 }
             }
             BulkOrder::Ask { crossing, request } => self.order_pull(crossing, PullOrder::Ask { request }),
-            BulkOrder::Receive { crossing, inbound } => self.order_pull(crossing, PullOrder::Receive { inbound }),
+            BulkOrder::Receive { crossing, inbound } => {
+                self.order_pull(crossing, PullOrder::Receive { inbound: Box::new(inbound) })
+            }
             BulkOrder::Deliver { crossing, receipt } => self.order_pull(crossing, PullOrder::Deliver { receipt }),
             BulkOrder::Delete { crossing, manifest, path } => {
                 let manifests = self.plane.manifests.clone();

@@ -35,7 +35,7 @@ use crate::models::TensorPattern;
 #[derive(Debug)]
 pub(super) enum PullOrder {
     Ask { request: Vec<u8> },
-    Receive { inbound: Inbound },
+    Receive { inbound: Box<Inbound> },
     Deliver { receipt: Vec<u8> },
 }
 
@@ -132,7 +132,7 @@ async fn take_artefact(
         tracing::error!(%crossing, "the permission is not for this connection; nothing is taken");
         return Err(BulkFailure::EndedHere(RefusalCode::BadRequest));
     }
-    let received = match Box::pin(receive_artefact(plane, &mut link, inbound, (seat, usage, debt), alive)).await {
+    let received = match Box::pin(receive_artefact(plane, &mut link, *inbound, (seat, usage, debt), alive)).await {
         Ok(received) => received,
         Err(failure) => {
             link.give_up(&failure, plane.deadlines.linger).await;

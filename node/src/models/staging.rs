@@ -521,9 +521,9 @@ fn partial(name: &OsStr, id: ManifestId, tensors: &[TensorPattern]) -> OsString 
         let mut patterns: Vec<&str> = tensors.iter().map(TensorPattern::as_str).collect();
         patterns.sort_unstable();
         patterns.dedup();
-        // No pattern that fits a name has a line break.
-        let of = blake3::hash(patterns.join("\n").as_bytes());
-        partial.push(format!("-{}", &of.to_hex()[..8]));
+        // No name has a line break.
+        let of = ManifestId(*blake3::hash(patterns.join("\n").as_bytes()).as_bytes());
+        partial.push(format!("-{}", of.short()));
     }
     partial.push(".partial");
     partial
