@@ -6,6 +6,7 @@
 //! All must allow, at both ends of the interval in which the true time lies. What cannot be asked denies.
 //! Specified in `specs/03-crossing.md`.
 
+mod counted;
 mod decision;
 mod portion;
 
@@ -15,7 +16,10 @@ use std::{
 };
 
 use self::decision::keep;
-pub(crate) use self::portion::Portion;
+pub(crate) use self::{
+    counted::{Counted, InYear},
+    portion::Portion,
+};
 pub use self::{
     decision::{Decision, Denial, PartDecided},
     portion::{Cleared, PartLabels},
@@ -63,8 +67,8 @@ pub(crate) struct Attempt<'a> {
     pub(crate) use_: Use,
     /// What the importer declares of the movement.
     pub(crate) circumstances: &'a BTreeSet<Circumstance>,
-    /// What the exporter has counted this year, as far as this side knows.
-    pub(crate) volume: Volume,
+    /// What the exporter has counted this year.
+    pub(crate) counted: Counted,
     pub(crate) safeguards: &'a [serde_bytes::ByteBuf],
 }
 
@@ -529,7 +533,7 @@ impl Border<'_> {
         let concerned = [exporter.member, importer.member].into_iter().chain(model.subjects.iter().copied());
         Facts {
             circumstances: attempt.circumstances | &model.provenance.circumstances,
-            volume: attempt.volume,
+            volume: attempt.counted.with(Volume::of(&model.labels, model.provenance.people)),
             bans: self.trust.bans(concerned, importer),
             from: party(exporter),
             to: party(importer),
@@ -555,7 +559,8 @@ impl Border<'_> {
     ) -> Result<Exporting, Box<Decision>> {
         let decision = self.decide(attempt);
         let body = request.body();
-        let (Offered::Model(model), None) = (&attempt.offer.body().what, &decision.denial) else {
+        let (Offered::Model(model), None, Some(facts)) = (&attempt.offer.body().what, &decision.denial, &decision.facts)
+        else {
             return Err(Box::new(decision));
         };
         if (body.session, body.manifest, body.importer) != (session, model.manifest, attempt.importer.body().node) {
@@ -569,12 +574,12 @@ impl Border<'_> {
             exporter: key.public(),
             importer: body.importer,
             manifest: model.manifest,
-            labels: decision.facts.as_ref().map_or_else(BTreeSet::new, |facts| facts.labels.clone()),
+            labels: facts.labels.clone(),
             parts: parts.clone(),
             purpose: body.purpose,
             epochs: decision.epochs(),
             people: model.provenance.people,
-            volume: attempt.volume,
+            volume: facts.volume,
             session,
             validity: Validity::lasting_ms(self.now, limits::CLEARANCE_TTL_MS_MAX),
         };
@@ -622,7 +627,7 @@ impl Border<'_> {
             return Err(NotCleared::Mismatch("validity"));
         }
         // Only the exporter can know what it counted this year; its law is asked again with that.
-        let attempt = Attempt { volume: given.volume, portion: &cleared, ..*attempt };
+        let attempt = Attempt { counted: Counted::Said(given.volume), portion: &cleared, ..*attempt };
         if given.volume.larger(Volume::of(&given.labels, model.provenance.people)) != given.volume {
             return Err(NotCleared::Mismatch("volume"));
         }

@@ -164,6 +164,9 @@ impl<'de> Deserialize<'de> for People {
 }
 
 impl Volume {
+    /// Nobody's.
+    pub const NONE: Self = Self { people: People(0), sensitive_people: People(0) };
+
     /// The volume of one artefact alone: none where nothing in it is personal, unknown where nobody counted.
     #[must_use]
     pub fn of(labels: &BTreeSet<Label>, people: Option<u64>) -> Self {
@@ -182,6 +185,16 @@ impl Volume {
     #[must_use]
     pub const fn and(self, more: Self) -> Self {
         Self { people: self.people.and(more.people), sensitive_people: self.sensitive_people.and(more.sensitive_people) }
+    }
+
+    /// What of each is more than there is in another: all of it, or none.
+    #[must_use]
+    pub(crate) fn beyond(self, other: Self) -> Self {
+        let beyond = |own: People, other: People| if own > other { own } else { People(0) };
+        Self {
+            people: beyond(self.people, other.people),
+            sensitive_people: beyond(self.sensitive_people, other.sensitive_people),
+        }
     }
 
     /// The larger of each, for an instant that may lie in either of two years.

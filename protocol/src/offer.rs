@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     envelope::Statement,
-    gate::Volume,
     id::{ManifestId, StatementId},
     key::PublicKey,
     limits,
@@ -71,15 +70,6 @@ pub enum OutOfBounds {
 }
 
 impl Offered {
-    /// How many people's data one crossing of it moves.
-    #[must_use]
-    pub fn volume(&self) -> Volume {
-        match self {
-            Self::Model(model) => Volume::of(&model.labels, model.provenance.people),
-            Self::Compute(_) => Volume::default(),
-        }
-    }
-
     /// Checks the bounds that every node checks. A node that publishes beyond them is taken for one that breaks the rules.
     ///
     /// # Errors

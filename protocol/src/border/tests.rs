@@ -1,5 +1,7 @@
 //! The door on its own: what its callers have checked already, it checks again.
 
+mod parts;
+
 use super::*;
 use crate::{
     authority::{LawPack, Organisation, Status},
@@ -161,7 +163,7 @@ impl Scene {
             purpose: Purpose::Research,
             use_: Use::Inference,
             circumstances: &BTreeSet::new(),
-            volume: Volume::default(),
+            counted: Counted::NOTHING,
             safeguards: &[],
         };
         let cleared = border.clear_export(&key(11), &request, &attempt, SessionBinding([4; 32]));

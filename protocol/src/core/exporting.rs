@@ -3,7 +3,7 @@
 use super::{AskId, BulkFailure, BulkOrder, Core, Effects, admin::Side};
 use crate::{
     authority::Accreditation,
-    border::{Attempt, Border, Decision, Denial, Portion, Root},
+    border::{Attempt, Border, Counted, Decision, Denial, Portion, Root},
     core::offers::Offers,
     crossing::{ClearanceGiven, CrossingRequest, Receipt, Refusal, RefusalCode},
     envelope::Signed,
@@ -61,7 +61,7 @@ impl Export {
             use_: body.use_,
             circumstances: &body.circumstances,
             // Counted when it was cleared.
-            volume: self.clearance.body().volume,
+            counted: Counted::Said(self.clearance.body().volume),
             safeguards: &body.safeguards,
         };
         border.decide(&attempt).denial.map_or(Ok(()), Err)
@@ -118,7 +118,7 @@ impl Core {
             purpose: body.purpose,
             use_: body.use_,
             circumstances: &body.circumstances,
-            volume: self.volumes.with(body.manifest, people, asked.offer.body().what.volume(), now),
+            counted: self.volumes.before(body.manifest, people, now),
             safeguards: &body.safeguards,
         };
         let papers_until = self.border(gate, now).papers_until(&attempt);

@@ -8,11 +8,11 @@ use super::{
 };
 use crate::{
     authority::Accreditation,
-    border::{Attempt, Border, Decision, Denial, Portion, Root},
+    border::{Attempt, Border, Counted, Decision, Denial, Portion, Root},
     core::{offers::Offers, sources::Wanted},
     crossing::{CrossingRequest, Receipt, Refusal, RefusalCode},
     envelope::{Signed, kind_of},
-    gate::{Gate, Volume},
+    gate::Gate,
     id::{CrossingId, SessionBinding, StatementId},
     key::PublicKey,
     ledger::Record,
@@ -35,7 +35,7 @@ pub(super) struct Pull {
     safeguards: Vec<serde_bytes::ByteBuf>,
     portion: Portion,
     /// What the exporter says that it counted; until then, this artefact alone.
-    volume: Volume,
+    counted: Counted,
     pub(super) to: PathBuf,
     pub(super) began: Timestamp,
     /// When the first of the papers that it rests on runs out.
@@ -68,7 +68,7 @@ impl Pull {
         };
         Self {
             lead,
-            volume: offer.body().what.volume(),
+            counted: Counted::NOTHING,
             portion,
             offer,
             exporter,
@@ -102,7 +102,7 @@ impl Pull {
             purpose: self.purpose,
             use_: self.use_,
             circumstances: &self.circumstances,
-            volume: self.volume,
+            counted: self.counted,
             safeguards: &self.safeguards,
         }
     }
@@ -318,8 +318,11 @@ impl Core {
                 effects.bulk.push(BulkOrder::Receive { crossing, inbound: importing.inbound });
                 if let Some(pull) = self.pulls.get_mut(&crossing) {
                     let given = importing.clearance.body();
-                    (pull.volume, pull.portion) = (given.volume, Portion::cleared(given.parts.as_ref()));
+                    (pull.counted, pull.portion) = (Counted::Said(given.volume), Portion::cleared(given.parts.as_ref()));
                     pull.stage = Stage::Receiving { clearance: importing.clearance.id() };
+                }
+                if let Some(wanted) = self.wanted.get_mut(&lead) {
+                    wanted.cleared = true;
                 }
                 self.offer_on(lead, now, effects);
                 self.widen(crossing, now, gate, effects);

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 
 use crate::{
     authority::Approval,
-    border::{Attempt, Portion},
+    border::{Attempt, Counted, Portion},
     envelope::{OpenError, Signed, Statement as _, kind_of},
     gate::{Gate, PackOwner},
     id::{CrossingId, StatementId},
@@ -185,7 +185,7 @@ impl Core {
                     purpose,
                     use_: Use::Inference,
                     circumstances: &BTreeSet::new(),
-                    volume: offer.body().what.volume(),
+                    counted: Counted::NOTHING,
                     safeguards: &[],
                 };
                 (purpose, border.decide(&attempt).denial.is_none())

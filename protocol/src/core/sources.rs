@@ -38,6 +38,8 @@ pub(super) struct Wanted {
     tried: BTreeMap<PublicKey, Tried>,
     /// Nodes to which further connections were ordered, where one does not use all that there is.
     widened: BTreeSet<PublicKey>,
+    /// Whether any of its crossings was cleared.
+    pub(super) cleared: bool,
     /// Whether the artefact is in its place.
     pub(super) delivered: bool,
 }
@@ -75,7 +77,8 @@ impl Wanted {
     pub(super) fn new(call: PullCall, offer: &Signed<Offer>, model: ModelOffer) -> Self {
         let (body, root) = (offer.body(), offer.body().root.unwrap_or(offer.id()));
         let (name, tried) = (body.name.clone(), BTreeMap::new());
-        let mut wanted = Self { call, name, model, root, tried, widened: BTreeSet::new(), delivered: false };
+        let widened = BTreeSet::new();
+        let mut wanted = Self { call, name, model, root, tried, widened, cleared: false, delivered: false };
         wanted.ask(body.node);
         wanted
     }
@@ -252,10 +255,11 @@ impl Core {
         Some(self.history.iter().filter(same).cloned().collect())
     }
 
-    /// Where an artefact that is coming to this node is received, if it is the one that is offered.
+    /// Where an artefact that is coming to this node is received, if it is the one that is offered. It comes from its first
+    /// clearance on (CROSSING-46).
     pub(super) fn arrives_at(&self, offer: &Offer) -> Option<&Path> {
         let wanted = self.wanted.values().find(|wanted| {
-            let all = wanted.call.tensors.is_empty() && !wanted.delivered;
+            let all = wanted.call.tensors.is_empty() && wanted.cleared && !wanted.delivered;
             Some(wanted.root) == offer.root && Offered::Model(wanted.model.clone()) == offer.what && all
         })?;
         Some(&wanted.call.to)

@@ -1,11 +1,17 @@
 //! How many people's data this node has sent abroad in a calendar year: laws such as China's set tiers by it.
 //!
 //! Rebuilt from the clearances in the ledger. Counted before the transfer, so that one that breaks off counts; each artefact
-//! counts once, so that trying again does not. Parts of a whole that was split add up to the whole.
+//! counts once for those of each kind, so that trying again does not. Parts of a whole that was split add up to the whole.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use crate::{gate::Volume, id::ManifestId, limits, time::Timestamp};
+use crate::{
+    border::{Counted, InYear},
+    gate::Volume,
+    id::ManifestId,
+    limits,
+    time::Timestamp,
+};
 
 /// The counter. Keeps this year and the one before.
 #[derive(Debug, Default)]
@@ -16,22 +22,19 @@ pub(super) struct Volumes {
 #[derive(Debug, Default)]
 struct Year {
     total: Volume,
-    /// What was counted, with the number that was declared for it: a new declaration counts anew.
-    counted: BTreeSet<(ManifestId, Option<u64>)>,
+    /// What was counted of each, with the number that was declared for it: a new declaration counts anew.
+    counted: BTreeMap<(ManifestId, Option<u64>), Volume>,
 }
 
 /// Artefacts of one year that are remembered as counted. Further ones count each time, which errs towards the stricter tier.
 const COUNTED_MAX: usize = 100_000;
 
 impl Volumes {
-    /// The volume of this year if the artefact is sent abroad now. Around New Year, the larger of both years.
-    pub(super) fn with(&self, manifest: ManifestId, people: Option<u64>, own: Volume, now: Timestamp) -> Volume {
-        let in_year = |year| match self.years.get(&year) {
-            None => own,
-            Some(year) if year.counted.contains(&(manifest, people)) => year.total,
-            Some(year) => year.total.and(own),
-        };
-        years(now).map(in_year).fold(Volume::default(), Volume::larger)
+    /// What was counted before the artefact, or a part of it, is sent abroad now.
+    pub(super) fn before(&self, manifest: ManifestId, people: Option<u64>, now: Timestamp) -> Counted {
+        let mut in_years =
+            years(now).map(|year| self.years.get(&year).map(|year| year.before(manifest, people)).unwrap_or_default());
+        Counted::Before(in_years.next().unwrap_or_default(), in_years.next())
     }
 
     /// What was counted this year so far.
@@ -46,17 +49,21 @@ impl Volumes {
         }
         for year in years(at) {
             let kept = self.years.entry(year).or_default();
-            if kept.counted.contains(&(manifest, people)) {
-                continue;
-            }
-            kept.total = kept.total.and(own);
-            if kept.counted.len() < COUNTED_MAX {
-                kept.counted.insert((manifest, people));
+            let before = kept.before(manifest, people);
+            kept.total = before.with(own);
+            if kept.counted.len() < COUNTED_MAX || kept.counted.contains_key(&(manifest, people)) {
+                kept.counted.insert((manifest, people), before.of_it.larger(own));
             }
         }
         while self.years.len() > 2 {
             self.years.pop_first();
         }
+    }
+}
+
+impl Year {
+    fn before(&self, manifest: ManifestId, people: Option<u64>) -> InYear {
+        InYear { total: self.total, of_it: self.counted.get(&(manifest, people)).copied().unwrap_or_default() }
     }
 }
 
@@ -100,9 +107,42 @@ mod tests {
             volumes.count(id(part), Some(10_000), of(10_000), now);
         }
         assert_eq!(volumes.so_far(now), of(100_000));
-        assert_eq!(volumes.with(id(0), Some(10_000), of(10_000), now), of(100_000));
-        assert_eq!(volumes.with(id(0), Some(20_000), of(20_000), now), of(120_000), "declared anew, counted anew");
-        assert_eq!(volumes.with(id(99), Some(1), of(1), now), of(100_001));
+        assert_eq!(volumes.before(id(0), Some(10_000), now).with(of(10_000)), of(100_000));
+        assert_eq!(volumes.before(id(0), Some(20_000), now).with(of(20_000)), of(120_000), "declared anew, counted anew");
+        assert_eq!(volumes.before(id(99), Some(1), now).with(of(1)), of(100_001));
+    }
+
+    #[test]
+    fn those_of_each_kind_count_once_whichever_part_crosses_first() {
+        let now = at("2026-05-01");
+        let special = Volume::of(&[Label::Health].into(), Some(10));
+        let (both, parts) = (of(10).and(special), [of(10), special]);
+        for first in [0, 1] {
+            let mut volumes = Volumes::default();
+            volumes.count(id(1), Some(10), parts[first], now);
+            assert_eq!(volumes.so_far(now), parts[first]);
+            let before = volumes.before(id(1), Some(10), now);
+            assert_eq!((before.with(parts[first]), before.with(parts[1 - first])), (parts[first], both));
+            assert_eq!(before.with(Volume::NONE), parts[first]);
+            for _ in 0..2 {
+                volumes.count(id(1), Some(10), parts[1 - first], now);
+                assert_eq!(volumes.so_far(now), both);
+            }
+            let before = volumes.before(id(1), Some(10), now);
+            assert!(parts.into_iter().all(|part| before.with(part) == both));
+        }
+        assert_eq!(Counted::Said(special).with(of(10)), special, "what the exporter says has it in it");
+    }
+
+    #[test]
+    fn at_the_turn_of_a_year_the_larger_of_both_is_asked_about() {
+        let turn = at("2026-12-31T23:59:30Z");
+        for counted in ["2026-12-31T12:00:00Z", "2027-01-01T12:00:00Z"] {
+            let mut volumes = Volumes::default();
+            volumes.count(id(1), Some(7), of(7), at(counted));
+            assert_eq!(volumes.before(id(2), Some(3), turn).with(of(3)), of(10), "{counted}");
+            assert_eq!(volumes.before(id(1), Some(7), turn).with(of(7)), of(7), "{counted}");
+        }
     }
 
     #[test]
@@ -122,7 +162,7 @@ mod tests {
         let mut volumes = Volumes::default();
         let unknown = Volume::of(&[Label::Health].into(), None);
         volumes.count(id(1), None, unknown, at("2026-05-01"));
-        let total = volumes.with(id(2), Some(1), Volume::of(&[Label::Health].into(), Some(1)), at("2026-05-01"));
+        let total = volumes.before(id(2), Some(1), at("2026-05-01")).with(Volume::of(&[Label::Health].into(), Some(1)));
         assert_eq!((total.people, total.sensitive_people), (People::default(), People::UNKNOWN));
     }
 }

@@ -125,7 +125,13 @@ impl Segment {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::manifest::{
+        runs_of,
+        tests::{made, opaque, tensors},
+    };
 
     fn labels(labels: &[Label]) -> BTreeSet<Label> {
         labels.iter().copied().collect()
@@ -155,5 +161,54 @@ mod tests {
             assert_eq!(check_parts(&parts, &whole, 5, 50), expected, "case {at}");
         }
         assert_eq!(check_parts(&good, &whole, 4, 50), Err(PartsError::Sum));
+    }
+
+    /// The sets of labels that segments have here: that of the artefact, left out or written, and others.
+    const SETS: [Option<&[Label]>; 4] =
+        [None, Some(&[Label::Public]), Some(&[Label::Health]), Some(&[Label::Public, Label::Health])];
+
+    /// The labels of the segment that a group lies in, found by where it begins in its file.
+    fn labels_of_group(manifest: &Manifest, index: u64) -> BTreeSet<Label> {
+        let group = manifest.group(index).expect("a group");
+        let mut end = 0;
+        let segments = &manifest.files()[group.file as usize].segments;
+        let segment = segments.iter().find(|segment| {
+            end += segment.bytes;
+            group.offset < end
+        });
+        segment.expect("it lies in one").labels.clone().unwrap_or_else(|| labels(&[Label::Public]))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn the_runs_that_are_admitted_are_those_of_each_group_by_itself(
+            // Nothing, less than a group, a group, a little more, several.
+            segments in prop::collection::vec((prop::sample::select(vec![0, 1, 262_144, 262_145, 600_000]), 0..4_usize), 0..8),
+            (before, between) in (0..4_usize, prop::sample::select(vec![0, 3, 300_000])),
+            admitted in any::<[bool; 3]>(),
+        ) {
+            let labelled = |at: usize| SETS[at].map(labels);
+            let (mut one, _) = tensors("a", &segments.iter().map(|(length, _)| *length).collect::<Vec<_>>());
+            one.segments[0].labels = labelled(before);
+            for (segment, (_, at)) in one.segments.iter_mut().skip(1).zip(&segments) {
+                segment.labels = labelled(*at);
+            }
+            let (mut other, _) = tensors("c", &[5]);
+            other.segments[1].labels = labelled(2);
+            let manifest = made(vec![one, opaque("b", &vec![7; between]), other]).expect("a manifest");
+            let admits = |of: &BTreeSet<Label>| {
+                let at = SETS.iter().skip(1).position(|known| known.map(labels).as_ref() == Some(of));
+                admitted[at.expect("one of those")]
+            };
+            let each = (0..manifest.group_count()).map(|index| admits(&labels_of_group(&manifest, index)));
+            prop_assert_eq!(manifest.runs_admitted(admits), runs_of(each));
+            prop_assert_eq!(manifest.runs_admitted(|_| true), runs_of((0..manifest.group_count()).map(|_| true)));
+            prop_assert_eq!(manifest.runs_admitted(|_| false), vec![]);
+            let bytes: u64 =
+                manifest.parts().iter().filter(|part| admits(&part.labels)).map(|part| part.bytes).sum();
+            prop_assert_eq!(manifest.bytes_of_runs(&manifest.runs_admitted(admits)), bytes);
+        }
     }
 }

@@ -32,7 +32,7 @@ impl Cluster {
         (view.state, view.refusal)
     }
 
-    fn approval(&self, on_behalf: PackOwner, ms: u64) -> Approval {
+    pub(crate) fn approval(&self, on_behalf: PackOwner, ms: u64) -> Approval {
         Approval {
             on_behalf,
             manifest: ManifestId([7; 32]),
@@ -44,7 +44,7 @@ impl Cluster {
         }
     }
 
-    fn approve(&mut self, at: usize, approval: &Approval, signers: &[&SecretKey]) -> Reply {
+    pub(crate) fn approve(&mut self, at: usize, approval: &Approval, signers: &[&SecretKey]) -> Reply {
         let draft = Draft::new(approval, self.alliance.id);
         let signed = signers.iter().fold(draft, |draft, signer| draft.sign(signer)).to_bytes();
         self.adopt(at, &[&signed])

@@ -15,6 +15,7 @@ use crate::{
     alliance::{MEMBERS, SECOND, country, some_id},
     cluster::{Cluster, ONWARD},
     envelopes::{Collect, visit_all},
+    parts::{FIRST, GOV},
     routes::{Parcel, Said},
 };
 
@@ -112,6 +113,8 @@ enum Happening {
     Pull(usize, usize, Purpose, u32, bool),
     /// The n-th offer of another node that goes back to one is pulled.
     PullOnward(usize, usize),
+    /// Who, and under which offer.
+    PullPart(usize, usize),
     Cancel(usize),
     Withdraw(usize),
     Enact(usize, usize),
@@ -123,13 +126,18 @@ enum Happening {
     Run,
 }
 
-const LAWS: [&str; 4] =
-    ["", "deny export purpose:military\ndeny import to:IN", "error import", "require export label:personal scc_br"];
+const LAWS: [&str; 5] = [
+    "",
+    "deny export purpose:military\ndeny import to:IN",
+    "error import",
+    "require export label:personal scc_br",
+    "deny export label:gov",
+];
 
 fn happening() -> impl Strategy<Value = Happening> {
     use Happening::{
-        Alter, Cancel, Crash, Deliver, Enact, Lose, Pass, Pull, PullOnward, Renew, Repeat, Revoke, Run, Swap, Tick,
-        Withdraw,
+        Alter, Cancel, Crash, Deliver, Enact, Lose, Pass, Pull, PullOnward, PullPart, Renew, Repeat, Revoke, Run, Swap,
+        Tick, Withdraw,
     };
     let near = 0..4usize;
     prop_oneof![
@@ -141,6 +149,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         8 => (0..3usize, 0..3usize, prop::sample::select(&[Purpose::Research, Purpose::Military][..]), 0..4u32, any::<bool>())
             .prop_map(|(at, of, purpose, sources, onward)| Pull(at, of, purpose, sources, onward)),
         3 => (0..3usize, near).prop_map(|(at, n)| PullOnward(at, n)),
+        4 => (0..3usize, 0..3usize).prop_map(|(at, of)| PullPart(at, of)),
         1 => (0..3usize).prop_map(Cancel),
         1 => (0..3usize).prop_map(Withdraw),
         2 => (0..MEMBERS.len(), 0..LAWS.len()).prop_map(|(member, law)| Enact(member, law)),
@@ -209,6 +218,12 @@ fn happen(cluster: &mut Cluster, offers: &[StatementId], what: Happening) {
                 }
             }
         }
+        Happening::PullPart(at, of) => {
+            let call = cluster.part_call(offers[of]);
+            if cluster.nodes[at].core.is_some() {
+                cluster.call(at, AdminCall::Pull(call));
+            }
+        }
         Happening::Cancel(at) => {
             if cluster.nodes[at].core.is_some() {
                 let Reply::Crossings(crossings) = cluster.call(at, AdminCall::Crossings) else { panic!("no crossings") };
@@ -247,8 +262,8 @@ proptest! {
     #[test]
     fn whatever_happens_the_invariants_hold(story in prop::collection::vec(happening(), 20..120)) {
         let mut cluster = Cluster::new(&[("BR", "usp"), ("IN", "iitb"), ("CN", "thu")]);
-        let offers: Vec<_> =
-            [Label::Public, Label::Personal, Label::Health].into_iter().enumerate().map(|(at, label)| cluster.offer_of(at, cluster.model(at, &[label]), ONWARD)).collect();
+        let models = [cluster.parted(&[FIRST, GOV]), cluster.model(1, &[Label::Personal]), cluster.model(2, &[Label::Health])];
+        let offers: Vec<_> = models.into_iter().enumerate().map(|(at, model)| cluster.offer_of(at, model, ONWARD)).collect();
         prop_assert_ne!(offers[0], some_id(0));
         for what in story {
             if cluster.nodes.iter().all(|node| node.core.is_none()) {

@@ -19,10 +19,10 @@ use crate::{
 };
 
 /// A pull whose request is on its way to the exporter, and an exporter's key to answer it with.
-struct Asking {
-    cluster: Cluster,
-    crossing: CrossingId,
-    request: Signed<CrossingRequest>,
+pub(crate) struct Asking {
+    pub(crate) cluster: Cluster,
+    pub(crate) crossing: CrossingId,
+    pub(crate) request: Signed<CrossingRequest>,
     exporter: SecretKey,
 }
 
@@ -31,6 +31,11 @@ impl Asking {
         let mut cluster = Cluster::pair();
         let offer = cluster.offer(0, &[Label::Public, Label::Health]);
         let crossing = cluster.pull(1, offer);
+        Self::under_way(cluster, crossing)
+    }
+
+    /// A pull that has begun, of node 1 from node 0.
+    pub(crate) fn under_way(mut cluster: Cluster, crossing: CrossingId) -> Self {
         let Said::Asked { request, .. } = cluster.run_to("asked").said else { panic!("asked") };
         let request = Signed::open(&request, cluster.alliance.id).expect("a request");
         let exporter = cluster.nodes[0].key();
@@ -39,7 +44,7 @@ impl Asking {
     }
 
     /// The clearance that an honest exporter would give.
-    fn clearance(&self) -> ClearanceGiven {
+    pub(crate) fn clearance(&self) -> ClearanceGiven {
         let asked = self.request.body();
         ClearanceGiven {
             crossing: asked.crossing,
@@ -58,17 +63,17 @@ impl Asking {
         }
     }
 
-    fn signed(&self, clearance: &ClearanceGiven) -> Vec<u8> {
+    pub(crate) fn signed(&self, clearance: &ClearanceGiven) -> Vec<u8> {
         self.cluster.alliance.signed(&self.exporter, clearance).bytes().to_vec()
     }
 
-    fn answer(&mut self, answer: Vec<u8>) -> Effects {
+    pub(crate) fn answer(&mut self, answer: Vec<u8>) -> Effects {
         self.cluster.tell_bulk(1, BulkEvent::Answered { crossing: self.crossing, answer })
     }
 
     /// Nothing is taken, the pull is given up, and the record says why.
     #[track_caller]
-    fn assert_not_taken(&mut self, effects: &Effects, reason: &str) {
+    pub(crate) fn assert_not_taken(&mut self, effects: &Effects, reason: &str) {
         assert!(matches!(effects.bulk[..], [BulkOrder::AbortPull { .. }]), "{:?}", effects.bulk);
         assert!(matches!(effects.persist[..], [Record::CrossingFailed { .. }]), "{:?}", effects.persist);
         let view = self.cluster.view(1, self.crossing);

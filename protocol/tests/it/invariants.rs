@@ -4,11 +4,13 @@
 //! - I2: the record comes first: `Cleared` before `Serve`, `ClearanceAccepted` before `Receive`, `Received` before `Deliver`.
 //! - I4: no crossing is served, received or delivered twice by one node, restarts included.
 //! - I5: what is served lies here, or is on its way here under a clearance that was accepted.
+//! - I6: a permission admits the parts that its side's recorded decision names, and none that was left out; only what was
+//!   pulled whole becomes a model.
 
 use std::{collections::BTreeSet, path::Path};
 
 use alliance_protocol::{
-    border::Decision,
+    border::{Cleared, Decision, PartDecided},
     core::{BulkOrder, Effects},
     crossing::{ClearanceGiven, CrossingRequest},
     envelope::Signed,
@@ -38,16 +40,19 @@ impl Invariants {
         for order in &effects.bulk {
             match order {
                 BulkOrder::Serve { outbound, clearance, path, arriving, .. } => {
-                    self.check_serve(nodes, at, outbound.crossing(), clearance);
+                    self.check_serve(nodes, at, outbound.crossing(), clearance, outbound.cleared());
                     assert!(has(&nodes[at], outbound.manifest(), path, *arriving), "I5: `{}` is not here", path.display());
                 }
                 BulkOrder::Receive { crossing, inbound } => {
                     self.once(at, "received", *crossing);
                     let accepted = nodes[at].entries.iter().rev().find_map(|entry| match &entry.record {
-                        Record::ClearanceAccepted { crossing: of, clearance, .. } if of == crossing => Some(clearance),
+                        Record::ClearanceAccepted { crossing: of, clearance, decision } if of == crossing => {
+                            Some((clearance, decision))
+                        }
                         _ => None,
                     });
-                    let accepted = accepted.expect("I2: a clearance is recorded before anything is taken");
+                    let (accepted, decision) = accepted.expect("I2: a clearance is recorded before anything is taken");
+                    check_parts(decision, inbound.cleared());
                     let clearance: Signed<ClearanceGiven> = self.open(accepted);
                     assert_eq!(clearance.id(), inbound.clearance(), "I2: another clearance was recorded");
                     assert_eq!(inbound.crossing(), *crossing);
@@ -74,9 +79,24 @@ impl Invariants {
                 | BulkOrder::AbortPull { .. } => {}
             }
         }
+        for record in &effects.persist {
+            let whole = match record {
+                Record::ModelImported { model } => model.crossing.map(|crossing| (crossing, true)),
+                Record::PartDelivered { crossing } => Some((*crossing, false)),
+                _ => None,
+            };
+            if let Some((crossing, whole)) = whole {
+                let requested = nodes[at].entries.iter().find_map(|entry| match &entry.record {
+                    Record::Requested { crossing: of, request, .. } if *of == crossing => Some(request),
+                    _ => None,
+                });
+                let request: Signed<CrossingRequest> = self.open(requested.expect("I2: it was asked for"));
+                assert_eq!(request.body().parts.is_none(), whole, "I6: what is delivered is what was asked for");
+            }
+        }
     }
 
-    fn check_serve(&mut self, nodes: &[Node], at: usize, crossing: CrossingId, clearance: &[u8]) {
+    fn check_serve(&mut self, nodes: &[Node], at: usize, crossing: CrossingId, clearance: &[u8], cleared: &Cleared) {
         self.once(at, "served", crossing);
         let me = &nodes[at];
         let recorded = me.entries.iter().rev().find_map(|entry| match &entry.record {
@@ -88,6 +108,7 @@ impl Invariants {
         let (request, recorded, decision) = recorded.expect("I2: a clearance is recorded before it is served");
         assert_eq!(recorded.as_slice(), clearance, "I2: another clearance was recorded");
         assert!(allows(decision), "I1: the exporter's recorded decision does not allow");
+        check_parts(decision, cleared);
         let request: Signed<CrossingRequest> = self.open(request);
         let importer = nodes.iter().find(|node| node.public() == request.body().importer);
         let importer = importer.expect("I1: a node that nobody knows is served");
@@ -106,6 +127,15 @@ impl Invariants {
 fn allows(decision: &Decision) -> bool {
     let verdicts = &decision.verdicts;
     decision.denial.is_none() && !verdicts.is_empty() && verdicts.iter().all(|it| it.allowed && it.error.is_none())
+}
+
+fn check_parts(decision: &Decision, cleared: &Cleared) {
+    let admits = |decided: &PartDecided| cleared.admits(&decided.part.labels);
+    assert!(
+        !decision.parts.is_empty() && decision.parts.iter().all(admits),
+        "I6: a part that was decided on is not let through"
+    );
+    assert!(!decision.left_out.iter().any(admits), "I6: a part that was left out is let through");
 }
 
 /// Whether the ledger says that the artefact lies at this path, or that it was cleared to come there.

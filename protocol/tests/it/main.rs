@@ -5,6 +5,7 @@
 //! - `crossings`: a crossing and its end        - `exporter_refuses`, `importer_refuses`: each check of each end
 //! - `deciding`, `trust`, `mesh`, `quotas`: law, standing, what the mesh may bring    - `running`, `restarts`: time and crashes
 //! - `sources`: one artefact from several peers    - `offering_on`, `detours`: what got here is given to others
+//! - `parts`, `parts_running`, `parts_lies`: what may cross of an artefact, and who says otherwise of it
 //! - `duties`: what a node enforces besides the law's yes or no, bans, people over a year
 //! - `envelopes`, `charter`, `fuzz`: statements, the root of trust, arbitrary input
 
@@ -24,6 +25,9 @@ mod importer_refuses;
 mod invariants;
 mod mesh;
 mod offering_on;
+mod parts;
+mod parts_lies;
+mod parts_running;
 mod quotas;
 mod restarts;
 mod routes;

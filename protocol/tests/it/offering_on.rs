@@ -96,6 +96,21 @@ fn served(cluster: &mut Cluster, onward: StatementId) -> (bool, String) {
 }
 
 #[test]
+fn what_was_not_cleared_yet_is_not_taken_for_what_arrives() {
+    let (mut cluster, onward, crossing, _received) = arriving();
+    let to = cluster.view(BETWEEN, crossing).to.expect("known").display().to_string();
+    let root = cluster.view(BETWEEN, crossing).offer;
+    // The same once more, and again, each on its way to somebody who does not answer.
+    for _ in 0..7 {
+        cluster.pull(BETWEEN, root);
+        cluster.wires.queue.clear();
+        assert_eq!(served(&mut cluster, onward), (true, to.clone()));
+    }
+    cluster.call(BETWEEN, AdminCall::Cancel(crossing));
+    assert_eq!(cluster.onward_of(BETWEEN, root), None, "nothing of it comes here any more");
+}
+
+#[test]
 fn what_arrives_is_served_as_it_comes_and_afterwards_from_its_place() {
     let (mut cluster, onward, crossing, received) = arriving();
     let to = cluster.view(BETWEEN, crossing).to.expect("known").display().to_string();

@@ -17,11 +17,16 @@ use crate::{
 /// Every parcel of a crossing, in order.
 const PHASES: [&str; 7] = ["reached", "asked", "answered", "received", "delivered", "receipt offered", "settled"];
 
-fn crash_at(phase: &str, crashed: usize) {
-    println!("node {crashed} stops before `{phase}`");
+fn crash_at(phase: &str, crashed: usize, tensors: &[&str]) {
+    println!("node {crashed} stops before `{phase}` of {tensors:?}");
     let mut cluster = Cluster::pair();
     let offer = cluster.offer(0, &[Label::Public]);
-    let crossing = cluster.pull(1, offer);
+    let pull = |cluster: &mut Cluster| {
+        let mut call = cluster.pull_call(offer);
+        call.tensors = tensors.iter().map(|pattern| (*pattern).to_owned()).collect();
+        cluster.pull_with(1, call)
+    };
+    let crossing = pull(&mut cluster);
     let parcel = cluster.run_to(phase);
     cluster.wires.queue.push_front(parcel);
     cluster.crash(crashed);
@@ -43,7 +48,7 @@ fn crash_at(phase: &str, crashed: usize) {
         assert_eq!(state, expected, "node {at}");
         assert_eq!(cluster.status(at).crossings_running, 0);
     }
-    let again = cluster.pull(1, offer);
+    let again = pull(&mut cluster);
     assert_ne!(again, crossing, "a fresh seed, a fresh id");
     cluster.run();
     assert_eq!(cluster.state(0, again), CrossingState::Done, "a new pull works");
@@ -53,8 +58,10 @@ fn crash_at(phase: &str, crashed: usize) {
 #[test]
 fn a_crash_in_any_phase_fails_the_crossing_and_a_new_pull_works() {
     for phase in PHASES {
-        crash_at(phase, 0);
-        crash_at(phase, 1);
+        for tensors in [&[][..], &["*"]] {
+            crash_at(phase, 0, tensors);
+            crash_at(phase, 1, tensors);
+        }
     }
 }
 

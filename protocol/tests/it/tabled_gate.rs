@@ -10,6 +10,7 @@
 //! deny-banned export                         where the member's authority has banned it
 //! deny-people export 100000                  from so many people of this year on
 //! duty export delete_within(24h)             allows under a duty
+//! duty-on export label:gov approval(1)       allows under a duty, where the artefact has the label
 //! error concern                              cannot be evaluated
 //! lying-error import                         says yes and that it met an error
 //! unreadable                                 `check` refuses the pack
@@ -71,6 +72,12 @@ impl Gate for TabledGate {
                 ["deny-people", _, from] => facts.volume.people.get() >= from.parse().expect("a number"),
                 ["duty", _, words] => {
                     yes.obligations.insert(words.parse().expect("a duty"));
+                    false
+                }
+                ["duty-on", _, what, words] => {
+                    if concerns(facts, what) {
+                        yes.obligations.insert(words.parse().expect("a duty"));
+                    }
                     false
                 }
                 ["error", _] => {
