@@ -35,6 +35,7 @@ const FRAME_BYTES: usize = 64 * 1024;
 pub(crate) const GAVE_UP: u64 = 1;
 pub(crate) const BAD_REQUEST: u64 = 16;
 pub(crate) const DAMAGED: u64 = 22;
+pub(crate) const BUSY: u64 = 23;
 pub(crate) const ENDED: u64 = 25;
 
 const ALPN: &[u8] = b"alliance-bulk/1";
@@ -278,6 +279,11 @@ impl RawImporter {
 
     /// Connects, with room for `window` bytes from the other end.
     pub(crate) async fn connect(&self, to: SocketAddr, window: u32) -> Wire {
+        self.try_connect(to, window).await.expect("a stream")
+    }
+
+    /// As [`RawImporter::connect`], or the code with which the other end closed before there was a stream.
+    pub(crate) async fn try_connect(&self, to: SocketAddr, window: u32) -> Result<Wire, u64> {
         let mut tls = libp2p_tls::make_client_config(&keypair(&self.key), None).expect("settings");
         tls.alpn_protocols = vec![ALPN.to_vec()];
         let crypto = QuicClientConfig::try_from(tls).expect("settings");
@@ -287,7 +293,10 @@ impl RawImporter {
         config.transport_config(Arc::new(transport));
         let connecting = self.endpoint.connect_with(config, to, "alliance").expect("settings");
         let connection = connecting.await.expect("a handshake");
-        let streams = connection.open_bi().await.expect("a stream");
-        Wire::new(connection, streams)
+        match connection.open_bi().await {
+            Ok(streams) => Ok(Wire::new(connection, streams)),
+            Err(ConnectionError::ApplicationClosed(close)) => Err(close.error_code.into_inner()),
+            Err(error) => panic!("no stream: {error}"),
+        }
     }
 }
