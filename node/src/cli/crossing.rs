@@ -183,6 +183,9 @@ fn text(context: &Context, view: &CrossingView) -> String {
             fields.add("part", format!("{}: {said}", figures::part(&decided.part)));
         }
     }
+    if view.partial {
+        fields.add("asked for", "what may cross of it; which of that was taken is the importer's business");
+    }
     for left_out in &view.left_out {
         let why = match tensors::against(&view.against, left_out).as_slice() {
             [] => "by the exporter; its own records say why".to_owned(),

@@ -59,8 +59,9 @@ pub(super) struct Pull {
     #[arg(long)]
     offer_on: bool,
     /// Take only what fits: names of tensors, or paths of files without tensors, with *, ?, [...] and {...}; FILES::TENSORS for
-    /// tensors of some files. May be repeated. What may not cross is left out
-    #[arg(long, value_name = "PATTERN", conflicts_with = "offer_on")]
+    /// tensors of some files. May be repeated; each must fit something. What may not cross is left out. Files without tensors,
+    /// an index of tensors among them, come as they are
+    #[arg(long, value_name = "PATTERN", conflicts_with = "offer_on", requires = "to")]
     tensors: Vec<TensorPattern>,
     /// How often it is taken up again when the connection is lost, unless more came in between
     #[arg(long, value_name = "N", default_value_t = 5)]
@@ -267,8 +268,15 @@ fn ended(view: &CrossingView) -> Option<Problem> {
             let (exit, hint) = match view.refusal.map(Exit::from) {
                 Some(Exit::Damaged) => (Exit::Damaged, "nothing was delivered; tell the operator of the other node"),
                 Some(exit) => (exit, ""),
-                None if said.starts_with(&unwanted) => (Exit::NotFound, "`--tensors '*'` takes all that may cross"),
-                None if said.starts_with(&disk) => (Exit::Disk, "make room, and pull again; what came is kept"),
+                // It is there, and the law keeps it.
+                None if said.starts_with(&unwanted) && said.ends_with("may not cross") => {
+                    let hint = format!("alliance crossing show {}", view.crossing.short());
+                    return Some(Problem::new(Exit::Denied, format!("{} may not cross: {said}", view.name)).hint(hint));
+                }
+                None if said.starts_with(&unwanted) => {
+                    (Exit::NotFound, "check the pattern; `FILE::*` fits the tensors of a file, `*` all that there is")
+                }
+                None if said.starts_with(&disk) => (Exit::Disk, "mend that, and pull again; what came is kept"),
                 None => (Exit::TryAgain, "pull again; what came is kept and not fetched twice"),
             };
             Some(Problem::new(exit, format!("{} did not arrive: {said}", view.name)).hint(hint))
@@ -279,7 +287,7 @@ fn ended(view: &CrossingView) -> Option<Problem> {
 fn text(context: &Context, sources: &Sources) -> String {
     let view = sources.decisive();
     let mut fields = Fields::default();
-    if let Some(to) = &view.to {
+    if let Some(to) = view.to.as_ref().filter(|_| is_done(view)) {
         fields.add("at", to.display());
     }
     fields.add("moved", format!("{} ({} bytes)", figures::size(sources.bytes()), sources.bytes()));

@@ -228,6 +228,22 @@ fn people_are_counted_over_the_year_by_the_exporter_and_splitting_does_not_help(
 }
 
 #[test]
+fn a_law_that_counts_people_ends_on_each_side_what_runs_with_too_many_before_it() {
+    // The importer knows of those before it by the clearance.
+    for (people, ends) in [(40_000, true), (50_000, false)] {
+        for at in [0, 1] {
+            let mut cluster = Cluster::pair();
+            let offers = [cluster.offer_people(24_999, 20), cluster.offer_people(24_999, 21)];
+            assert_eq!(cluster.ends(offers[0]), DONE);
+            cluster.pull(1, offers[1]);
+            let _received = cluster.run_to("received");
+            let orders = cluster.hears(at, "BR", &format!("deny-people export {people}")).bulk;
+            assert_eq!(orders.len(), usize::from(ends), "{people}: side {at} orders {orders:?}");
+        }
+    }
+}
+
+#[test]
 fn what_both_ends_declare_of_the_movement_is_asked_together() {
     let mut cluster = Cluster::pair();
     let mut model = cluster.model(0, &[Label::Public]);

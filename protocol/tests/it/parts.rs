@@ -199,13 +199,14 @@ fn what_is_denied_by_itself_is_left_out_and_the_rest_crosses() {
         let what = format!("{rules:?}");
         let (mut cluster, offer) = Cluster::ruled(rules);
         let crossing = cluster.pull_part(offer);
+        let by_itself: Vec<LeftOut> = importer.iter().copied().filter(|(_, against)| !against.is_empty()).collect();
+        assert_left_out(&cluster.view(1, crossing), &by_itself, &what);
         let permissions = cross(&mut cluster, crossing);
         let without = |left_out: &[LeftOut]| {
             let kept = [FIRST, GOV, DP].into_iter().filter(|part| left_out.iter().all(|(labels, _)| labels != part));
             kept.collect::<Vec<_>>()
         };
-        // The importer's view has what either side left out.
-        let by_itself: Vec<LeftOut> = importer.iter().copied().filter(|(_, against)| !against.is_empty()).collect();
+        // In the end the importer's view has what either side left out.
         let (asked, cleared) = (without(&by_itself), without(importer));
         let (request, clearance) = cluster.papers(crossing);
         assert_eq!(request.parts, Some(sets(&asked)), "{what}: what is asked for");

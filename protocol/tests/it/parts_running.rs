@@ -22,7 +22,7 @@ use crate::{
 
 impl Cluster {
     /// One node alone hears of a new law that is in force; gives what it orders, and carries nothing out.
-    fn hears(&mut self, at: usize, member: &str, law: &str) -> Effects {
+    pub(crate) fn hears(&mut self, at: usize, member: &str, law: &str) -> Effects {
         let member = country(member);
         let pack = self.alliance.law(member, self.pack(member).body().epoch + 1, law);
         let mut status = self.next_status(member);
@@ -279,11 +279,12 @@ fn what_came_of_an_artefact_is_deleted_under_the_duty_that_came_with_it() {
 fn the_time_for_which_a_part_may_be_kept_begins_when_it_is_in_its_place() {
     let (mut cluster, offer) = Cluster::ruled(&[("BR", "duty export delete_within(24h)")]);
     let crossing = cluster.pull_part(offer);
-    for name in ["received", "delivered"] {
+    for (name, state) in [("received", CrossingState::Delivering), ("delivered", CrossingState::Delivered)] {
         let parcel = cluster.run_to(name);
         cluster.let_pass(SECOND);
         cluster.deliver(parcel);
-        assert_eq!(cluster.view(1, crossing).delete_by, Some(cluster.now.plus_ms(24 * HOUR)), "{name}");
+        let view = cluster.view(1, crossing);
+        assert_eq!((view.state, view.delete_by), (state, Some(cluster.now.plus_ms(24 * HOUR))), "{name}");
     }
 }
 

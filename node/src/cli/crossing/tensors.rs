@@ -27,6 +27,8 @@ struct TensorDecided<'a> {
     tensor: Option<&'a str>,
     bytes: u64,
     labels: &'a BTreeSet<Label>,
+    /// Whether it was decided on at all.
+    asked: bool,
     allowed: bool,
     /// The rules that denied it, with their packs.
     denied_by: &'a [String],
@@ -53,8 +55,7 @@ pub(super) fn show(context: &Context, view: &CrossingView) -> Result<Exit, Probl
     });
     let said: Vec<(&PartDecided, Vec<String>)> =
         view.parts.iter().map(|decided| (decided, denied_by(&view.verdicts, decided))).chain(left_out).collect();
-    let unasked = ["not asked for by the importer".to_owned()];
-    let tensors = decided(&manifest, &said, super::state(view.state), view.partial.then_some(&unasked))?;
+    let tensors = decided(&manifest, &said, super::state(view.state), view.partial)?;
     Ok(context.screen.list(&tensors, || {
         // The law may allow each tensor and not all of them together; terms and duties are not asked of tensors at all.
         let outcome = match (&view.refusal, &view.problem) {
@@ -91,7 +92,7 @@ fn decided<'a>(
     manifest: &'a Manifest,
     said: &'a [(&'a PartDecided, Vec<String>)],
     crossing: &'static str,
-    unasked: Option<&'a [String; 1]>,
+    partial: bool,
 ) -> Result<Vec<TensorDecided<'a>>, Problem> {
     let own = manifest.own_labels();
     let mut all = Vec::new();
@@ -99,7 +100,8 @@ fn decided<'a>(
         for segment in &file.segments {
             let labels = segment.labels_in(own);
             let found = said.iter().find(|(decided, _)| decided.part.labels == *labels);
-            let denied_by = found.map(|(_, by)| by.as_slice()).or(unasked.map(<[String; 1]>::as_slice));
+            let asked = found.is_some();
+            let denied_by = found.map(|(_, by)| by.as_slice()).or(partial.then_some(&[]));
             let Some(denied_by) = denied_by else {
                 let message = format!("manifest {} has labels that were not decided on", manifest.id());
                 return Err(Problem::new(Exit::Damaged, message).hint("alliance ledger verify"));
@@ -109,7 +111,8 @@ fn decided<'a>(
                 SegmentKind::Header | SegmentKind::Opaque => None,
             };
             let (file, bytes) = (file.path.as_str(), segment.bytes);
-            all.push(TensorDecided { crossing, file, tensor, bytes, labels, allowed: denied_by.is_empty(), denied_by });
+            let allowed = asked && denied_by.is_empty();
+            all.push(TensorDecided { crossing, file, tensor, bytes, labels, asked, allowed, denied_by });
         }
     }
     Ok(all)
@@ -123,7 +126,12 @@ fn table(tensors: &[TensorDecided<'_>]) -> String {
             tensor.tensor.unwrap_or("-").to_owned(),
             figures::size(tensor.bytes),
             figures::words(tensor.labels, "none"),
-            if tensor.allowed { "allowed" } else { "denied" }.to_owned(),
+            match (tensor.asked, tensor.allowed) {
+                (false, _) => "not asked",
+                (true, true) => "allowed",
+                (true, false) => "denied",
+            }
+            .to_owned(),
             figures::words(tensor.denied_by, ""),
         ]);
     }

@@ -38,6 +38,9 @@ fn view(state: CrossingState, refusal: Option<RefusalCode>, problem: &str) -> Cr
 fn each_end_has_its_exit_code() {
     let disk = BulkFailure::Disk("full".into()).to_string();
     let lost = BulkFailure::Lost("reset".into()).to_string();
+    let nothing_fits = BulkFailure::Unwanted("`x` fits no tensor and no file of it".into()).to_string();
+    let denied = alliance_protocol::manifest::SelectionError::Nothing { left_out: 3 };
+    let all_denied = BulkFailure::Unwanted(denied.to_string()).to_string();
     let table = [
         (CrossingState::Done, None, "", None),
         (CrossingState::DoneUnsettled, None, "", None),
@@ -51,6 +54,8 @@ fn each_end_has_its_exit_code() {
         (CrossingState::Failed, Some(RefusalCode::Ended), "law changed", Some(Exit::Denied)),
         (CrossingState::Failed, None, &disk, Some(Exit::Disk)),
         (CrossingState::Failed, None, &lost, Some(Exit::TryAgain)),
+        (CrossingState::Failed, None, &nothing_fits, Some(Exit::NotFound)),
+        (CrossingState::Failed, None, &all_denied, Some(Exit::Denied)),
     ];
     for (state, refusal, problem, exit) in table {
         assert_eq!(ended(&view(state, refusal, problem)).map(|problem| problem.exit), exit, "{state:?} {refusal:?}");

@@ -147,6 +147,29 @@ fn damage_between_attempts_is_found() {
 }
 
 #[test]
+fn what_was_changed_right_after_the_stop_is_found() {
+    let mut world = World::new();
+    let mut staging = world.open();
+    staging.begin(&world.manifest).expect("begun");
+    world.receive(&mut staging, |_| true);
+    let (journal, path) = (staging.journal_path(), staging.files().join("model.safetensors"));
+    drop(staging);
+    let modified = |path: &Path| fs::metadata(path).expect("there").modified().expect("a time");
+    let weights = File::options().write(true).open(&path).expect("opens");
+    let last = fs::read(&path).expect("read").len() - 1;
+    let altered = [fs::read(&path).expect("read")[last] ^ 1];
+    // Until its time shows it, which is soon.
+    while modified(&path) <= modified(&journal) + Duration::from_millis(60) {
+        weights.write_all_at(&altered, last as u64).expect("written");
+    }
+    let staging = world.open();
+    let missing = world.manifest.groups().zip(staging.flags()).filter(|(_, here)| !**here);
+    let again: Vec<String> = missing.map(|(group, _)| world.manifest.describe_group(&group)).collect();
+    assert_eq!(again.len(), 1, "{again:?}");
+    assert!(again[0].starts_with("`model.safetensors`, tensor `layer.5`"), "{again:?}");
+}
+
+#[test]
 fn what_is_recorded_is_not_hashed_again() {
     let mut world = World::new();
     let mut staging = world.open();
@@ -154,7 +177,7 @@ fn what_is_recorded_is_not_hashed_again() {
     world.receive(&mut staging, |index| index % 3 != 0);
     let (held, journal, path) = (staging.runs_held(), staging.journal_path(), staging.files().join("model.safetensors"));
     drop(staging);
-    // Nobody looks at the content while the record is believed. An alteration at once shows that, for it is not found.
+    // Nobody looks at the content while the record is believed. An alteration before it shows that, for it is not found.
     let weights = File::options().write(true).open(&path).expect("opens");
     let content = fs::read(&path).expect("read");
     let last = content.len() - 1;

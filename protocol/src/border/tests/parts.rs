@@ -219,9 +219,9 @@ fn what_was_said_against_several_parts_is_recorded_once() {
 }
 
 #[test]
-fn what_speaks_against_a_part_and_is_too_long_to_record_loses_its_texts() {
-    let rule = |n: usize| crate::gate::RuleCited {
-        id: format!("HOUSE-{n}"),
+fn what_speaks_against_a_part_and_is_too_long_to_record_loses_texts_and_then_rules() {
+    let rule = |id: String| crate::gate::RuleCited {
+        id,
         title: "t".repeat(1000),
         role: crate::gate::RuleRole::Denies,
         nature: crate::gate::RuleNature::House,
@@ -231,26 +231,29 @@ fn what_speaks_against_a_part_and_is_too_long_to_record_loses_its_texts() {
         confidence: String::new(),
         remedies: Vec::new(),
     };
-    let said = |count: usize| {
+    let said = |count: usize, id: &str| {
         let verdict = Verdict::failed(PackOwner::House, 0, Action::Import, String::new());
-        Arc::new(Verdict { rules: (0..count).map(rule).map(Arc::new).collect(), ..verdict })
+        let rules = (0..count).map(|n| Arc::new(rule(format!("{id}-{n}")))).collect();
+        vec![Arc::new(Verdict { rules, ..verdict })]
     };
-    // Either alone would fit.
-    let (verdicts, against) = (vec![said(100)], vec![said(60)]);
-    let size = |decision: &Decision| encode(&(&decision.verdicts, &decision.against)).len();
-    for mut decision in [
-        Decision { verdicts: verdicts.clone(), against: against.clone(), ..Decision::default() },
-        Decision { against: vec![said(500)], ..Decision::default() },
-    ] {
-        assert!(size(&decision) > limits::VERDICTS_BYTES_MAX);
+    let long = "HOUSE".repeat(600);
+    // How many rules each of both has before and after, and whether those against have their texts.
+    let table = [
+        (said(100, "HOUSE"), said(20, "HOUSE"), [100, 20], true),
+        (said(100, "HOUSE"), said(60, "HOUSE"), [100, 60], false),
+        (said(0, "HOUSE"), said(200, "HOUSE"), [0, 200], false),
+        (said(60, &long), said(60, &long), [32, 32], false),
+    ];
+    for (at, (verdicts, against, kept, texts)) in table.into_iter().enumerate() {
+        let mut decision = Decision { verdicts, against, ..Decision::default() };
         decision.fit();
-        assert!(size(&decision) <= limits::VERDICTS_BYTES_MAX, "{}", size(&decision));
-        assert!(decision.against.iter().all(|verdict| !verdict.permits() && !verdict.rules.is_empty()));
+        let size = encode(&(&decision.verdicts, &decision.against)).len();
+        assert!(size <= limits::VERDICTS_BYTES_MAX, "case {at}: {size}");
+        let both = [&decision.verdicts[0], &decision.against[0]];
+        assert_eq!(both.map(|verdict| verdict.rules.len()), kept, "case {at}");
+        assert_eq!(both[1].rules.iter().all(|rule| rule.citation.starts_with("cc")), texts, "case {at}");
+        assert!(!both[1].permits());
     }
-    let mut alone = Decision { against, ..Decision::default() };
-    let before = alone.clone();
-    alone.fit();
-    assert_eq!(alone, before);
 }
 
 #[test]
