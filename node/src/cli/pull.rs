@@ -276,6 +276,9 @@ fn ended(view: &CrossingView) -> Option<Problem> {
                 None if said.starts_with(&unwanted) => {
                     (Exit::NotFound, "check the pattern; `FILE::*` fits the tensors of a file, `*` all that there is")
                 }
+                None if said.starts_with(&disk) && said.contains("free some space") => {
+                    (Exit::Disk, "make room, and pull again; what came is kept")
+                }
                 None if said.starts_with(&disk) => (Exit::Disk, "mend that, and pull again; what came is kept"),
                 None => (Exit::TryAgain, "pull again; what came is kept and not fetched twice"),
             };
