@@ -219,7 +219,7 @@ fn what_is_denied_by_itself_is_left_out_and_the_rest_crosses() {
         for (at, left_out, part) in [(1, importer, Some(part_taken())), (0, exporter, None)] {
             let view = cluster.view(at, crossing);
             assert_eq!((view.state, view.refusal, &view.problem), (CrossingState::Done, None, &None), "{what}");
-            assert_eq!((labels_of(&view.parts), view.part.clone()), (sets(&cleared), part), "{what}");
+            assert_eq!((labels_of(&view.parts), view.part.clone(), view.partial), (sets(&cleared), part, true), "{what}");
             assert!(view.parts.iter().all(|it| it.of(&view.verdicts).count() > 0), "{what}: each was decided");
             assert_eq!(view.facts.as_ref().map(|facts| &facts.labels), Some(&clearance.labels), "{what}");
             assert_left_out(&view, left_out, &what);
@@ -238,7 +238,7 @@ fn a_pull_of_the_whole_leaves_nothing_out() {
         cluster.run();
         let view = cluster.view(1, crossing);
         let expected = if importer.is_empty() { CrossingState::Done } else { CrossingState::Denied };
-        assert_eq!((view.state, view.part.clone()), (expected, None), "{rules:?}: {:?}", view.problem);
+        assert_eq!((view.state, view.part.clone(), view.partial), (expected, None, false), "{rules:?}: {:?}", view.problem);
         assert!(view.left_out.is_empty() && view.against.is_empty(), "{rules:?}: {:?}", view.left_out);
         if expected == CrossingState::Done {
             let (request, clearance) = cluster.papers(crossing);
@@ -252,7 +252,7 @@ fn a_pull_of_the_whole_leaves_nothing_out() {
 type Denied = (&'static [Rule], RefusalCode, &'static str, &'static [LeftOut]);
 
 #[test]
-fn where_the_first_part_is_denied_or_all_together_nothing_crosses() {
+fn where_the_first_part_is_denied_or_all_together_nobody_is_asked() {
     use RefusalCode::{DeniedByLaw, DeniedByTerms, ObligationUnmet};
     let by_importer: &[Denied] = &[
         (
@@ -288,6 +288,11 @@ fn where_the_first_part_is_denied_or_all_together_nothing_crosses() {
         assert_eq!(cluster.kinds(1, crossing), ["request_denied"]);
         assert_left_out(&view, left_out, reason);
     }
+}
+
+#[test]
+fn where_the_exporter_denies_the_first_part_or_all_together_nothing_crosses() {
+    use RefusalCode::{DeniedByTerms, ObligationUnmet};
     let by_exporter: &[Denied] = &[
         (
             &[("the exporter's house", "deny export label:public")],
@@ -314,7 +319,8 @@ fn where_the_first_part_is_denied_or_all_together_nothing_crosses() {
         cluster.run();
         for at in [0, 1] {
             let view = cluster.view(at, crossing);
-            assert_eq!((view.state, view.bytes), (CrossingState::Denied, 0), "{rules:?}: {:?}", view.problem);
+            let found = (view.state, view.bytes, view.partial);
+            assert_eq!(found, (CrossingState::Denied, 0, true), "{rules:?}: {:?}", view.problem);
             assert_eq!(view.refusal, Some(*code), "{rules:?}: {:?}", view.problem);
         }
         let view = cluster.view(0, crossing);

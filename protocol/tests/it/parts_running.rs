@@ -204,7 +204,7 @@ fn what_a_node_shows_of_parts_is_the_same_after_a_restart() {
             [(1, crossing), (0, crossing), (1, denied)].map(|(at, crossing)| {
                 let view = cluster.view(at, crossing);
                 let told = (view.parts, view.left_out, view.against, view.part, view.verdicts, view.facts);
-                (told, view.refusal, view.to)
+                (told, view.partial, view.refusal, view.to)
             })
         };
         let before = shown(&mut cluster);
