@@ -142,7 +142,6 @@ pub async fn bulk(bulk: &Bulk) -> Result<(), BenchError> {
     let dir = directory(bulk.dir.as_deref())?;
     let homes = directory(Some(bulk.homes.as_deref().unwrap_or(&std::env::temp_dir())))?;
     let bytes = bulk.mib * MIB;
-    warm(dir.path(), bytes.saturating_mul(5))?;
     let flat = dir.path().join("flat.bin");
     data::write_noise(&flat, bytes).map_err(io_error(format!("write `{}`", flat.display())))?;
 
@@ -168,11 +167,14 @@ pub async fn bulk(bulk: &Bulk) -> Result<(), BenchError> {
     for round in 0..bulk.rounds {
         eprintln!("round {} of {}", round + 1, bulk.rounds);
         let [first, rest @ ..] = runs.as_mut_slice() else { break };
+        warm(dir.path(), bytes)?;
         first.rounds.push(ours.pull(&large).await?);
         for (runs, other) in rest.iter_mut().zip(&others) {
+            warm(dir.path(), bytes)?;
             runs.rounds.push(other.run(&flat, &dir.path().join("taken.bin"), bytes).await?);
         }
         for (runs, offer) in small.iter_mut().zip([&many, &one]) {
+            warm(dir.path(), SMALL_TENSOR_BYTES * SMALL_TENSORS)?;
             runs.rounds.push(ours.pull(offer).await?);
         }
     }
@@ -192,10 +194,12 @@ fn directory(dir: Option<&Path>) -> Result<TempDir, BenchError> {
     made.map_err(io_error(format!("make a directory in `{}`", place.display())))
 }
 
-/// Touches as much memory as the files of a run take. On a virtual machine a page that was never used costs many times what
-/// one does that was, and whoever comes first would pay for it.
+/// Touches as much memory as a run writes to files, and a quarter more. A virtual machine that gives free memory back to its host
+/// (free page reporting of the balloon) pays several times for a page that it has not used of late: what a contender wrote
+/// would measure the host, and those that keep everything in memory would not pay it.
 fn warm(dir: &Path, bytes: u64) -> Result<(), BenchError> {
     let path = dir.join("warm");
+    let bytes = bytes.saturating_add(bytes / 4);
     let written = std::fs::File::create(&path).and_then(|mut file| {
         let chunk = vec![0; 1024 * 1024];
         (0..bytes / MIB).try_for_each(|_| file.write_all(&chunk))

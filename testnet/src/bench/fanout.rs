@@ -10,7 +10,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::{BenchError, MIB, Output, Round, as_f64, directory, io_error, median, ours, ours::Sources, punctuality};
+use super::{BenchError, MIB, Output, Round, as_f64, directory, io_error, median, ours, ours::Sources, punctuality, warm};
 use crate::{
     network::Network,
     wan::{
@@ -103,6 +103,7 @@ pub async fn run(settings: &Settings) -> Result<(), BenchError> {
             let home = dir.path().join(format!("round-{round}-{importers}"));
             let daemons = ours::Daemons::up(&home, &home, peers, Some(Arc::clone(&wan))).await?;
             let offered = daemons.offer("large", &[(bytes / 8, 8)]).await?;
+            warm(dir.path(), bytes.saturating_mul(settings.peers))?;
             wan.renew().await?;
             let sources = if settings.alone { Sources::ExporterAlone } else { Sources::Together };
             let rounds = daemons.pulls(&offered, importers, PULLS_MAX, sources).await?;
