@@ -14,7 +14,7 @@ use std::{
 use alliance_policy::CedarGate;
 use alliance_protocol::{
     authority::{Accreditation, Ban, LawPack, Organisation, Safeguard, Status},
-    charter::{Authority, Charter, CharterError, Chartered},
+    charter::{Authority, Charter, CharterError, Chartered, Membership},
     envelope::{Draft, OpenError, Signed, Statement},
     gate::{Gate, Pack, PackError, PackOwner},
     id::StatementId,
@@ -38,6 +38,8 @@ pub struct AuthorityDir {
     book: Book,
     /// The officers' keys that lie here; there may be fewer than officers.
     officers: Vec<SecretKey>,
+    /// Those of the officers who come after them.
+    next: Vec<SecretKey>,
     lock: File,
 }
 
@@ -58,6 +60,20 @@ struct Book {
     revoked: BTreeSet<PublicKey>,
     #[serde(default)]
     bans: BTreeSet<Ban>,
+    /// Officers who were before these. Their keys may still lie here and sign nothing.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    retired: BTreeSet<PublicKey>,
+    /// Officers who come after these, once a version of the charter says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    next: Option<Officers>,
+}
+
+/// Who speaks for an authority.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Officers {
+    threshold: u32,
+    officers: Vec<PublicKey>,
 }
 
 /// `authority.json`: what the authority hands to those who draw up the charter.
@@ -157,6 +173,8 @@ pub enum AuthorityError {
     TooFewKeys { have: usize, need: u32 },
     #[error("the charter knows {0} by other officers than these, or not at all")]
     NotInCharter(Country),
+    #[error("officers are waiting to be adopted; propose and submit `{}` first", .0.display())]
+    RotationWaits(PathBuf),
     #[error(transparent)]
     Charter(#[from] CharterError),
     #[error("the node {0} is revoked")]
@@ -183,6 +201,9 @@ pub const PAPER_MS_MAX: u64 = 3 * 366 * DAY_MS;
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
+/// The highest number of an officer's key file: officers who follow each other count on.
+const OFFICER_FILES_MAX: u32 = 256;
+
 /// Bytes of `authority.toml` with all revocations, and of `authority.json`.
 const BOOK_BYTES_MAX: usize = 128 * 1024;
 
@@ -200,10 +221,7 @@ impl AuthorityDir {
     /// # Errors
     /// There is one already, the numbers make no sense, or the disk does not permit it.
     pub fn create(path: &Path, member: Country, name: &str, officers: u32, threshold: u32) -> Result<Self, AuthorityError> {
-        let max = u32::try_from(limits::OFFICERS_MAX).unwrap_or(u32::MAX);
-        if officers == 0 || officers > max || threshold == 0 || threshold > officers {
-            return Err(AuthorityError::Numbers);
-        }
+        numbers(officers, threshold)?;
         if name.is_empty() || name.len() > limits::NAME_BYTES_MAX {
             return Err(AuthorityError::Name);
         }
@@ -212,12 +230,7 @@ impl AuthorityDir {
         if book_path(path).exists() {
             return Err(AuthorityError::Exists(path.to_owned()));
         }
-        let mut secrets = Vec::new();
-        for number in 1..=officers {
-            let key = keys::generate()?;
-            keys::write_new(&officer_path(path, number), &key)?;
-            secrets.push(key);
-        }
+        let secrets = draw(path, 1, officers)?;
         let book = Book {
             member,
             name: name.to_owned(),
@@ -228,13 +241,57 @@ impl AuthorityDir {
             officers: secrets.iter().map(SecretKey::public).collect(),
             revoked: BTreeSet::new(),
             bans: BTreeSet::new(),
+            retired: BTreeSet::new(),
+            next: None,
         };
-        let made = Self { path: path.to_owned(), book, officers: secrets, lock };
+        let made = Self { path: path.to_owned(), book, officers: secrets, next: Vec::new(), lock };
         made.save()?;
-        let public = serde_json::to_vec_pretty(&made.public())
-            .map_err(|error| malformed(&made.public_path(), &error.to_string()))?;
-        durable::write(&made.public_path(), &public, Readers::All, Existing::Replace)?;
+        made.save_public(&made.public_path(), &made.public())?;
         Ok(made)
+    }
+
+    /// Draws keys for officers who shall come after those of now, and writes what those who draw up the next version of the
+    /// charter need. Those of now speak until that version is in force. Where the charter already says that the next ones
+    /// speak, they become those of now first.
+    ///
+    /// # Errors
+    /// The numbers make no sense, others are waiting to be adopted, or the disk does not permit it.
+    pub fn rotate(&mut self, charter: &Chartered, officers: u32, threshold: u32) -> Result<PathBuf, AuthorityError> {
+        numbers(officers, threshold)?;
+        let known = charter.authority(self.book.member).ok_or(AuthorityError::NotInCharter(self.book.member))?;
+        let mut book = self.book.clone();
+        if let Some(next) = book.next.take() {
+            if !known.speaks_as(&self.named(&next)) {
+                return Err(AuthorityError::RotationWaits(self.next_public_path()));
+            }
+            book.retired.extend(std::mem::replace(&mut book.officers, next.officers));
+            book.threshold = next.threshold;
+            self.officers = std::mem::take(&mut self.next);
+            self.book = book.clone();
+            self.save()?;
+            self.save_public(&self.public_path(), &self.public())?;
+        }
+        if !known.speaks_as(&self.authority()) {
+            return Err(AuthorityError::NotInCharter(self.book.member));
+        }
+        let taken = (1..=OFFICER_FILES_MAX).filter(|number| officer_path(&self.path, *number).exists()).max();
+        let secrets = draw(&self.path, taken.unwrap_or(0) + 1, officers)?;
+        let next = Officers { threshold, officers: secrets.iter().map(SecretKey::public).collect() };
+        let public = PublicAuthority { officers: next.officers.clone(), threshold, ..self.public() };
+        self.book.next = Some(next);
+        self.next = secrets;
+        self.save()?;
+        self.save_public(&self.next_public_path(), &public)?;
+        Ok(self.next_public_path())
+    }
+
+    fn save_public(&self, path: &Path, public: &PublicAuthority) -> Result<(), AuthorityError> {
+        let text = serde_json::to_vec_pretty(public).map_err(|error| malformed(path, &error.to_string()))?;
+        Ok(durable::write(path, &text, Readers::All, Existing::Replace)?)
+    }
+
+    fn named(&self, officers: &Officers) -> Authority {
+        Authority { name: self.book.name.clone(), officers: officers.officers.clone(), threshold: officers.threshold }
     }
 
     /// Opens an authority's directory and locks it.
@@ -248,17 +305,20 @@ impl AuthorityDir {
         let lock = lock(path)?;
         let text = durable::read_text(&book_path(path), BOOK_BYTES_MAX)?;
         let book: Book = toml::from_str(&text).map_err(|error| malformed(&book_path(path), error.message()))?;
-        let mut officers = Vec::new();
-        for number in 1..=u32::try_from(limits::OFFICERS_MAX).unwrap_or(u32::MAX) {
+        let (mut officers, mut next) = (Vec::new(), Vec::new());
+        let comes = |key: &SecretKey| book.next.as_ref().is_some_and(|next| next.officers.contains(&key.public()));
+        for number in 1..=OFFICER_FILES_MAX {
             let file = officer_path(path, number);
             match keys::read(&file) {
                 Ok(key) if book.officers.contains(&key.public()) => officers.push(key),
+                Ok(key) if comes(&key) => next.push(key),
+                Ok(key) if book.retired.contains(&key.public()) => {}
                 Ok(_) => return Err(AuthorityError::OtherKey(file)),
                 Err(KeyFileError::Missing(_)) => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(Self { path: path.to_owned(), book, officers, lock })
+        Ok(Self { path: path.to_owned(), book, officers, next, lock })
     }
 
     #[must_use]
@@ -277,6 +337,12 @@ impl AuthorityDir {
     #[must_use]
     pub fn public_path(&self) -> PathBuf {
         self.path.join("authority.json")
+    }
+
+    /// The file with what is public of the officers who come after those of now.
+    #[must_use]
+    pub fn next_public_path(&self) -> PathBuf {
+        self.path.join("authority.next.json")
     }
 
     /// The file with the newest status.
@@ -416,21 +482,38 @@ impl AuthorityDir {
         Ok(true)
     }
 
-    /// Signs a charter, or a draft of one, with the officers' keys that lie here.
+    /// Signs a charter, or a draft of one, with the officers' keys that lie here: as many as there are, so that officers who
+    /// keep theirs apart sign one after the other. Where the draft names the next officers, they sign as well.
     ///
     /// # Errors
-    /// The charter does not know this authority, or too few keys are here.
+    /// The charter knows this authority by other officers, or no key is here.
     pub fn sign_charter(&self, draft: &[u8]) -> Result<Signed<Charter>, AuthorityError> {
-        let mut draft = Draft::<Charter>::open(draft)?;
-        for key in self.signing_keys()? {
+        let member = self.book.member;
+        let before = draft;
+        let mut draft = Draft::<Charter>::open(before)?;
+        if self.officers.is_empty() && self.next.is_empty() {
+            return Err(AuthorityError::TooFewKeys { have: 0, need: 1 });
+        }
+        for key in self.officers.iter().chain(&self.next) {
             draft = draft.sign(key);
         }
         let signed = draft.finish()?;
-        signed.body().well_formed()?;
-        if signed.body().members.get(&self.book.member) != Some(&self.authority()) {
-            return Err(AuthorityError::NotInCharter(self.book.member));
+        let body = signed.body();
+        body.well_formed()?;
+        let next = self.book.next.as_ref().map(|next| self.named(next));
+        match body.members.get(&member).map(|member| &member.authority) {
+            Some(known) if next.as_ref().is_some_and(|next| known.speaks_as(next)) => return Ok(signed),
+            Some(known) if known.speaks_as(&self.authority()) => {}
+            // A member signs that it leaves.
+            None if body.version > 1 => {}
+            Some(_) | None => return Err(AuthorityError::NotInCharter(member)),
         }
-        Ok(signed)
+        if self.next.is_empty() {
+            return Ok(signed);
+        }
+        // The next officers have no seat in this version; their signatures would spoil it.
+        let again = Draft::<Charter>::open(before)?;
+        Ok(self.officers.iter().fold(again, Draft::sign).finish()?)
     }
 
     /// Makes a new status, and before it a new law pack if the text changed; writes both into the directory.
@@ -511,7 +594,9 @@ impl AuthorityDir {
         if let Some(pack) = current
             && (&pack.body().law, &pack.body().directives) == (&law, &directives)
         {
-            return Ok((pack, false));
+            // Former officers' signatures count no more; the same text, signed by those of now, is the same pack.
+            let speaks = charter.authority(member).is_some_and(|authority| authority.spoke(pack.signers()));
+            return Ok((if speaks { pack } else { self.sign(charter, pack.body())? }, false));
         }
         let epoch = self.book.epoch.saturating_add(1);
         gate.check(&Pack::new(PackOwner::Member(member), epoch, &law, &directives))?;
@@ -520,20 +605,21 @@ impl AuthorityDir {
 
     /// Signs with as many officers' keys as the threshold demands.
     fn sign<T: Statement>(&self, charter: &Chartered, body: &T) -> Result<Signed<T>, AuthorityError> {
-        let member = self.book.member;
-        if charter.authority(member) != Some(&self.authority()) {
-            return Err(AuthorityError::NotInCharter(member));
-        }
         let draft = Draft::new(body, charter.alliance());
-        Ok(self.signing_keys()?.iter().fold(draft, |draft, key| draft.sign(key)).finish()?)
+        Ok(self.signing_keys(charter)?.iter().fold(draft, |draft, key| draft.sign(key)).finish()?)
     }
 
-    fn signing_keys(&self) -> Result<&[SecretKey], AuthorityError> {
-        let need = self.book.threshold;
-        usize::try_from(need)
-            .ok()
-            .and_then(|count| self.officers.get(..count))
-            .ok_or(AuthorityError::TooFewKeys { have: self.officers.len(), need })
+    /// The keys of the officers who speak for the authority under this charter.
+    fn signing_keys(&self, charter: &Chartered) -> Result<&[SecretKey], AuthorityError> {
+        let member = self.book.member;
+        let known = charter.authority(member).ok_or(AuthorityError::NotInCharter(member))?;
+        let (keys, need) = match &self.book.next {
+            _ if known.speaks_as(&self.authority()) => (&self.officers, self.book.threshold),
+            Some(next) if known.speaks_as(&self.named(next)) => (&self.next, next.threshold),
+            Some(_) | None => return Err(AuthorityError::NotInCharter(member)),
+        };
+        let enough = usize::try_from(need).ok().and_then(|count| keys.get(..count));
+        enough.ok_or(AuthorityError::TooFewKeys { have: keys.len(), need })
     }
 
     fn authority(&self) -> Authority {
@@ -545,6 +631,25 @@ impl AuthorityDir {
         let text = toml::to_string(&self.book).map_err(|error| malformed(&path, &error.to_string()))?;
         Ok(durable::write(&path, text.as_bytes(), Readers::Owner, Existing::Replace)?)
     }
+}
+
+fn numbers(officers: u32, threshold: u32) -> Result<(), AuthorityError> {
+    let max = u32::try_from(limits::OFFICERS_MAX).unwrap_or(u32::MAX);
+    if officers == 0 || officers > max || threshold == 0 || threshold > officers {
+        return Err(AuthorityError::Numbers);
+    }
+    Ok(())
+}
+
+/// Draws so many keys into files numbered from `first`.
+fn draw(path: &Path, first: u32, count: u32) -> Result<Vec<SecretKey>, AuthorityError> {
+    let mut drawn = Vec::new();
+    for number in first..first.saturating_add(count) {
+        let key = keys::generate()?;
+        keys::write_new(&officer_path(path, number), &key)?;
+        drawn.push(key);
+    }
+    Ok(drawn)
 }
 
 fn listed(rules: &BTreeSet<String>) -> String {
@@ -559,6 +664,13 @@ impl PublicAuthority {
     pub fn read(path: &Path) -> Result<Self, AuthorityError> {
         let bytes = durable::read(path, BOOK_BYTES_MAX)?;
         serde_json::from_slice(&bytes).map_err(|error| malformed(path, &error.to_string()))
+    }
+}
+
+impl From<PublicAuthority> for Membership {
+    /// A full member.
+    fn from(public: PublicAuthority) -> Self {
+        Authority::from(public).into()
     }
 }
 

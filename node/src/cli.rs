@@ -86,7 +86,7 @@ enum Noun {
     /// For officers of an authority: accredit, revoke, issue safeguards, publish law
     #[command(subcommand)]
     Authority(authority::Authority),
-    /// Draw up, sign and show the charter of an alliance
+    /// Draw up, sign, hand in and show the charter of an alliance and its versions
     #[command(subcommand)]
     Charter(charter::Charter),
     #[command(hide = true)]
@@ -143,7 +143,7 @@ async fn run(context: &Context, noun: Noun) -> Result<Exit, Problem> {
         Noun::Transfer(command) => command.run(context).await,
         Noun::Ledger(command) => command.run(context),
         Noun::Authority(command) => command.run(context).await,
-        Noun::Charter(command) => command.run(context),
+        Noun::Charter(command) => command.run(context).await,
         Noun::Completions(command) => Ok(command.run(Cli::command())),
         Noun::Manpage(command) => command.run(Cli::command()),
     }

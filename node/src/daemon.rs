@@ -122,7 +122,7 @@ async fn start(home: &Home) -> Result<(Node, ApiServer, OpenHome), DaemonError> 
     };
     let origin = Origin {
         key: SecretKey::from_seed(&opened.key.to_seed()),
-        charter: opened.charter.statement().bytes().to_vec(),
+        charter: opened.charter.to_log(),
         accreditation: opened.accreditation.bytes().to_vec(),
         entries,
         catalogue: statements,
@@ -144,6 +144,7 @@ async fn start(home: &Home) -> Result<(Node, ApiServer, OpenHome), DaemonError> 
         calls,
         manifests: home.manifests_path(),
         limits: home.limits_path(),
+        charter: home.charter_path(),
         waiting: BTreeMap::new(),
         requests: 0,
         clock,

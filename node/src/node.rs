@@ -17,7 +17,7 @@ use alliance_protocol::{
         admin::{AdminCall, Failure, FailureKind, LocalModel, Reply},
         transfers::{LIMITS_MAX, TransferCall},
     },
-    ledger::Entry,
+    ledger::{Entry, Record},
     time::Timestamp,
 };
 use futures::FutureExt as _;
@@ -27,6 +27,7 @@ use tracing::{debug, error, info, warn};
 use crate::{
     bulk::Bulk,
     catalogue::Catalogue,
+    durable::{self, Existing, Readers},
     ledger::{LedgerError, LedgerFile},
     limits::write_limits,
     mesh::Mesh,
@@ -49,6 +50,8 @@ pub struct Node {
     pub(crate) manifests: PathBuf,
     /// Where the limits of transfers are kept.
     pub(crate) limits: PathBuf,
+    /// Where the log of the charter is kept for those who do not ask the daemon.
+    pub(crate) charter: PathBuf,
     pub(crate) waiting: BTreeMap<RequestId, oneshot::Sender<Reply>>,
     pub(crate) requests: u64,
     pub(crate) clock: Clock,
@@ -163,7 +166,18 @@ impl Node {
             info!(record = entry.record.kind(), "record");
         }
         self.ledger.commit(&entries).inspect_err(|error| error!(%error, "commit failed"))?;
+        if entries.iter().any(|entry| matches!(entry.record, Record::CharterAccepted { .. })) {
+            self.keep_charter();
+        }
         Ok(())
+    }
+
+    /// Writes the log of the charter where commands that work without the daemon find it. The ledger has it in any case.
+    fn keep_charter(&self) {
+        let log = self.core.charter_log();
+        if let Err(error) = durable::write(&self.charter, &log, Readers::Owner, Existing::Replace) {
+            warn!(%error, "the log of the charter was not written beside the ledger");
+        }
     }
 
     /// Carries out what was decided and is now durable. Never waits.

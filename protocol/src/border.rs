@@ -492,7 +492,7 @@ impl Border<'_> {
     }
 
     fn law(&self, member: Country) -> Result<&Pack, Denial> {
-        let stale = |why: crate::trust::Stale| Denial { code: RefusalCode::Stale, problem: why.to_string() };
+        let stale = |why: crate::trust::Stale| Denial { code: why.code(), problem: why.to_string() };
         self.trust.law(member, self.now).map_err(stale)
     }
 

@@ -50,7 +50,7 @@ use crate::{
     limits,
     offer::{NodeRecord, Offer},
     time::{Timestamp, Validity},
-    trust::{Distrust, NoStanding, Trust},
+    trust::{Accepted, Distrust, NoStanding, Trust},
     vocabulary::Country,
 };
 
@@ -114,6 +114,7 @@ pub struct Config {
 #[derive(Debug)]
 pub struct Origin {
     pub key: SecretKey,
+    /// The founding charter, or the log of all versions that the operator has.
     pub charter: Vec<u8>,
     pub accreditation: Vec<u8>,
     /// The ledger, from the beginning.
@@ -129,6 +130,8 @@ pub enum StartError {
     Charter(#[source] CharterError),
     #[error("the ledger was begun under another charter; this home belongs to that alliance")]
     OtherCharter,
+    #[error("a version of the charter in the home does not go with those in the ledger")]
+    Versions(#[source] Distrust),
     #[error("the accreditation does not hold")]
     Accreditation(#[source] NoStanding),
     #[error("the ledger holds a statement that does not hold now")]
@@ -158,11 +161,14 @@ impl Core {
         if let Some(house) = &config.house {
             gate.check(house).map_err(StartError::Pack)?;
         }
-        let trust = Trust::new(Chartered::found(&charter).map_err(StartError::Charter)?);
-        let accreditation = trust
-            .accreditation(&accreditation_bytes)
-            .map_err(|error| StartError::Accreditation(NoStanding::Accreditation(error)))?;
-        let own_record = own_record(&key, &accreditation, &config, trust.alliance(), now).map_err(StartError::OwnRecord)?;
+        let chartered = Chartered::open(&charter).map_err(StartError::Charter)?;
+        let founding = chartered.founding().bytes();
+        let trust = Trust::new(Chartered::found(founding).map_err(StartError::Charter)?);
+        // Who may sign it is asked below, under the charter that is in force by then.
+        let accreditation = Signed::open(&accreditation_bytes, trust.alliance())
+            .map_err(|error| StartError::Accreditation(NoStanding::Accreditation(error.into())))?;
+        let own_record =
+            own_record(&key, &accreditation, &config, (trust.alliance(), 1), now).map_err(StartError::OwnRecord)?;
         let randomness = Randomness { seed: config.seed, drawn: 0 };
         let mut core = Self {
             key,
@@ -192,20 +198,29 @@ impl Core {
         let mut accredited = false;
         for Entry { at, record } in &entries {
             match record {
-                Record::Founded { charter: founded } if *founded != charter => return Err(StartError::OtherCharter),
+                Record::Founded { charter: founded } if !is_same_charter(founded, &chartered) => {
+                    return Err(StartError::OtherCharter);
+                }
                 Record::Founded { .. } => begun = true,
                 Record::Accredited { accreditation } => accredited = *accreditation == accreditation_bytes,
                 other => core.replay(other, *at, gate)?,
             }
             core.ledger_size += 1;
         }
-        let me = core.me();
-        core.trust.admission(&core.accreditation, &me, now).map_err(StartError::Accreditation)?;
-
         let mut effects = Effects::default();
         if !begun {
-            core.record(Record::Founded { charter: charter.into() }, now, &mut effects);
+            core.record(Record::Founded { charter: founding.to_vec().into() }, now, &mut effects);
         }
+        for version in chartered.versions().skip(1) {
+            if core.trust.accept_charter(version.bytes()).map_err(StartError::Versions)? == Accepted::New {
+                let charter = version.bytes().to_vec().into();
+                core.record(Record::CharterAccepted { charter }, now, &mut effects);
+            }
+        }
+        let me = core.me();
+        let opened = core.trust.accreditation(&accreditation_bytes).map_err(NoStanding::Accreditation);
+        let stands = opened.and_then(|accreditation| core.trust.admission(&accreditation, &me, now));
+        stands.map_err(StartError::Accreditation)?;
         if !accredited {
             core.record(Record::Accredited { accreditation: accreditation_bytes.into() }, now, &mut effects);
         }
@@ -214,6 +229,7 @@ impl Core {
             let record = Record::CrossingFailed { crossing, side, bytes: 0, problem, tampered: false };
             core.record(record, now, &mut effects);
         }
+        core.renew_record(now);
         core.take_in_all(catalogue.iter().map(Vec::as_slice), now, gate, &mut effects);
         // What came from the catalogue is in the catalogue.
         effects.catalogue.retain(|change| matches!(change, CatalogueChange::Remove { .. }));
@@ -278,12 +294,11 @@ impl Core {
         self.approvals.retain(|_, approval| approval.body().validity.until > now);
         self.onward_published.retain(|root, _| self.offers.get(*root).is_some());
         self.delete_due(now, effects);
-        if self.own_record.body().validity.until < now.plus_ms(RECORD_MS / 2)
-            && let Ok(record) = own_record(&self.key, &self.accreditation, &self.config, self.trust.alliance(), now)
-        {
-            self.own_record = record;
+        if self.own_record.body().validity.until < now.plus_ms(RECORD_MS / 2) {
+            self.renew_record(now);
             self.present_record(effects);
         }
+        self.drop_unseated(now, effects);
         self.decide_running_again(now, gate, effects);
         self.ask_more_sources(now, gate, effects);
         self.take_back_onward(now, effects);
@@ -291,6 +306,15 @@ impl Core {
         let ends = [self.trust.next_expiry(now), self.offers.next_expiry(), self.next_deadline(now), self.retention.next()];
         // A status or an offer that ends sooner than the next regular round is looked at when it ends.
         self.next_round = ends.into_iter().flatten().fold(now.plus_ms(ROUND_MS), Timestamp::min).max(now.plus_ms(1));
+    }
+
+    /// Draws up this node's record anew, with what it knows now.
+    fn renew_record(&mut self, now: Timestamp) {
+        let charter = (self.trust.alliance(), self.trust.chartered().charter().version);
+        // The start has made one with these addresses, so that it is not too large; the serial rises with the time.
+        if let Ok(record) = own_record(&self.key, &self.accreditation, &self.config, charter, now) {
+            self.own_record = record;
+        }
     }
 
     /// Makes something last: into the effects, to be made durable before anything else happens, and into the state.
@@ -326,6 +350,7 @@ impl Core {
             }
             Record::Deleted { crossing } => self.forget_deleted(*crossing),
             Record::Founded { .. }
+            | Record::CharterAccepted { .. }
             | Record::Accredited { .. }
             | Record::StatusAccepted { .. }
             | Record::PackAccepted { .. }
@@ -356,6 +381,9 @@ impl Core {
         match record {
             Record::StatusAccepted { status } => {
                 self.trust.accept_status(status).map_err(StartError::Ledger)?;
+            }
+            Record::CharterAccepted { charter } => {
+                self.trust.accept_charter(charter).map_err(StartError::Ledger)?;
             }
             Record::PackAccepted { pack } => match self.trust.accept_pack(pack, gate) {
                 // A pack that was overtaken in the meantime is history; one that cannot be read any more is not in force.
@@ -476,6 +504,12 @@ impl Core {
         }
     }
 
+    /// Every version of the charter in one piece (`Chartered::to_log`).
+    #[must_use]
+    pub fn charter_log(&self) -> Vec<u8> {
+        self.trust.chartered().to_log()
+    }
+
     /// Whose node a peer is, as its authority says.
     #[must_use]
     pub fn member_of(&self, peer: &PublicKey) -> Option<Country> {
@@ -501,11 +535,16 @@ impl Randomness {
     }
 }
 
+/// Whether the charter under which a ledger was begun is the founding one: the same body, whoever of the members signed this copy.
+fn is_same_charter(founded: &[u8], chartered: &Chartered) -> bool {
+    Chartered::found(founded).is_ok_and(|founded| founded.alliance() == chartered.alliance())
+}
+
 fn own_record(
     key: &SecretKey,
     accreditation: &Signed<Accreditation>,
     config: &Config,
-    alliance: crate::id::AllianceId,
+    (alliance, charter): (crate::id::AllianceId, u32),
     now: Timestamp,
 ) -> Result<Signed<NodeRecord>, OpenError> {
     let record = NodeRecord {
@@ -513,6 +552,7 @@ fn own_record(
         accreditation: accreditation.bytes().to_vec(),
         mesh: config.mesh_addresses.iter().take(limits::ADDRESSES_MAX).cloned().collect(),
         bulk: config.bulk_addresses.iter().take(limits::ADDRESSES_MAX).cloned().collect(),
+        charter,
         serial: now.0,
         validity: Validity::lasting_ms(now, RECORD_MS),
     };

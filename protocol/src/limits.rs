@@ -60,6 +60,12 @@ pub const PATH_BYTES_MAX: usize = 512;
 /// Bytes of a free text field (a reason, a reference, a title).
 pub const TEXT_BYTES_MAX: usize = 1024;
 
+/// Versions of one charter: with four in a year, sixty years.
+pub const CHARTER_VERSIONS_MAX: usize = 256;
+
+/// Bytes of all versions of a charter in one piece: the most there may be, of a usual size each.
+pub const CHARTER_LOG_BYTES_MAX: usize = CHARTER_VERSIONS_MAX * 16 * 1024;
+
 /// Members of one alliance. There are 249 country codes; eleven countries are BRICS members in 2026.
 pub const MEMBERS_MAX: usize = 64;
 

@@ -26,6 +26,8 @@ pub struct NodeRecord {
     pub mesh: Vec<String>,
     /// Socket addresses of the bulk endpoint.
     pub bulk: Vec<String>,
+    /// The version of the charter that the node knows: what it passes on may hold under that one.
+    pub charter: u32,
     /// Rises with each record of the node.
     pub serial: u64,
     pub validity: Validity,

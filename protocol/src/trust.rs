@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     authority::{Accreditation, Approval, Ban, LawPack, Safeguard, Status},
-    charter::Chartered,
+    charter::{CharterError, Chartered},
     crossing::RefusalCode,
     envelope::{OpenError, Signed},
     gate::{Gate, Pack, PackError, PackOwner},
@@ -15,7 +15,7 @@ use crate::{
     key::PublicKey,
     limits,
     time::{NotValid, Timestamp},
-    vocabulary::{Country, Label, NodeRole, SafeguardKind},
+    vocabulary::{Country, Label, NodeRole, SafeguardKind, Seat},
 };
 
 /// What a node believes of the alliance. The only owner of this state; `Core` holds one.
@@ -23,16 +23,31 @@ use crate::{
 pub struct Trust {
     chartered: Chartered,
     members: BTreeMap<Country, Member>,
+    /// A version of the charter of which two were signed, if that ever happened.
+    forked: Option<u32>,
 }
 
-/// What a member's authority said last.
+/// What a member's authority said last. It is kept when the member leaves: one that comes back does not go back.
 #[derive(Debug, Default)]
 struct Member {
+    /// The newest status, while those who signed it speak for the authority.
     status: Option<Signed<Status>>,
+    /// The numbers of the newest status that was ever accepted.
+    last: Option<Numbers>,
     /// Packs that are in force or may come into force, by epoch.
     packs: BTreeMap<u64, (Signed<LawPack>, Pack)>,
+    /// Packs whose signers do not speak for the authority any more: under their epochs there will be no others.
+    let_go: BTreeMap<u64, StatementId>,
     /// A number under which its authority has said two different things, if it ever did.
     equivocated: Option<u64>,
+}
+
+/// What must never be gone below.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Numbers {
+    serial: u64,
+    epoch: u64,
+    status: StatementId,
 }
 
 /// Whether an accepted statement changed anything.
@@ -61,6 +76,8 @@ pub enum Distrust {
     Malformed(&'static str),
     #[error(transparent)]
     Pack(#[from] PackError),
+    #[error("the charter does not hold")]
+    Charter(#[from] CharterError),
 }
 
 /// Why a node has no standing for a crossing now.
@@ -85,6 +102,8 @@ pub enum NoStanding {
 pub enum Stale {
     #[error("{0} is not a member")]
     NotAMember(Country),
+    #[error("{member} is suspended by version {version} of the charter")]
+    Suspended { member: Country, version: u32 },
     #[error("no status of {0} is known; ask its authority to publish one")]
     NoStatus(Country),
     #[error("the status of {member} does not count: {why}; its authority must publish a new one")]
@@ -98,7 +117,7 @@ impl NoStanding {
     #[must_use]
     pub fn code(&self) -> RefusalCode {
         match self {
-            Self::Stale(_) => RefusalCode::Stale,
+            Self::Stale(stale) => stale.code(),
             Self::Accreditation(_)
             | Self::OtherKey(_)
             | Self::NotValid { .. }
@@ -108,11 +127,22 @@ impl NoStanding {
     }
 }
 
+impl Stale {
+    /// What the other side may know of it.
+    #[must_use]
+    pub const fn code(&self) -> RefusalCode {
+        match self {
+            Self::NotAMember(_) | Self::Suspended { .. } => RefusalCode::NotAccredited,
+            Self::NoStatus(_) | Self::Status { .. } | Self::NoPack { .. } => RefusalCode::Stale,
+        }
+    }
+}
+
 impl Trust {
     #[must_use]
     pub fn new(chartered: Chartered) -> Self {
         let members = chartered.charter().members.keys().map(|country| (*country, Member::default())).collect();
-        Self { chartered, members }
+        Self { chartered, members, forked: None }
     }
 
     #[must_use]
@@ -148,6 +178,43 @@ impl Trust {
         Ok(statement)
     }
 
+    /// Takes in the next version of the charter. What members said counts on where enough of those who signed it speak for
+    /// them now; otherwise they say it again. Numbers stay, also those of a member that leaves and comes back.
+    ///
+    /// # Errors
+    /// It does not follow the version that is known here.
+    pub fn accept_charter(&mut self, bytes: &[u8]) -> Result<Accepted, Distrust> {
+        let accepted = match self.chartered.succeed(bytes) {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                if let CharterError::Forked { version } = error {
+                    self.forked = Some(version);
+                }
+                return Err(error.into());
+            }
+        };
+        for country in self.chartered.charter().members.keys() {
+            self.members.entry(*country).or_default();
+        }
+        for (country, member) in &mut self.members {
+            let authority = self.chartered.authority(*country);
+            let holds = |signers: &[PublicKey]| authority.is_some_and(|authority| authority.spoke(signers));
+            member.status = member.status.take().filter(|status| holds(status.signers()));
+            let (stay, go) =
+                std::mem::take(&mut member.packs).into_iter().partition(|(_, (pack, _))| holds(pack.signers()));
+            member.packs = stay;
+            let go: BTreeMap<u64, (Signed<LawPack>, Pack)> = go;
+            member.let_go.extend(go.into_iter().map(|(epoch, (pack, _))| (epoch, pack.id())));
+        }
+        Ok(accepted)
+    }
+
+    /// Whether those who signed an accreditation speak for its member now.
+    #[must_use]
+    pub fn is_spoken(&self, accreditation: &Signed<Accreditation>) -> bool {
+        self.spoken(accreditation.body().member, accreditation.signers()).is_ok()
+    }
+
     /// Whether the node may take part in the mesh: accredited, not run out, not revoked as far as is known. A node that has
     /// just started knows no status yet, so freshness is not asked here; a crossing asks [`Trust::standing`].
     ///
@@ -164,6 +231,8 @@ impl Trust {
         if body.node != *node {
             return Err(NoStanding::OtherKey(body.node));
         }
+        // Those who signed it may have spoken for the authority then and not now.
+        self.spoken(member, accreditation.signers())?;
         if let Err(why) = body.validity.check(now) {
             return Err(NoStanding::NotValid { organisation, member, why });
         }
@@ -214,6 +283,10 @@ impl Trust {
 
     /// The member's status, if it counts now.
     fn fresh(&self, member: Country, now: Timestamp) -> Result<&Signed<Status>, Stale> {
+        match self.chartered.seat(member).ok_or(Stale::NotAMember(member))? {
+            Seat::Suspended => return Err(Stale::Suspended { member, version: self.chartered.charter().version }),
+            Seat::Full | Seat::Partner => {}
+        }
         let known = self.members.get(&member).ok_or(Stale::NotAMember(member))?;
         let status = known.status.as_ref().ok_or(Stale::NoStatus(member))?;
         status.body().validity.check(now).map_err(|why| Stale::Status { member, why })?;
@@ -249,24 +322,27 @@ impl Trust {
             return Err(Distrust::Malformed("it lists more bans than one status may"));
         }
         let known = self.members.get_mut(&member).ok_or(Distrust::NotAMember(member))?;
-        if let Some(last) = &known.status {
-            let (found, last_serial) = (body.serial, last.body().serial);
-            if found < last_serial {
-                return Err(Distrust::Older { what: "status", member, found, known: last_serial });
+        if let Some(last) = known.last {
+            let found = body.serial;
+            if found < last.serial {
+                return Err(Distrust::Older { what: "status", member, found, known: last.serial });
             }
-            if found == last_serial {
-                if last.id() == statement.id() {
-                    return Ok(Accepted::Known);
-                }
+            if found == last.serial && last.status != statement.id() {
                 known.equivocated = Some(found);
                 return Err(Distrust::Equivocation { member, number: found });
             }
-            if body.epoch < last.body().epoch {
-                return Err(Distrust::Older { what: "epoch", member, found: body.epoch, known: last.body().epoch });
+            // The same, signed by those who speak for the authority now, stands again.
+            if found == last.serial && known.status.is_some() {
+                return Ok(Accepted::Known);
+            }
+            if body.epoch < last.epoch {
+                return Err(Distrust::Older { what: "epoch", member, found: body.epoch, known: last.epoch });
             }
         }
         let in_force = body.epoch;
         known.packs.retain(|epoch, _| *epoch >= in_force);
+        known.let_go.retain(|epoch, _| *epoch >= in_force);
+        known.last = Some(Numbers { serial: body.serial, epoch: in_force, status: statement.id() });
         known.status = Some(statement);
         Ok(Accepted::New)
     }
@@ -281,14 +357,15 @@ impl Trust {
         let member = body.member;
         self.spoken(member, statement.signers())?;
         let known = self.members.get_mut(&member).ok_or(Distrust::NotAMember(member))?;
-        let in_force = known.status.as_ref().map_or(0, |status| status.body().epoch);
+        let in_force = known.last.map_or(0, |last| last.epoch);
         if body.epoch < in_force {
             return Err(Distrust::Older { what: "law pack", member, found: body.epoch, known: in_force });
         }
-        if let Some((other, _)) = known.packs.get(&body.epoch) {
-            if other.id() == statement.id() {
-                return Ok(Accepted::Known);
-            }
+        let before = known.packs.get(&body.epoch).map(|(other, _)| other.id());
+        if before == Some(statement.id()) {
+            return Ok(Accepted::Known);
+        }
+        if before.or(known.let_go.get(&body.epoch).copied()).is_some_and(|other| other != statement.id()) {
             known.equivocated = Some(body.epoch);
             return Err(Distrust::Equivocation { member, number: body.epoch });
         }
@@ -358,17 +435,20 @@ impl Trust {
         self.chartered.authority(member).map_or(&[], |authority| &authority.officers)
     }
 
-    /// The statements of authorities that other nodes should have: newest statuses and packs.
+    /// The statements of members that other nodes should have: versions of the charter after the founding one, which a node
+    /// takes from its operator alone, newest statuses and packs.
     pub fn statements(&self) -> impl Iterator<Item = (StatementId, &[u8])> {
-        self.members.values().flat_map(|member| {
+        let charters = self.chartered.versions().skip(1).map(|version| (version.id(), version.bytes()));
+        charters.chain(self.members.values().flat_map(|member| {
             let status = member.status.iter().map(|status| (status.id(), status.bytes()));
             status.chain(member.packs.values().map(|(pack, _)| (pack.id(), pack.bytes())))
-        })
+        }))
     }
 
     /// What is known of each member: epoch and end of its status, whether it counts now, and how many keys it revoked.
     pub fn members(&self, now: Timestamp) -> impl Iterator<Item = (Country, Option<&Status>, bool)> {
-        self.members.iter().map(move |(country, member)| {
+        let here = |country: &Country| self.chartered.seat(*country).is_some();
+        self.members.iter().filter(move |(country, _)| here(country)).map(move |(country, member)| {
             (*country, member.status.as_ref().map(|status| status.body()), self.law(*country, now).is_ok())
         })
     }
@@ -378,6 +458,12 @@ impl Trust {
     pub fn alarm(&self, member: Country) -> Option<String> {
         let number = self.members.get(&member)?.equivocated?;
         Some(format!("the authority of {member} has signed two different statements under the number {number}"))
+    }
+
+    /// The version of the charter of which the members have signed two, if they ever did: the alliance must be asked.
+    #[must_use]
+    pub fn charter_alarm(&self) -> Option<String> {
+        Some(CharterError::Forked { version: self.forked? }.to_string())
     }
 
     /// The next instant at which a status that counts now runs out.

@@ -274,6 +274,12 @@ vocabulary! {
         Military = "military",
     }
 
+    /// What a member may do in the alliance.
+    Seat ("seat") {
+        Full = "full",
+        Partner = "partner",
+        Suspended = "suspended",
+    }
     /// What an accredited node may do.
     NodeRole ("role of a node") {
         Exporter = "exporter",

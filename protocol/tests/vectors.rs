@@ -87,9 +87,11 @@ fn statements_open_as_specified() {
 #[test]
 fn the_charter_of_the_vectors_founds_the_alliance_of_the_others() {
     let file = read("statements.json");
-    let [charter, next, ..] = cases(&file, "valid") else { panic!("a charter and more") };
-    let chartered = Chartered::found(&bytes(charter, "statement")).expect("a founding charter");
+    let [charter, following, next, ..] = cases(&file, "valid") else { panic!("a charter, its next version and more") };
+    let mut chartered = Chartered::found(&bytes(charter, "statement")).expect("a founding charter");
     assert_eq!(chartered.alliance().to_string(), text(next, "alliance"));
+    chartered.succeed(&bytes(following, "statement")).expect("it follows");
+    assert_eq!(chartered.charter().version, 2);
 }
 
 /// STATEMENT-3, STATEMENT-4, STATEMENT-5, STATEMENT-8, STATEMENT-10, STATEMENT-11, STATEMENT-13, STATEMENT-15.

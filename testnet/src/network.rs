@@ -599,7 +599,7 @@ impl Maker<'_> {
             valid_ms: 365 * DAY_MS,
         };
         let accreditation = AuthorityDir::open(&member.authority)?.accredit(self.chartered, &request, self.now)?;
-        home.install(Some(self.chartered.statement().bytes()), Some(accreditation.bytes()), self.now)?;
+        home.install(Some(&self.chartered.to_log()), Some(accreditation.bytes()), self.now)?;
         let (country, organisation) = (member.country, organisation.to_owned());
         Ok(TestNode { country, organisation, key, home, program: self.program.to_owned(), process: None, site })
     }

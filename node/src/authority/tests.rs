@@ -1,6 +1,6 @@
 //! Two authorities of one alliance, in temporary directories, and what they may and may not sign.
 
-use std::{collections::BTreeMap, fs};
+use std::fs;
 
 use alliance_protocol::gate::{Action, Facts, PackSummary, Verdict};
 
@@ -34,8 +34,7 @@ fn alliance() -> (tempfile::TempDir, AuthorityDir, AuthorityDir, Chartered) {
     let dir = tempfile::tempdir().expect("a directory");
     let br = AuthorityDir::create(&dir.path().join("br"), country("BR"), "ANPD", 3, 2).expect("created");
     let india = AuthorityDir::create(&dir.path().join("in"), country("IN"), "DPB", 1, 1).expect("created");
-    let members: BTreeMap<Country, Authority> =
-        [&br, &india].map(|authority| (authority.member(), authority.public().into())).into();
+    let members = [&br, &india].map(|authority| (authority.member(), authority.public().into())).into();
     let body = Charter { name: "Test".into(), version: 1, issued: NOW, threshold: 2, previous: None, members };
     let draft = Chartered::draft(&body).expect("well formed").to_bytes();
     let once = br.sign_charter(&draft).expect("signs");
@@ -92,7 +91,7 @@ fn an_authority_outside_the_charter_signs_nothing() {
         let other = other.expect("created");
         let request = accredit_request(SecretKey::from_seed(&[9; 32]).public());
         assert!(matches!(other.accredit(&charter, &request, NOW), Err(AuthorityError::NotInCharter(_))), "{code}");
-        assert!(matches!(other.sign_charter(charter.statement().bytes()), Err(AuthorityError::NotInCharter(_))), "{code}");
+        assert!(matches!(other.sign_charter(&charter.to_log()), Err(AuthorityError::NotInCharter(_))), "{code}");
     }
 }
 
@@ -229,4 +228,72 @@ fn a_ban_lasts_until_it_is_lifted_and_stands_in_the_status() {
     assert!(br.set_ban(ban, false).expect("lifted"));
     let published = br.publish(&charter, &text("law"), NOW, &FakeGate).expect("published");
     assert!(published.status.body().bans.is_empty());
+}
+
+/// The version after this one, in which the authority has its next officers, signed by both authorities.
+fn rotated(br: &AuthorityDir, india: &AuthorityDir, charter: &Chartered) -> Chartered {
+    let mut next = charter.charter().clone();
+    (next.version, next.previous) = (2, Some(charter.latest().id()));
+    let public = PublicAuthority::read(&br.next_public_path()).expect("written");
+    next.members.insert(br.member(), public.into());
+    let draft = charter.draft_next(&next).expect("follows").to_bytes();
+    let once = br.sign_charter(&draft).expect("signs");
+    let twice = india.sign_charter(once.bytes()).expect("signs");
+    let mut after = charter.clone();
+    after.succeed(twice.bytes()).expect("holds");
+    after
+}
+
+#[test]
+fn next_officers_speak_from_the_version_that_names_them_and_the_former_ones_until_then() {
+    let (dir, mut br, india, charter) = alliance();
+    let node = SecretKey::from_seed(&[9; 32]).public();
+    let before = br.publish(&charter, &text("law"), NOW, &FakeGate).expect("published");
+    br.rotate(&charter, 2, 2).expect("drawn");
+    assert!(matches!(br.rotate(&charter, 2, 2), Err(AuthorityError::RotationWaits(_))));
+    assert!(br.accredit(&charter, &accredit_request(node), NOW).is_ok(), "those of now still speak");
+    let unchanged = Charter { version: 2, previous: Some(charter.latest().id()), ..charter.charter().clone() };
+    let draft = charter.draft_next(&unchanged).expect("follows").to_bytes();
+    assert_eq!(br.sign_charter(&draft).expect("signs").signers().len(), 3, "those who come next have no seat in this one");
+
+    let after = rotated(&br, &india, &charter);
+    drop(br);
+    let mut br = AuthorityDir::open(&dir.path().join("br")).expect("opened");
+    let mut trust = Trust::new(after.clone());
+    let accreditation = br.accredit(&after, &accredit_request(node), NOW).expect("accredited");
+    trust.admission(&trust.accreditation(accreditation.bytes()).expect("believed"), &node, NOW).expect("admitted");
+    let again = br.publish(&after, &text("law"), NOW, &FakeGate).expect("published");
+    assert_eq!((again.law_pack.id(), again.new_law), (before.law_pack.id(), false));
+    trust.accept_pack(again.law_pack.bytes(), &FakeGate).expect("signed by those of now");
+    trust.accept_status(again.status.bytes()).expect("signed by those of now");
+
+    br.rotate(&after, 1, 1).expect("drawn");
+    assert!(br.accredit(&after, &accredit_request(node), NOW).is_ok());
+    assert!(matches!(br.accredit(&charter, &accredit_request(node), NOW), Err(AuthorityError::NotInCharter(_))));
+    drop(br);
+    AuthorityDir::open(&dir.path().join("br")).expect("the keys of former officers are in nobody's way");
+}
+
+#[test]
+fn officers_who_keep_their_keys_apart_sign_one_after_the_other() {
+    let (dir, br, india, charter) = alliance();
+    let draft = Chartered::draft(charter.charter()).expect("well formed").to_bytes();
+    drop(br);
+    for (gone, signed) in [(["2", "3"], 1), (["1", "3"], 2)] {
+        let alone = dir.path().join(format!("alone-{signed}"));
+        fs::create_dir(&alone).expect("made");
+        for entry in fs::read_dir(dir.path().join("br")).expect("there") {
+            let path = entry.expect("an entry").path();
+            let name = path.file_name().expect("a name").to_str().expect("UTF-8").to_owned();
+            if !gone.iter().any(|number| name == format!("officer-{number}.key")) {
+                fs::copy(&path, alone.join(name)).expect("copied");
+            }
+        }
+    }
+    let first = AuthorityDir::open(&dir.path().join("alone-1")).expect("opened").sign_charter(&draft).expect("signs");
+    let second =
+        AuthorityDir::open(&dir.path().join("alone-2")).expect("opened").sign_charter(first.bytes()).expect("signs");
+    assert_eq!(second.signers().len(), 2);
+    let all = india.sign_charter(second.bytes()).expect("signs");
+    assert!(Chartered::found(all.bytes()).is_ok());
 }

@@ -65,6 +65,7 @@ impl Ending {
             BulkFailure::Unreachable(_)
             | BulkFailure::Lost(_)
             | BulkFailure::Unwanted(_)
+            | BulkFailure::Barred(_)
             | BulkFailure::Disk(_)
             | BulkFailure::EndedByPeer(_) => Self::GaveUp,
         }

@@ -23,7 +23,7 @@ use alliance_protocol::{
     crossing::RefusalCode,
     id::ManifestId,
     key::PublicKey,
-    manifest::{Extent, Manifest, Selection, runs_of},
+    manifest::{Extent, Manifest, Selection, SelectionError, runs_of},
 };
 use tokio::{
     runtime::Handle,
@@ -346,7 +346,10 @@ impl Gathering {
         if let Some(unused) = taking.unused() {
             return Err(BulkFailure::Unwanted(format!("`{}` fits no tensor and no file of it", unused.as_str())));
         }
-        selection.map_err(|error| BulkFailure::Unwanted(error.to_string()))
+        selection.map_err(|error| match error {
+            SelectionError::Nothing { left_out: 1.. } => BulkFailure::Barred(error.to_string()),
+            error => BulkFailure::Unwanted(error.to_string()),
+        })
     }
 }
 

@@ -31,7 +31,9 @@ use super::{
 };
 use crate::{
     api::ApiClient,
-    authority::{AccreditRequest, AuthorityDir, AuthorityError, PublishRequest, Published, SafeguardRequest},
+    authority::{
+        AccreditRequest, AuthorityDir, AuthorityError, PublicAuthority, PublishRequest, Published, SafeguardRequest,
+    },
     durable::{self, Existing, Readers},
     exit::Exit,
     home::Home,
@@ -78,6 +80,28 @@ pub(super) enum Authority {
     IssueSafeguard(IssueSafeguard),
     Ban(Ban),
     Publish(Publish),
+    /// Draw keys for officers who shall come after those of now
+    ///
+    /// Those of now speak until a version of the charter names the next ones; both sign it. Statements of the authority count
+    /// on where enough of those who signed them are still officers; publish again, and accredit again, where they do not.
+    #[command(
+        after_help = "Example:\n  alliance authority rotate --dir br --charter charter.alliance --officers 3 --threshold 2\n  \
+        alliance charter propose --officers BR=br/authority.next.json --out next.alliance"
+    )]
+    Rotate {
+        /// The authority's directory
+        #[arg(long)]
+        dir: PathBuf,
+        /// The charter of the alliance: the log of its versions
+        #[arg(long, value_name = "FILE")]
+        charter: PathBuf,
+        /// How many officers there will be
+        #[arg(long, default_value_t = 1, value_name = "N")]
+        officers: u32,
+        /// How many of them must sign
+        #[arg(long, default_value_t = 1, value_name = "K")]
+        threshold: u32,
+    },
 }
 
 /// Ban a destination or a recipient, or lift the ban; it takes effect when the next status is published
@@ -303,6 +327,19 @@ impl Authority {
             Self::IssueSafeguard(command) => command.run(context),
             Self::Ban(command) => command.run(context),
             Self::Publish(command) => command.run(context).await,
+            Self::Rotate { dir, charter: file, officers, threshold } => {
+                let mut authority = AuthorityDir::open(&dir)?;
+                let public = authority.rotate(&charter(&file)?, officers, threshold)?;
+                let view = PublicAuthority::read(&public)?;
+                Ok(context.screen.one(&view, || {
+                    let member = view.member;
+                    let mut fields = Fields::default();
+                    fields.add("next officers", format!("{officers}, of whom {threshold} must sign"));
+                    fields.add("public file", public.display());
+                    let next = format!("alliance charter propose --officers {member}={} --out FILE", public.display());
+                    format!("{fields}\nThey speak once the charter says so: {next}")
+                }))
+            }
         }
     }
 }
@@ -514,5 +551,5 @@ fn written<T: Statement>(
 
 /// Reads a charter that enough members signed.
 pub(super) fn charter(path: &Path) -> Result<Chartered, Problem> {
-    Ok(Chartered::found(&durable::read(path, limits::CHARTER_BYTES_MAX)?)?)
+    Ok(Chartered::open(&durable::read(path, limits::CHARTER_LOG_BYTES_MAX)?)?)
 }

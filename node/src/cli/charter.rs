@@ -1,28 +1,31 @@
-//! `alliance charter`: drawing up, signing and reading the founding document.
+//! `alliance charter`: drawing up, signing, handing in and reading the charter and each version that follows.
+//!
+//! Everything but `submit` works on files, so that officers sign on machines that no network reaches.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use alliance_protocol::{
-    charter::{self, Chartered},
-    envelope::{Draft, Signed},
-    id::{AllianceId, StatementId},
-    key::{PublicKey, SecretKey},
+    charter::{self, Chartered, Membership},
+    core::admin::{AdminCall, Reply},
     limits,
-    vocabulary::Country,
+    vocabulary::{Country, Seat},
 };
 use clap::Subcommand;
 use serde::Serialize;
+use serde_bytes::ByteBuf;
 
-use super::{
-    Context, Problem, figures,
-    screen::{Fields, Table},
-    words::MemberFile,
-};
+use super::{Context, Problem, problem::unexpected, words::MemberFile};
 use crate::{
     authority::{AuthorityDir, PublicAuthority},
     durable::{self, Existing, Readers},
     exit::Exit,
 };
+
+mod propose;
+mod view;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Charter {
@@ -36,16 +39,21 @@ pub(super) enum Charter {
         /// A member and the public file of its authority; repeat for each
         #[arg(long, required = true, value_name = "CC=FILE")]
         member: Vec<MemberFile>,
-        /// How many members must sign [default: more than half]
+        /// A partner, a member without a vote, and the public file of its authority; repeat for each
+        #[arg(long, value_name = "CC=FILE")]
+        partner: Vec<MemberFile>,
+        /// How many full members must sign [default: more than half]
         #[arg(long, value_name = "K")]
         threshold: Option<u32>,
         /// Where the draft goes
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
+    Propose(propose::Propose),
     /// Sign a charter with an authority's officer keys
     ///
-    /// Read it first: alliance charter show FILE. Each member signs in turn; the order does not matter.
+    /// Read it first: alliance charter show FILE. Each member signs in turn, and each officer who keeps a key apart; the order
+    /// does not matter.
     #[command(after_help = "Example:\n  alliance charter sign charter.alliance --dir br")]
     Sign {
         /// The charter, or the draft of it
@@ -54,139 +62,166 @@ pub(super) enum Charter {
         /// The authority's directory
         #[arg(long)]
         dir: PathBuf,
+        /// The log of the versions before, to show what the new one changes and who has to sign [default: that of the daemon,
+        /// if one runs]
+        #[arg(long, value_name = "FILE")]
+        after: Option<PathBuf>,
         /// Where the signed charter goes [default: the same file]
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
+    /// Hand a version that enough have signed to the daemon, which tells the other nodes
+    ///
+    /// What it changes takes effect at once: running crossings that it no longer allows are cut on both sides.
+    #[command(after_help = "Example:\n  alliance charter submit next.alliance")]
+    Submit {
+        /// The version, or a log of several
+        #[arg(value_name = "FILE")]
+        charter: PathBuf,
+    },
+    /// Show every version of the charter, what each changed and who signed it
+    #[command(
+        after_help = "Examples:\n  alliance charter log\n  alliance charter log --out charter.alliance   # for a new node"
+    )]
+    Log {
+        /// The log of its versions, or the founding charter [default: that of the daemon]
+        #[arg(long, value_name = "FILE")]
+        charter: Option<PathBuf>,
+        /// Write the log to a file
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
     /// Show what a charter says, who has signed it and whether it holds
-    #[command(after_help = "Example:\n  alliance charter show charter.alliance")]
+    #[command(after_help = "Examples:\n  alliance charter show charter.alliance\n  \
+        alliance charter show next.alliance --after charter.alliance")]
     Show {
         #[arg(value_name = "FILE")]
         charter: PathBuf,
+        /// The log of the versions before, where it is not the founding one [default: that of the daemon, if one runs]
+        #[arg(long, value_name = "FILE")]
+        after: Option<PathBuf>,
     },
 }
 
 #[derive(Debug, Serialize)]
-struct View {
-    name: String,
+struct Submitted {
+    accepted: u32,
+    known: u32,
     version: u32,
-    issued: String,
-    threshold: u32,
-    members: Vec<MemberLine>,
-    /// The id of the charter, which is the alliance's once the charter holds.
-    id: StatementId,
-    holds: bool,
-    problem: Option<String>,
-}
-
-#[derive(Debug, Serialize)]
-struct MemberLine {
-    member: Country,
-    authority: String,
-    officers: Vec<PublicKey>,
-    threshold: u32,
-    signatures: usize,
-    signed: bool,
 }
 
 impl Charter {
-    pub(super) fn run(self, context: &Context) -> Result<Exit, Problem> {
+    pub(super) async fn run(self, context: &Context) -> Result<Exit, Problem> {
         match self {
-            Self::New { name, member, threshold, out } => {
-                let members = members(&member)?;
-                let majority = u32::try_from(members.len()).unwrap_or(u32::MAX) / 2 + 1;
-                let threshold = threshold.unwrap_or(majority);
+            Self::New { name, member, partner, threshold, out } => {
+                let mut members = BTreeMap::new();
+                add(&mut members, &member, Seat::Full)?;
+                add(&mut members, &partner, Seat::Partner)?;
+                let threshold = threshold.unwrap_or(majority(&members));
                 let (version, previous) = (1, None);
                 let body = charter::Charter { name, version, issued: context.now, threshold, previous, members };
                 let draft = Chartered::draft(&body).map_err(|error| Problem::of(Exit::Usage, &error))?;
                 durable::write(&out, &draft.to_bytes(), Readers::All, Existing::Keep)?;
-                show(context, &draft.to_bytes())
+                view::show(context, &draft.to_bytes(), None)
             }
-            Self::Sign { charter, dir, out } => {
+            Self::Propose(propose) => propose.run(context).await,
+            Self::Sign { charter, dir, after, out } => {
                 let draft = durable::read(&charter, limits::CHARTER_BYTES_MAX)?;
                 let signed = AuthorityDir::open(&dir)?.sign_charter(&draft)?;
                 durable::write(&out.unwrap_or(charter), signed.bytes(), Readers::All, Existing::Replace)?;
-                show(context, signed.bytes())
+                view::show(context, signed.bytes(), before(context, after.as_deref()).await?.as_ref())
             }
-            Self::Show { charter } => show(context, &durable::read(&charter, limits::CHARTER_BYTES_MAX)?),
+            Self::Submit { charter } => submit(context, &charter).await,
+            Self::Log { charter, out } => {
+                let chartered = log(context, charter.as_deref()).await?;
+                if let Some(out) = out {
+                    durable::write(&out, &chartered.to_log(), Readers::All, Existing::Replace)?;
+                }
+                view::log(context, &chartered)
+            }
+            Self::Show { charter, after } => {
+                let bytes = durable::read(&charter, limits::CHARTER_LOG_BYTES_MAX)?;
+                view::show(context, &bytes, before(context, after.as_deref()).await?.as_ref())
+            }
         }
     }
 }
 
-fn members(files: &[MemberFile]) -> Result<BTreeMap<Country, charter::Authority>, Problem> {
-    let mut members = BTreeMap::new();
-    for MemberFile { member, file } in files {
-        let public = PublicAuthority::read(file)?;
-        if public.member != *member {
-            let message = format!("`{}` is of the authority of {}, not of {member}", file.display(), public.member);
-            return Err(Problem::new(Exit::Usage, message));
+/// Hands each version over by itself, in order, and says which one is in force then.
+async fn submit(context: &Context, file: &Path) -> Result<Exit, Problem> {
+    let bytes = durable::read(file, limits::CHARTER_LOG_BYTES_MAX)?;
+    let known = log(context, None).await?;
+    let versions = match Chartered::open(&bytes) {
+        Ok(log) if log.alliance() != known.alliance() => {
+            let message = format!("`{}` is of alliance {}, not of {}", file.display(), log.alliance(), known.alliance());
+            return Err(Problem::new(Exit::Untrusted, message));
         }
-        if members.insert(*member, public.into()).is_some() {
-            return Err(Problem::new(Exit::Usage, format!("{member} is named twice")));
+        // The founding version is the operator's own; it is never handed over.
+        Ok(log) => log.versions().skip(1).map(|version| ByteBuf::from(version.bytes().to_vec())).collect(),
+        Err(_) => {
+            known.clone().succeed(&bytes).map_err(|error| {
+                let hint = "see who has signed and what is missing: alliance charter show FILE";
+                Problem::of(Exit::Untrusted, &error).hint(hint)
+            })?;
+            vec![ByteBuf::from(bytes)]
         }
+    };
+    match context.daemon().await?.call(&AdminCall::Adopt(versions)).await? {
+        Reply::Adopted { accepted, known } => {
+            let version = log(context, None).await?.charter().version;
+            let view = Submitted { accepted, known, version };
+            Ok(context.screen.one(&view, || match accepted {
+                0 => format!("known already; version {version} of the charter is in force"),
+                _ => format!("version {version} of the charter is in force at this node, which tells the others"),
+            }))
+        }
+        _ => Err(unexpected()),
     }
-    Ok(members)
 }
 
-/// Reads a charter with any number of signatures, none included. One is added that is thrown away with the copy, because a
-/// body is only given out from under a signature.
-fn opened(bytes: &[u8]) -> Result<(Signed<charter::Charter>, Vec<PublicKey>), Problem> {
-    let untrusted = |error| Problem::of(Exit::Untrusted, &error);
-    let reader = SecretKey::from_seed(blake3::hash(bytes).as_bytes());
-    let draft = Draft::<charter::Charter>::open(bytes).map_err(untrusted)?;
-    let copy = draft.sign(&reader).finish().map_err(untrusted)?;
-    let signers = copy.signers().iter().copied().filter(|key| *key != reader.public()).collect();
-    Ok((copy, signers))
-}
-
-fn show(context: &Context, bytes: &[u8]) -> Result<Exit, Problem> {
-    let (charter, signers) = opened(bytes)?;
-    let body = charter.body();
-    let line = |(member, authority): (&Country, &charter::Authority)| MemberLine {
-        member: *member,
-        authority: authority.name.clone(),
-        officers: authority.officers.clone(),
-        threshold: authority.threshold,
-        signatures: authority.officers.iter().filter(|officer| signers.contains(officer)).count(),
-        signed: authority.spoke(&signers),
-    };
-    let holds = Chartered::found(bytes);
-    let view = View {
-        name: body.name.clone(),
-        version: body.version,
-        issued: body.issued.to_string(),
-        threshold: body.threshold,
-        members: body.members.iter().map(line).collect(),
-        id: charter.id(),
-        holds: holds.is_ok(),
-        problem: holds.err().map(|error| super::problem::chain(&error)),
-    };
-    Ok(context.screen.one(&view, || text(&view)))
-}
-
-fn text(view: &View) -> String {
-    let mut fields = Fields::default();
-    fields.add("name", &view.name);
-    fields.add("version", view.version);
-    fields.add("issued", &view.issued);
-    fields.add("id", AllianceId(view.id.0));
-    fields.add("must sign", format!("{} of {} members", view.threshold, view.members.len()));
-    fields.add(
-        "holds",
-        match &view.problem {
-            Some(problem) => format!("not yet: {problem}"),
-            None => "yes".to_owned(),
+/// A log from a file, or that of the daemon.
+async fn log(context: &Context, file: Option<&Path>) -> Result<Chartered, Problem> {
+    let bytes = match file {
+        Some(file) => durable::read(file, limits::CHARTER_LOG_BYTES_MAX)?,
+        None => match context.daemon().await?.call(&AdminCall::Charter).await? {
+            Reply::Charter { log } => log.into_vec(),
+            _ => return Err(unexpected()),
         },
-    );
-    let mut table = Table::new(["member", "authority", "officers", "signatures", "signed"]);
-    for member in &view.members {
-        table.row([
-            member.member.to_string(),
-            member.authority.clone(),
-            member.officers.len().to_string(),
-            format!("{} of {}", member.signatures, member.threshold),
-            figures::yes(member.signed),
-        ]);
+    };
+    Ok(Chartered::open(&bytes)?)
+}
+
+/// The versions before the one that is shown: from a file, or those of the daemon if one runs.
+async fn before(context: &Context, file: Option<&Path>) -> Result<Option<Chartered>, Problem> {
+    match file {
+        Some(_) => log(context, file).await.map(Some),
+        // Officers sign where there is neither home nor daemon; what cannot be told then is said.
+        None => Ok(log(context, None).await.ok()),
     }
-    format!("{fields}\n{table}")
+}
+
+fn add(members: &mut BTreeMap<Country, Membership>, files: &[MemberFile], seat: Seat) -> Result<(), Problem> {
+    for file in files {
+        let (member, authority) = authority_of(file)?;
+        if members.insert(member, Membership { seat, authority }).is_some() {
+            return Err(Problem::new(Exit::Usage, format!("{member} is named twice, or is a member already")));
+        }
+    }
+    Ok(())
+}
+
+/// The authority that a public file describes.
+fn authority_of(MemberFile { member, file }: &MemberFile) -> Result<(Country, charter::Authority), Problem> {
+    let public = PublicAuthority::read(file)?;
+    if public.member != *member {
+        let message = format!("`{}` is of the authority of {}, not of {member}", file.display(), public.member);
+        return Err(Problem::new(Exit::Usage, message));
+    }
+    Ok((*member, public.into()))
+}
+
+/// The least threshold that a charter of these members may have.
+fn majority(members: &BTreeMap<Country, Membership>) -> u32 {
+    let full = members.values().filter(|member| member.seat == Seat::Full).count();
+    u32::try_from(full).unwrap_or(u32::MAX) / 2 + 1
 }

@@ -75,7 +75,7 @@ impl Init {
             return Err(Problem::new(Exit::Conflict, message).hint("edit the file, or leave the addresses out"));
         }
         let read = |path: &Option<PathBuf>, max| path.as_deref().map(|path| durable::read(path, max)).transpose();
-        let charter = read(&self.charter, limits::CHARTER_BYTES_MAX)?;
+        let charter = read(&self.charter, limits::CHARTER_LOG_BYTES_MAX)?;
         let accreditation = read(&self.accreditation, limits::STATEMENT_BYTES_MAX)?;
         let config = self.config();
         // What was put together must read back, or the daemon would be the first to complain.

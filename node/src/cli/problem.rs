@@ -113,7 +113,9 @@ impl From<HomeError> for Problem {
             HomeError::Missing(_) | HomeError::Papers(PapersError::NoCharter | PapersError::NoAccreditation) => {
                 Exit::NotFound
             }
-            HomeError::Running { .. } | HomeError::Papers(PapersError::OtherAlliance) => Exit::Conflict,
+            HomeError::Running { .. } | HomeError::Papers(PapersError::OtherAlliance | PapersError::OtherVersions) => {
+                Exit::Conflict
+            }
             HomeError::Open { .. } | HomeError::Owner { .. } => Exit::Untrusted,
             HomeError::Papers(PapersError::Charter(_) | PapersError::Accreditation(_) | PapersError::Standing(_)) => {
                 Exit::Untrusted
@@ -155,11 +157,23 @@ impl From<ClientError> for Problem {
 impl From<CharterError> for Problem {
     fn from(error: CharterError) -> Self {
         let hint = match &error {
-            CharterError::TooFewMembers { .. } => "have more members sign it: alliance charter sign",
+            CharterError::TooFewMembers { .. } | CharterError::TooFewOf { .. } | CharterError::Unwilling(_) => {
+                "have more members sign it: alliance charter sign"
+            }
+            CharterError::Skipped { .. } => "give the whole log; who has it writes it with alliance charter log --out FILE",
+            CharterError::OtherPast { .. } => "draw it up anew from the version in force: alliance charter propose",
+            CharterError::Forked { .. } => {
+                "crossings go on under the version that came first; ask the members which is theirs"
+            }
             CharterError::Open(_)
             | CharterError::Malformed(_)
             | CharterError::NotFounding { .. }
-            | CharterError::Stranger(_) => "",
+            | CharterError::Stranger(_)
+            | CharterError::Older { .. }
+            | CharterError::BackDated { .. }
+            | CharterError::Moved { .. }
+            | CharterError::TooManyVersions
+            | CharterError::Log(_) => "",
         };
         Self::of(Exit::Untrusted, &error).hint(hint)
     }
@@ -185,6 +199,7 @@ impl From<AuthorityError> for Problem {
             AuthorityError::Revoked(_) | AuthorityError::TooManyRevoked => (Exit::Conflict, ""),
             AuthorityError::NoFoundingPack(_) => (Exit::NotFound, "give the text of the law: --law FILE"),
             AuthorityError::WorkedOut | AuthorityError::OtherRule { .. } => (Exit::Usage, ""),
+            AuthorityError::RotationWaits(_) => (Exit::Conflict, "alliance charter propose --officers CC=FILE"),
             AuthorityError::NotFiled => (Exit::Usage, "add --filed DATE"),
             AuthorityError::NoRule { .. } => (Exit::Usage, "alliance policy explain says which kinds satisfy a rule"),
             AuthorityError::TooManyBans => (Exit::Conflict, "lift one first: --lift"),

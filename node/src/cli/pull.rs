@@ -265,11 +265,12 @@ fn ended(view: &CrossingView) -> Option<Problem> {
         | CrossingState::Delivered => {
             let disk = BulkFailure::Disk(String::new()).to_string();
             let unwanted = BulkFailure::Unwanted(String::new()).to_string();
+            let barred = BulkFailure::Barred(String::new()).to_string();
             let (exit, hint) = match view.refusal.map(Exit::from) {
                 Some(Exit::Damaged) => (Exit::Damaged, "nothing was delivered; tell the operator of the other node"),
                 Some(exit) => (exit, ""),
                 // It is there, and the law keeps it.
-                None if said.starts_with(&unwanted) && said.ends_with("may not cross") => {
+                None if said.starts_with(&barred) => {
                     let hint = format!("alliance crossing show {}", view.crossing.short());
                     return Some(Problem::new(Exit::Denied, format!("{} may not cross: {said}", view.name)).hint(hint));
                 }

@@ -1,6 +1,9 @@
 //! `alliance status` and `alliance peers`.
 
-use alliance_protocol::core::admin::{AdminCall, NodeStatus, PeerView, Reply};
+use alliance_protocol::{
+    core::admin::{AdminCall, MemberView, NodeStatus, PeerView, Reply},
+    vocabulary::Seat,
+};
 
 use super::{
     Context, Problem, figures,
@@ -27,6 +30,7 @@ fn text(screen: &Screen, status: &NodeStatus) -> String {
     fields.add("node", status.node);
     fields.add("version", &status.version);
     fields.add("alliance", format!("{} ({})", status.alliance_name, status.alliance));
+    fields.add("charter", format!("version {}", status.charter));
     fields.add("country", status.country);
     fields.add("organisation", &status.organisation);
     fields.add("roles", figures::words(&status.roles, "none"));
@@ -42,11 +46,12 @@ fn text(screen: &Screen, status: &NodeStatus) -> String {
     fields.add("bulk socket sent", figures::size(status.bulk_socket_bytes_sent));
     fields.add("time deciding", figures::span(status.deciding_us));
     fields.add("time recording", figures::span(status.recording_us));
-    let mut members = Table::new(["member", "authority", "law epoch", "status until", "crossings", "revoked"]);
+    let mut members = Table::new(["member", "seat", "authority", "law epoch", "status until", "crossings", "revoked"]);
     let unknown = || "unknown".to_owned();
     for member in &status.members {
         members.row([
             member.country.to_string(),
+            member.seat.to_string(),
             member.authority.clone(),
             member.epoch.map_or_else(unknown, |epoch| epoch.to_string()),
             member.status_until.map_or_else(unknown, |until| figures::instant(until, status.now)),
@@ -54,14 +59,24 @@ fn text(screen: &Screen, status: &NodeStatus) -> String {
             member.revoked.to_string(),
         ]);
     }
-    let stale: Vec<_> = status.members.iter().filter(|member| !member.fresh).map(|member| member.country).collect();
+    let waits = |member: &&MemberView| !member.fresh && member.seat != Seat::Suspended;
+    let stale: Vec<_> = status.members.iter().filter(waits).map(|member| member.country).collect();
+    let suspended = status.members.iter().filter(|member| member.seat == Seat::Suspended);
     let mut text = format!("{fields}\n{members}\n");
+    if let Some(problem) = &status.problem {
+        text.push_str(&screen.paint(Tone::Bad, &format!("\nThis node may take part in nothing now: {problem}.")));
+    }
+    for member in suspended {
+        let line = format!("\nNothing crosses from or to {}: it is suspended by the charter.", member.country);
+        text.push_str(&screen.paint(Tone::Warning, &line));
+    }
     if !stale.is_empty() {
         let stopped = figures::words(&stale, "");
         let line = format!("\nNothing crosses from or to {stopped} until its authority publishes a fresh status.");
         text.push_str(&screen.paint(Tone::Warning, &line));
     }
-    for alarm in status.members.iter().filter_map(|member| member.alarm.as_ref()) {
+    let alarms = status.members.iter().filter_map(|member| member.alarm.as_ref());
+    for alarm in alarms.chain(&status.charter_alarm) {
         text.push_str(&screen.paint(Tone::Warning, &format!("\nAsk at once: {alarm}.")));
     }
     text

@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf, str::FromStr};
 
 use alliance_protocol::{
     offer::{BadName, split_name},
-    vocabulary::{Country, SafeguardKind},
+    vocabulary::{Country, SafeguardKind, Seat, UnknownWord},
 };
 
 /// A span of time in milliseconds, written `90s`, `45m`, `12h`, `30d` or `2w`.
@@ -31,6 +31,13 @@ pub(super) struct MemberFile {
     pub(super) file: PathBuf,
 }
 
+/// A member and what it may do, as in `ZA=suspended`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct MemberSeat {
+    pub(super) member: Country,
+    pub(super) seat: Seat,
+}
+
 /// Why an argument makes no sense.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum BadWord {
@@ -40,6 +47,8 @@ pub(super) enum BadWord {
     Presented(String),
     #[error("`{0}` is not of the form CC=FILE, such as BR=br/authority.json")]
     MemberFile(String),
+    #[error("`{0}` is not of the form CC=SEAT, such as ZA=suspended")]
+    MemberSeat(String),
     #[error("{0}")]
     Unknown(String),
 }
@@ -86,9 +95,7 @@ impl FromStr for Presented {
     fn from_str(text: &str) -> Result<Self, BadWord> {
         let (kind, issuer) = text.split_once('@').ok_or_else(|| BadWord::Presented(text.chars().take(64).collect()))?;
         Ok(Self {
-            kind: kind
-                .parse()
-                .map_err(|error: alliance_protocol::vocabulary::UnknownWord| BadWord::Unknown(error.to_string()))?,
+            kind: kind.parse().map_err(|error: UnknownWord| BadWord::Unknown(error.to_string()))?,
             issuer: country(issuer)?,
         })
     }
@@ -102,6 +109,16 @@ impl FromStr for MemberFile {
             Some((member, file)) if !file.is_empty() => Ok(Self { member: country(member)?, file: file.into() }),
             Some(_) | None => Err(BadWord::MemberFile(text.chars().take(128).collect())),
         }
+    }
+}
+
+impl FromStr for MemberSeat {
+    type Err = BadWord;
+
+    fn from_str(text: &str) -> Result<Self, BadWord> {
+        let (member, seat) = text.split_once('=').ok_or_else(|| BadWord::MemberSeat(text.chars().take(128).collect()))?;
+        let seat = seat.parse().map_err(|error: UnknownWord| BadWord::Unknown(error.to_string()))?;
+        Ok(Self { member: country(member)?, seat })
     }
 }
 
@@ -147,6 +164,15 @@ mod tests {
         assert_eq!("BR=a=b".parse::<MemberFile>().expect("a pair").file, PathBuf::from("a=b"));
         for text in ["BR", "BR=", "=x", "XX=x"] {
             assert!(text.parse::<MemberFile>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn seats_are_of_members() {
+        let suspended = MemberSeat { member: "ZA".parse().expect("a country"), seat: Seat::Suspended };
+        assert_eq!("ZA=suspended".parse(), Ok(suspended));
+        for text in ["ZA", "ZA=", "ZA=out", "XX=full", "=full"] {
+            assert!(text.parse::<MemberSeat>().is_err(), "{text}");
         }
     }
 

@@ -36,6 +36,8 @@ pub enum PapersError {
     Standing(#[source] NoStanding),
     #[error("the home belongs to another alliance; its charter is not replaced")]
     OtherAlliance,
+    #[error("the versions of the charter are not those in the home; members may have signed two of one number")]
+    OtherVersions,
 }
 
 impl PapersError {
@@ -53,6 +55,7 @@ impl PapersError {
                 "ask the authority for an accreditation of this node's key under this charter, and install it: \
                  alliance init --accreditation FILE"
             }
+            Self::OtherVersions => "ask the members which is theirs; compare: alliance charter log --charter FILE",
             Self::OtherAlliance => "make another home for a node of another alliance",
         }
     }
@@ -64,7 +67,7 @@ impl Papers {
     /// # Errors
     /// The first thing that does not hold.
     pub fn open(charter: &[u8], accreditation: &[u8], node: PublicKey, now: Timestamp) -> Result<Self, PapersError> {
-        let charter = Chartered::found(charter).map_err(PapersError::Charter)?;
+        let charter = Chartered::open(charter).map_err(PapersError::Charter)?;
         let trust = Trust::new(charter.clone());
         let accreditation = trust.accreditation(accreditation).map_err(PapersError::Accreditation)?;
         trust.admission(&accreditation, &node, now).map_err(PapersError::Standing)?;
@@ -76,8 +79,8 @@ impl Home {
     /// The alliance of the home's charter, if there is a charter that holds.
     #[must_use]
     pub fn charter_id(&self) -> Option<AllianceId> {
-        let bytes = durable::read(&self.charter_path(), limits::CHARTER_BYTES_MAX).ok()?;
-        Some(Chartered::found(&bytes).ok()?.alliance())
+        let bytes = durable::read(&self.charter_path(), limits::CHARTER_LOG_BYTES_MAX).ok()?;
+        Some(Chartered::open(&bytes).ok()?.alliance())
     }
 
     /// The papers of the home, verified for its node.
@@ -85,7 +88,7 @@ impl Home {
     /// # Errors
     /// They are missing or do not hold.
     pub fn papers(&self, node: PublicKey, now: Timestamp) -> Result<Papers, HomeError> {
-        let charter = durable::read_if_there(&self.charter_path(), limits::CHARTER_BYTES_MAX)?;
+        let charter = durable::read_if_there(&self.charter_path(), limits::CHARTER_LOG_BYTES_MAX)?;
         let charter = charter.ok_or(PapersError::NoCharter)?;
         let accreditation = durable::read_if_there(&self.accreditation_path(), limits::STATEMENT_BYTES_MAX)?;
         let accreditation = accreditation.ok_or(PapersError::NoAccreditation)?;
@@ -104,21 +107,29 @@ impl Home {
         now: Timestamp,
     ) -> Result<Option<Papers>, HomeError> {
         let node = self.key()?.public();
-        let old = durable::read_if_there(&self.charter_path(), limits::CHARTER_BYTES_MAX)?;
-        let chosen = charter.or(old.as_deref()).ok_or(PapersError::NoCharter)?;
-        let chartered = Chartered::found(chosen).map_err(PapersError::Charter)?;
-        if let Some(old) = old.as_deref().and_then(|old| Chartered::found(old).ok())
-            && old.alliance() != chartered.alliance()
-        {
-            return Err(PapersError::OtherAlliance.into());
+        let old = durable::read_if_there(&self.charter_path(), limits::CHARTER_LOG_BYTES_MAX)?;
+        let mut chosen = charter.or(old.as_deref()).ok_or(PapersError::NoCharter)?;
+        let chartered = Chartered::open(chosen).map_err(PapersError::Charter)?;
+        if let (Some(bytes), Some(old)) = (&old, old.as_deref().and_then(|old| Chartered::open(old).ok())) {
+            if old.alliance() != chartered.alliance() {
+                return Err(PapersError::OtherAlliance.into());
+            }
+            let ids = |charter: &Chartered| charter.versions().map(Signed::id).collect::<Vec<_>>();
+            if !ids(&chartered).starts_with(&ids(&old)) && !ids(&old).starts_with(&ids(&chartered)) {
+                return Err(PapersError::OtherVersions.into());
+            }
+            // What is here already is not given up for an older log.
+            if ids(&old).len() > ids(&chartered).len() {
+                chosen = bytes;
+            }
         }
         let held = durable::read_if_there(&self.accreditation_path(), limits::STATEMENT_BYTES_MAX)?;
         let papers = match accreditation.or(held.as_deref()) {
             Some(bytes) => Some(Papers::open(chosen, bytes, node, now)?),
             None => None,
         };
-        if let Some(charter) = charter {
-            durable::write(&self.charter_path(), charter, Readers::Owner, Existing::Replace)?;
+        if old.as_deref() != Some(chosen) {
+            durable::write(&self.charter_path(), chosen, Readers::Owner, Existing::Replace)?;
         }
         if let Some(accreditation) = accreditation {
             durable::write(&self.accreditation_path(), accreditation, Readers::Owner, Existing::Replace)?;

@@ -24,7 +24,8 @@ fn country(code: &str) -> Country {
 }
 
 fn charter(name: &str) -> Chartered {
-    let authority = |n| Authority { name: format!("Authority {n}"), officers: vec![officer(n).public()], threshold: 1 };
+    let authority =
+        |n| Authority { name: format!("Authority {n}"), officers: vec![officer(n).public()], threshold: 1 }.into();
     let members = BTreeMap::from([(country("BR"), authority(1)), (country("IN"), authority(2))]);
     let charter = Charter { name: name.into(), version: 1, issued: NOW, threshold: 2, previous: None, members };
     let draft = Chartered::draft(&charter).expect("well formed").sign(&officer(1)).sign(&officer(2));
@@ -51,7 +52,7 @@ fn good_home() -> (tempfile::TempDir, Home) {
     let created = home.create(&Config::default()).expect("created");
     let charter = charter("Test");
     let accreditation = accredited(&charter, created.node, &officer(1), 1);
-    home.install(Some(charter.statement().bytes()), Some(&accreditation), NOW).expect("installed");
+    home.install(Some(&charter.to_log()), Some(&accreditation), NOW).expect("installed");
     (dir, home)
 }
 
@@ -156,7 +157,7 @@ fn a_key_log_is_refused() {
 fn the_charter_of_another_alliance_is_not_installed() {
     let (_dir, home) = good_home();
     let before = fs::read(home.charter_path()).expect("there");
-    let error = home.install(Some(charter("Other").statement().bytes()), None, NOW).expect_err("another");
+    let error = home.install(Some(&charter("Other").to_log()), None, NOW).expect_err("another");
     assert!(matches!(error, HomeError::Papers(PapersError::OtherAlliance)), "{error}");
     assert_eq!(fs::read(home.charter_path()).expect("there"), before);
 }

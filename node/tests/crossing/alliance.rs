@@ -40,7 +40,10 @@ impl Alliance {
         let officers: BTreeMap<_, _> =
             FOUNDING_MEMBERS.iter().take(5).zip(10..).map(|(code, seed)| (country(code), key(seed))).collect();
         let authority = |(member, key): (&Country, &SecretKey)| {
-            (*member, Authority { name: format!("Authority of {member}"), officers: vec![key.public()], threshold: 1 })
+            (
+                *member,
+                Authority { name: format!("Authority of {member}"), officers: vec![key.public()], threshold: 1 }.into(),
+            )
         };
         let members = officers.iter().map(authority).collect();
         let charter =

@@ -224,6 +224,7 @@ impl World {
         self.numbers += 1;
         let node = &self.nodes[at];
         let record = NodeRecord {
+            charter: 1,
             node: node.public(),
             accreditation: node.accreditation.clone(),
             mesh: Vec::new(),

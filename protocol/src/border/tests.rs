@@ -55,7 +55,7 @@ impl Scene {
             issued: NOW,
             threshold: 2,
             previous: None,
-            members: members.iter().map(|(member, officer)| (*member, authority(officer))).collect(),
+            members: members.iter().map(|(member, officer)| (*member, authority(officer).into())).collect(),
         };
         let draft = Chartered::draft(&charter).expect("a sound charter");
         let signed = members.iter().fold(draft, |draft, (_, officer)| draft.sign(officer)).to_bytes();

@@ -17,7 +17,7 @@ use crate::{
     manifest::Part,
     offer::{ModelOffer, Offered, Provenance, Terms},
     time::Timestamp,
-    vocabulary::{Artefact, Circumstance, Country, Label, NodeRole, Purpose, Use},
+    vocabulary::{Artefact, Circumstance, Country, Label, NodeRole, Purpose, Seat, Use},
 };
 
 /// A question or an order of the operator.
@@ -25,6 +25,8 @@ use crate::{
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 pub enum AdminCall {
     Status,
+    /// Every version of the charter.
+    Charter,
     Peers,
     Offers,
     Models,
@@ -44,7 +46,7 @@ pub enum AdminCall {
     /// End a crossing that runs. What came is kept for a later attempt.
     Cancel(CrossingId),
     Transfers(TransferCall),
-    /// Take in statements of authorities, given as files: statuses, law packs, and approvals of officers.
+    /// Take in statements, given as files: versions of the charter, statuses, law packs, and approvals of officers.
     Adopt(Vec<serde_bytes::ByteBuf>),
 }
 
@@ -141,6 +143,10 @@ pub struct PullCall {
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 pub enum Reply {
     Status(Box<NodeStatus>),
+    /// The log of the charter, as [`crate::charter::Chartered::open`] reads it.
+    Charter {
+        log: serde_bytes::ByteBuf,
+    },
     Peers(Vec<PeerView>),
     Offers(Vec<OfferView>),
     Models(Vec<LocalModel>),
@@ -206,6 +212,12 @@ pub struct NodeStatus {
     pub organisation: String,
     pub roles: BTreeSet<NodeRole>,
     pub accredited_until: Timestamp,
+    /// The version of the charter in force.
+    pub charter: u32,
+    /// What the alliance must be asked about, if anything: its members have signed two versions of one number.
+    pub charter_alarm: Option<String>,
+    /// Why this node may take part in nothing now, if it may not.
+    pub problem: Option<String>,
     pub mesh_addresses: Vec<String>,
     pub bulk_addresses: Vec<String>,
     pub peers_admitted: u32,
@@ -233,6 +245,8 @@ pub struct NodeStatus {
 pub struct MemberView {
     pub country: Country,
     pub authority: String,
+    /// What it may do in the alliance.
+    pub seat: Seat,
     /// The epoch of the law pack in force, if one is known.
     pub epoch: Option<u64>,
     /// When the newest status runs out, if one is known.

@@ -250,6 +250,9 @@ pub enum BulkFailure {
     /// What was wanted of it is not in it, or cannot be by itself.
     #[error("nothing was taken: {0}")]
     Unwanted(String),
+    /// What was wanted of it is there, and may not cross.
+    #[error("nothing may be taken: {0}")]
+    Barred(String),
     /// The local disk failed or is full.
     #[error("the local disk: {0}")]
     Disk(String),

@@ -4,6 +4,7 @@
 use super::{CatalogueChange, Core, Effects, Judgement, MeshEvent, MeshOrder, SyncAnswer, SyncRequest, peers::Known};
 use crate::{
     authority::{LawPack, Status},
+    charter::{Charter, CharterError},
     envelope::{OpenError, Signed, Statement, kind_of, recorded_body},
     gate::Gate,
     id::StatementId,
@@ -25,6 +26,9 @@ pub(super) enum NotTaken {
     /// It may be honest and is of no use here now.
     #[error("{0}")]
     Useless(String),
+    /// Whoever it claims to be of has no seat in the charter that is known here. It may have one in a later version.
+    #[error("{0}")]
+    Unseated(String),
 }
 
 impl From<OpenError> for NotTaken {
@@ -40,9 +44,32 @@ impl From<Distrust> for NotTaken {
             Distrust::Older { .. } | Distrust::Expired(_) => Self::Useless(error.to_string()),
             // The authority did wrong, or writes for another release; the node that passed it on may not know.
             Distrust::Equivocation { .. } | Distrust::Pack(_) => Self::Useless(error.to_string()),
-            Distrust::Open(_) | Distrust::NotAMember(_) | Distrust::NotTheAuthority(_) | Distrust::Malformed(_) => {
-                Self::Bad(error.to_string())
-            }
+            Distrust::NotAMember(_) | Distrust::NotTheAuthority(_) => Self::Unseated(error.to_string()),
+            Distrust::Charter(charter) => charter.into(),
+            Distrust::Open(_) | Distrust::Malformed(_) => Self::Bad(error.to_string()),
+        }
+    }
+}
+
+impl From<CharterError> for NotTaken {
+    fn from(error: CharterError) -> Self {
+        match error {
+            // One is behind, or members did wrong; the node that passed it on may not know.
+            CharterError::Older { .. }
+            | CharterError::Skipped { .. }
+            | CharterError::Forked { .. }
+            | CharterError::TooManyVersions => Self::Useless(error.to_string()),
+            CharterError::Open(_)
+            | CharterError::Malformed(_)
+            | CharterError::TooFewMembers { .. }
+            | CharterError::TooFewOf { .. }
+            | CharterError::NotFounding { .. }
+            | CharterError::Stranger(_)
+            | CharterError::OtherPast { .. }
+            | CharterError::BackDated { .. }
+            | CharterError::Moved { .. }
+            | CharterError::Unwilling(_)
+            | CharterError::Log(_) => Self::Bad(error.to_string()),
         }
     }
 }
@@ -71,7 +98,8 @@ impl Core {
                     match self.take_in(&bytes, now, gate, effects) {
                         Ok(Accepted::New) => Judgement::Accept,
                         Ok(Accepted::Known) | Err(NotTaken::Useless(_)) => Judgement::Ignore,
-                        Err(NotTaken::Bad(_)) => Judgement::Reject,
+                        Err(NotTaken::Unseated(_)) if self.is_ahead(&from) => Judgement::Ignore,
+                        Err(NotTaken::Unseated(_) | NotTaken::Bad(_)) => Judgement::Reject,
                     }
                 } else {
                     Judgement::Ignore
@@ -95,9 +123,21 @@ impl Core {
         }
     }
 
+    /// Whether a version of the charter is one that has not come here yet.
+    fn is_later(&self, charter: u32) -> bool {
+        charter > self.trust.chartered().charter().version
+    }
+
+    /// Whether a peer says that it knows a later version of the charter.
+    fn is_ahead(&self, peer: &PublicKey) -> bool {
+        self.peers.get(peer).is_some_and(|known| self.is_later(known.record.body().charter))
+    }
+
     /// A peer says who it is. It is admitted if its authority says the same.
     fn introduced(&mut self, peer: PublicKey, record: &[u8], now: Timestamp, effects: &mut Effects) {
+        let mut charter = 0;
         let taken = Signed::<NodeRecord>::open(record, self.trust.alliance()).map_err(NotTaken::from).and_then(|record| {
+            charter = record.body().charter;
             if record.body().node == peer {
                 self.take_record(record, now, effects)
             } else {
@@ -112,6 +152,10 @@ impl Core {
             }
             // One that is of no use yet may be a moment later; the mesh cuts it if it does not come again.
             Ok(_) | Err(NotTaken::Useless(_)) => {}
+            // The version of the charter that it knows comes from others.
+            Err(NotTaken::Unseated(_)) if self.is_later(charter) => {}
+            // It may come back with an accreditation by those who speak for its member now.
+            Err(NotTaken::Unseated(_)) => effects.mesh.push(MeshOrder::Dismiss { peer }),
             Err(NotTaken::Bad(_)) => effects.mesh.push(MeshOrder::Expel { peer }),
         }
     }
@@ -124,10 +168,11 @@ impl Core {
         gate: &dyn Gate,
         effects: &mut Effects,
     ) {
-        let order = [LawPack::KIND, Status::KIND, NodeRecord::KIND, Offer::KIND, Withdrawal::KIND];
+        let order = [Charter::KIND, LawPack::KIND, Status::KIND, NodeRecord::KIND, Offer::KIND, Withdrawal::KIND];
         let rank = |bytes: &[u8]| {
             let kind = kind_of(bytes).unwrap_or_default();
-            order.iter().position(|known| *known == kind).unwrap_or(order.len())
+            let version = recorded_body::<Charter>(bytes).map_or(0, |charter| charter.version);
+            (order.iter().position(|known| *known == kind).unwrap_or(order.len()), version)
         };
         let mut statements: Vec<_> = statements.map(|bytes| (rank(bytes), bytes)).collect();
         statements.sort_by_key(|(rank, _)| *rank);
@@ -156,6 +201,18 @@ impl Core {
                     self.drop_revoked(now, effects);
                     self.decide_running_again(now, gate, effects);
                     self.next_round = self.next_round.min(self.trust.next_expiry(now).unwrap_or(self.next_round));
+                }
+                Ok(accepted)
+            }
+            Charter::KIND => {
+                let accepted = self.trust.accept_charter(bytes)?;
+                if accepted == Accepted::New {
+                    self.record(Record::CharterAccepted { charter: bytes.to_vec().into() }, now, effects);
+                    self.decide_running_again(now, gate, effects);
+                    self.renew_record(now);
+                    self.present_record(effects);
+                    // Nodes that lose their standing by it are let go a moment later, so that they hear why.
+                    self.next_round = self.next_round.min(now.plus_ms(FAREWELL_MS));
                 }
                 Ok(accepted)
             }
@@ -293,18 +350,37 @@ impl Core {
         Ok(Accepted::New)
     }
 
-    /// Forgets and expels every node that has lost its standing for good.
+    /// Forgets and expels every node that has been revoked.
     fn drop_revoked(&mut self, now: Timestamp, effects: &mut Effects) {
-        let lost = |known: &&Known| {
-            let node = known.record.body().node;
-            matches!(self.trust.admission(&known.accreditation, &node, now), Err(NoStanding::Revoked { .. }))
-        };
-        let revoked: Vec<_> = self.peers.iter().filter(lost).map(|known| known.record.body().node).collect();
-        for node in revoked {
-            let offers = self.offers.purge(&node);
-            effects.catalogue.extend(offers.into_iter().map(|id| CatalogueChange::Remove { id }));
+        for node in self.lost(now, |why| matches!(why, NoStanding::Revoked { .. })) {
+            self.purge_offers(&node, effects);
             self.expel(node, effects);
         }
+    }
+
+    /// Forgets every node whose accreditation those signed who do not speak for a member any more. It may come back with
+    /// another one.
+    pub(super) fn drop_unseated(&mut self, now: Timestamp, effects: &mut Effects) {
+        for node in self.lost(now, |why| matches!(why, NoStanding::Accreditation(_))) {
+            self.purge_offers(&node, effects);
+            if self.forget(node, effects) {
+                effects.mesh.push(MeshOrder::Dismiss { peer: node });
+            }
+        }
+    }
+
+    /// The nodes that are not admitted any more, for such a reason.
+    fn lost(&self, now: Timestamp, reason: impl Fn(&NoStanding) -> bool) -> Vec<PublicKey> {
+        let lost = |known: &&Known| {
+            let node = known.record.body().node;
+            self.trust.admission(&known.accreditation, &node, now).is_err_and(|why| reason(&why))
+        };
+        self.peers.iter().filter(lost).map(|known| known.record.body().node).collect()
+    }
+
+    fn purge_offers(&mut self, node: &PublicKey, effects: &mut Effects) {
+        let offers = self.offers.purge(node);
+        effects.catalogue.extend(offers.into_iter().map(|id| CatalogueChange::Remove { id }));
     }
 
     /// Forgets and expels every node that has not renewed its record in time, or whose accreditation has run out.
@@ -330,8 +406,12 @@ impl Core {
         connected
     }
 
-    /// Presents this node's record to all peers.
+    /// Presents this node's record to all peers, unless the charter does not know who accredited it: they would hold that
+    /// against it.
     pub(super) fn present_record(&self, effects: &mut Effects) {
+        if !self.trust.is_spoken(&self.accreditation) {
+            return;
+        }
         let record = self.own_record.bytes().to_vec();
         effects.mesh.push(MeshOrder::Introduce { record: record.clone() });
         effects.mesh.push(MeshOrder::Publish { bytes: record });
@@ -388,6 +468,10 @@ impl Core {
         answer
     }
 }
+
+/// Milliseconds for which nodes that a version of the charter unseats stay connected, so that they get that version: it has to
+/// be read and checked, not more.
+const FAREWELL_MS: u64 = 2_000;
 
 /// Connection attempts of one regular round.
 const DIALS_PER_ROUND_MAX: usize = 16;

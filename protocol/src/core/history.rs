@@ -100,8 +100,9 @@ impl History {
                 view.lead = self.get(*crossing).and_then(|known| known.lead);
                 self.insert(view);
             }
-            Record::RequestDenied { crossing, name, offer, peer, manifest, decision } => {
-                let view = begun(*crossing, Side::Importer, *peer, *offer, *manifest, name, decision, at);
+            Record::RequestDenied { crossing, name, offer, peer, manifest, partial, decision } => {
+                let mut view = begun(*crossing, Side::Importer, *peer, *offer, *manifest, name, decision, at);
+                view.partial |= partial;
                 self.insert(ended(view, CrossingState::Denied, at));
             }
             Record::Cleared { crossing, request, name, decision, .. } => {
@@ -177,6 +178,7 @@ impl History {
                 view.problem = None;
             }),
             Record::Founded { .. }
+            | Record::CharterAccepted { .. }
             | Record::Accredited { .. }
             | Record::StatusAccepted { .. }
             | Record::PackAccepted { .. }

@@ -194,7 +194,8 @@ impl Core {
         let (peer, name, manifest) = (body.node, body.name.clone(), model.manifest);
         let decision = self.border(gate, now).decide(&pull.attempt(&self.accreditation, self.root_of(body)));
         if decision.denial.is_some() {
-            let record = Record::RequestDenied { crossing, name, offer: offer.id(), peer, manifest, decision };
+            let partial = pull.portion != Portion::All;
+            let record = Record::RequestDenied { crossing, name, offer: offer.id(), peer, manifest, partial, decision };
             self.record(record, now, effects);
             return Ok(crossing);
         }
@@ -253,9 +254,10 @@ impl Core {
         let Offered::Model(model) = &offer.what else { return };
         let manifest = model.manifest;
         if decision.denial.is_some() {
+            let partial = pull.portion != Portion::All;
             self.forget_pull(crossing);
             effects.bulk.push(BulkOrder::AbortPull { crossing, code: RefusalCode::Ended });
-            let record = Record::RequestDenied { crossing, name, offer: offer_id, peer, manifest, decision };
+            let record = Record::RequestDenied { crossing, name, offer: offer_id, peer, manifest, partial, decision };
             return self.record(record, now, effects);
         }
         let request = CrossingRequest {
@@ -375,6 +377,12 @@ impl Core {
         let Some(pull) = self.pulls.get(&crossing) else { return };
         let Stage::Receiving { clearance } = pull.stage else { return };
         let Offered::Model(model) = &pull.offer.body().what else { return };
+        if part.is_some() != (pull.portion != Portion::All) {
+            // A part that were taken for the whole would be registered, and could be offered on.
+            let failure = BulkFailure::Protocol("what came is not the portion that was cleared".to_owned());
+            effects.bulk.push(BulkOrder::AbortPull { crossing, code: RefusalCode::Ended });
+            return self.pull_failed(crossing, &failure, now, effects);
+        }
         let root = self.root_of(pull.offer.body());
         let denial = pull.still_allowed(&self.border(gate, now), &self.accreditation, &self.offers, root).err();
         let receipt = Receipt {

@@ -21,7 +21,7 @@ use crate::{
     offer::{Offer, Offered, Withdrawal, split_name},
     time::{Timestamp, Validity},
     trust::Accepted,
-    vocabulary::{NodeRole, Purpose, Use},
+    vocabulary::{NodeRole, Purpose, Seat, Use},
 };
 
 /// Purposes for which an offer whose terms name none is previewed; others are asked with `alliance policy check`.
@@ -41,6 +41,7 @@ impl Core {
     ) {
         let answer = match call {
             AdminCall::Status => Ok(Reply::Status(Box::new(self.status(now)))),
+            AdminCall::Charter => Ok(Reply::Charter { log: self.trust.chartered().to_log().into() }),
             AdminCall::Peers => Ok(Reply::Peers(self.peer_views(now))),
             AdminCall::Offers => Ok(Reply::Offers(self.offer_views(now, gate))),
             AdminCall::Models => Ok(Reply::Models(self.models.values().cloned().collect())),
@@ -98,7 +99,8 @@ impl Core {
         let charter = self.trust.chartered().charter();
         let member = |(country, status, fresh): (_, Option<&crate::authority::Status>, bool)| MemberView {
             country,
-            authority: charter.members.get(&country).map(|authority| authority.name.clone()).unwrap_or_default(),
+            authority: charter.members.get(&country).map(|member| member.authority.name.clone()).unwrap_or_default(),
+            seat: charter.members.get(&country).map_or(Seat::Suspended, |member| member.seat),
             epoch: status.map(|status| status.epoch),
             status_until: status.map(|status| status.validity.until),
             fresh,
@@ -114,6 +116,9 @@ impl Core {
             organisation: accreditation.organisation.name.clone(),
             roles: accreditation.roles.clone(),
             accredited_until: accreditation.validity.until,
+            charter: charter.version,
+            charter_alarm: self.trust.charter_alarm(),
+            problem: self.trust.admission(&self.accreditation, &self.me(), now).err().map(|why| why.to_string()),
             mesh_addresses: self.config.mesh_addresses.clone(),
             bulk_addresses: self.config.bulk_addresses.clone(),
             peers_admitted: count(self.peers.admitted()),
@@ -370,7 +375,7 @@ impl Core {
                     effects.mesh.push(MeshOrder::Publish { bytes: bytes.to_vec() });
                 }
                 Ok(Accepted::Known) => known += 1,
-                Err(NotTaken::Bad(why) | NotTaken::Useless(why)) => {
+                Err(NotTaken::Bad(why) | NotTaken::Useless(why) | NotTaken::Unseated(why)) => {
                     return Err(Failure { kind: FailureKind::Untrusted, message: format!("not adopted: {why}") });
                 }
             }

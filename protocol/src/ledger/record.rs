@@ -40,6 +40,8 @@ pub struct Entry {
 pub enum Record {
     /// The alliance that this node belongs to.
     Founded { charter: ByteBuf },
+    /// The next version of the charter was accepted; no older one will be.
+    CharterAccepted { charter: ByteBuf },
     /// This node's own accreditation.
     Accredited { accreditation: ByteBuf },
     /// A member's status was accepted; no older one will be.
@@ -71,6 +73,9 @@ pub enum Record {
         offer: StatementId,
         peer: PublicKey,
         manifest: ManifestId,
+        /// Whether only a part was wanted.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        partial: bool,
         decision: Decision,
     },
     /// Exporter: the crossing may happen; the clearance is about to be sent.
@@ -158,6 +163,7 @@ impl Record {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Founded { .. } => "founded",
+            Self::CharterAccepted { .. } => "charter_accepted",
             Self::Accredited { .. } => "accredited",
             Self::StatusAccepted { .. } => "status_accepted",
             Self::PackAccepted { .. } => "pack_accepted",
@@ -184,6 +190,7 @@ impl Record {
     pub fn crossing(&self) -> Option<CrossingId> {
         match self {
             Self::Founded { .. }
+            | Self::CharterAccepted { .. }
             | Self::Accredited { .. }
             | Self::StatusAccepted { .. }
             | Self::PackAccepted { .. }
@@ -367,6 +374,7 @@ mod tests {
                 offer: StatementId([1; 32]),
                 peer,
                 manifest: ManifestId([2; 32]),
+                partial: true,
                 decision: decision.clone(),
             },
             Record::Cleared {

@@ -51,7 +51,7 @@ impl Alliance {
             .collect();
         let authority = |(member, keys): (&Country, &Vec<SecretKey>)| {
             let officers = keys.iter().map(SecretKey::public).collect();
-            (*member, Authority { name: format!("Authority of {member}"), officers, threshold: 2 })
+            (*member, Authority { name: format!("Authority of {member}"), officers, threshold: 2 }.into())
         };
         let members = officers.iter().map(authority).collect();
         let charter =
@@ -65,6 +65,29 @@ impl Alliance {
 
     pub(crate) fn chartered(&self) -> Chartered {
         Chartered::found(&self.charter).expect("enough signed")
+    }
+
+    /// Gives a country officers, three of whom two speak, whether it is a member or not.
+    pub(crate) fn appoint(&mut self, member: Country, seed: u8) -> Authority {
+        let keys: Vec<_> = (0..3).map(|seat| key(seed + seat)).collect();
+        let officers = keys.iter().map(SecretKey::public).collect();
+        self.officers.insert(member, keys);
+        Authority { name: format!("Authority of {member}"), officers, threshold: 2 }
+    }
+
+    /// The body of the version after the one in force.
+    pub(crate) fn next(charter: &Chartered, change: impl FnOnce(&mut Charter)) -> Charter {
+        let now = charter.charter();
+        let (version, previous) = (now.version + 1, Some(charter.latest().id()));
+        let mut next = Charter { version, previous, issued: now.issued.plus_ms(1), ..now.clone() };
+        change(&mut next);
+        next
+    }
+
+    /// Signed by two officers of each of these members.
+    pub(crate) fn signed_by(&self, charter: &Charter, members: &[&str]) -> Vec<u8> {
+        let keys = members.iter().flat_map(|code| self.officers[&country(code)].iter().take(2));
+        keys.fold(Draft::new(charter, self.id), Draft::sign).to_bytes()
     }
 
     pub(crate) fn officer(&self, member: Country, seat: usize) -> &SecretKey {

@@ -46,7 +46,7 @@ fn a_charter_that_too_few_signed_does_not_hold() {
 fn bodies_that_make_no_sense_are_refused() {
     type Change = fn(&mut Charter);
     fn brazil(charter: &mut Charter) -> &mut alliance_protocol::charter::Authority {
-        charter.members.get_mut(&country("BR")).expect("a member")
+        &mut charter.members.get_mut(&country("BR")).expect("a member").authority
     }
     let cases: &[(&str, Change)] = &[
         ("from 2 to 64 members", |charter| charter.members.retain(|member, _| *member == country("BR"))),
@@ -55,7 +55,7 @@ fn bodies_that_make_no_sense_are_refused() {
             for (n, member) in (0u8..65).zip(codes.filter_map(|code| code.parse::<Country>().ok())) {
                 let officers = vec![key(n + 100).public()];
                 let authority = alliance_protocol::charter::Authority { name: String::new(), officers, threshold: 1 };
-                charter.members.insert(member, authority);
+                charter.members.insert(member, authority.into());
             }
         }),
         ("name is empty", |charter| charter.name.clear()),

@@ -101,6 +101,7 @@ pub(crate) fn visit_all(visitor: &mut impl Visitor) {
     visitor.visit::<Approval>(&approval_of(brazil, (exporter, importer), validity));
     visitor.visit::<Safeguard>(&contract_of(brazil, brazil, india));
     visitor.visit::<NodeRecord>(&NodeRecord {
+        charter: 1,
         node: importer,
         accreditation: accredited.bytes().to_vec(),
         mesh: vec!["/ip4/192.0.2.1/udp/4001/quic-v1".into()],

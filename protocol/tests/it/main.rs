@@ -7,7 +7,7 @@
 //! - `sources`: one artefact from several peers    - `offering_on`, `detours`: what got here is given to others
 //! - `parts`, `parts_running`, `parts_lies`: what may cross of an artefact, and who says otherwise of it
 //! - `duties`: what a node enforces besides the law's yes or no, bans, people over a year
-//! - `envelopes`, `charter`, `fuzz`: statements, the root of trust, arbitrary input
+//! - `envelopes`, `charter`, `versions`, `fuzz`: statements, the root of trust and what follows it, arbitrary input
 
 #![cfg(test)]
 
@@ -35,3 +35,4 @@ mod running;
 mod sources;
 mod tabled_gate;
 mod trust;
+mod versions;

@@ -194,6 +194,7 @@ fn a_node_does_not_start_from_what_does_not_hold() {
         let found = match error {
             StartError::Charter(_) => "StartError::Charter",
             StartError::OtherCharter => "OtherCharter",
+            StartError::Versions(_) => "Versions",
             StartError::Accreditation(_) => "Accreditation",
             StartError::Ledger(_) => "Ledger",
             StartError::Record(..) => "Record",

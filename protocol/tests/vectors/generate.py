@@ -130,12 +130,18 @@ def valid_statements():
         "threshold": 2,
         "previous": None,
         "members": {
-            "BR": {"name": "Autoridade", "officers": [BR.public], "threshold": 1},
-            "IN": {"name": "Authority", "officers": [IN.public], "threshold": 1},
+            "BR": {"seat": "full", "authority": {"name": "Autoridade", "officers": [BR.public], "threshold": 1}},
+            "IN": {"seat": "full", "authority": {"name": "Authority", "officers": [IN.public], "threshold": 1}},
         },
     }
     reason = "a founding charter belongs to no alliance yet; two officers signed"
     _, alliance = valid(reason, "charter", bytes(32), charter, [BR, IN])
+    ZA = Key(3)
+    partner = {"seat": "partner", "authority": {"name": "", "officers": [ZA.public], "threshold": 1}}
+    members = dict(charter["members"], ZA=partner)
+    following = dict(charter, version=2, issued=NOW + HOUR, previous=alliance, members=members)
+    reason = "the version that follows is of the alliance; a new member, without a vote, signs for itself"
+    valid(reason, "charter", alliance, following, [BR, IN, ZA])
 
     usp = {"name": "usp", "roles": ["controller", "university"], "controlled_by": None, "state_controlled": True}
     accreditation = {
@@ -205,6 +211,7 @@ def valid_statements():
         "accreditation": accredited,
         "mesh": ["/ip4/192.0.2.1/udp/4001/quic-v1"],
         "bulk": ["192.0.2.1:4002", "[2001:db8::1]:4002"],
+        "charter": 2,
         "serial": 7,
         "validity": lasting(HOUR),
     }

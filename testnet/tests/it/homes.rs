@@ -211,7 +211,7 @@ async fn a_charter_that_too_few_signed_or_of_others_is_none() {
     let chartered = homes.charter();
     let draft = Chartered::draft(chartered.charter()).expect("well formed").to_bytes();
     let half = homes.authority("BR").sign_charter(&draft).expect("signed").bytes().to_vec();
-    let mut damaged = chartered.statement().bytes().to_vec();
+    let mut damaged = chartered.to_log();
     damaged[100] ^= 1;
     let table: [(&[u8], &str); 4] = [
         (&draft, "charter"),

@@ -40,7 +40,7 @@ fn each_end_has_its_exit_code() {
     let lost = BulkFailure::Lost("reset".into()).to_string();
     let nothing_fits = BulkFailure::Unwanted("`x` fits no tensor and no file of it".into()).to_string();
     let denied = alliance_protocol::manifest::SelectionError::Nothing { left_out: 3 };
-    let all_denied = BulkFailure::Unwanted(denied.to_string()).to_string();
+    let all_denied = BulkFailure::Barred(denied.to_string()).to_string();
     let table = [
         (CrossingState::Done, None, "", None),
         (CrossingState::DoneUnsettled, None, "", None),
