@@ -13,10 +13,10 @@ use std::{
 
 use alliance_policy::CedarGate;
 use alliance_protocol::{
-    authority::{Accreditation, Ban, LawPack, Organisation, Safeguard, Status},
+    authority::{Accreditation, Adoption, Ban, LawPack, Organisation, Safeguard, Status},
     charter::{Authority, Charter, CharterError, Chartered, Membership},
     envelope::{Draft, OpenError, Signed, Statement},
-    gate::{Gate, Pack, PackError, PackOwner},
+    gate::{Pack, PackError, PackOwner},
     id::StatementId,
     key::{PublicKey, SecretKey},
     limits,
@@ -30,6 +30,8 @@ use crate::{
     durable::{self, Existing, FileError, Readers, at},
     keys::{self, KeyFileError},
 };
+
+mod publish;
 
 /// An authority's directory, open and locked.
 #[derive(Debug)]
@@ -60,6 +62,12 @@ struct Book {
     revoked: BTreeSet<PublicKey>,
     #[serde(default)]
     bans: BTreeSet<Ban>,
+    /// The highest epoch that was ever given to a pack, also to one that was taken back; 0 where none was.
+    #[serde(default)]
+    given: u64,
+    /// Packs that come into force later, as the status says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    upcoming: Vec<Adoption>,
     /// Officers who were before these. Their keys may still lie here and sign nothing.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     retired: BTreeSet<PublicKey>,
@@ -123,14 +131,20 @@ pub struct PublishRequest {
     pub law: Option<String>,
     /// Cedar text of the directives; none keeps what is in force.
     pub directives: Option<String>,
+    /// When the new text comes into force; at once, where none is given.
+    pub from: Option<Timestamp>,
+    /// Whether what was to come into force later is taken back.
+    pub drop_upcoming: bool,
     /// For how long the status counts, in milliseconds from now.
     pub status_ms: u64,
 }
 
-/// What [`AuthorityDir::publish`] made; both are to be handed to nodes, the pack first.
+/// What [`AuthorityDir::publish`] made; all is to be handed to nodes, the packs first.
 #[derive(Clone, Debug)]
 pub struct Published {
     pub law_pack: Signed<LawPack>,
+    /// Packs that come into force later, the next one first.
+    pub upcoming: Vec<Signed<LawPack>>,
     pub status: Signed<Status>,
     /// Whether the text changed, so that the pack is a new one.
     pub new_law: bool,
@@ -187,6 +201,16 @@ pub enum AuthorityError {
     Reference,
     #[error("there is no founding pack for {0}; the text of its law must be given")]
     NoFoundingPack(Country),
+    #[error("a new text that is to come into force at {from} must do so later than now, and than what comes before it")]
+    FromTooEarly { from: Timestamp },
+    #[error("nothing is in force yet; publish that first, without a date")]
+    NothingInForce,
+    #[error("the text is what is in force by then already")]
+    NothingNew,
+    #[error("{} new texts wait to come into force, as many as a status may name", limits::UPCOMING_MAX)]
+    TooManyUpcoming,
+    #[error("the law pack of epoch {epoch} waits to come into force; a text that is to count before it would be overtaken")]
+    UpcomingWaits { epoch: u64 },
     #[error("what was signed would not be believed")]
     NotBelieved(#[from] Distrust),
     #[error("the statement cannot be made")]
@@ -241,6 +265,8 @@ impl AuthorityDir {
             officers: secrets.iter().map(SecretKey::public).collect(),
             revoked: BTreeSet::new(),
             bans: BTreeSet::new(),
+            given: 0,
+            upcoming: Vec::new(),
             retired: BTreeSet::new(),
             next: None,
         };
@@ -351,10 +377,14 @@ impl AuthorityDir {
         self.path.join("status.alliance")
     }
 
-    /// The file with the newest law pack.
+    /// The file with the law pack in force, as of the last publication.
     #[must_use]
     pub fn law_pack_path(&self) -> PathBuf {
-        self.path.join(format!("law-pack-{}.alliance", self.book.epoch))
+        self.pack_path(self.book.epoch)
+    }
+
+    fn pack_path(&self, epoch: u64) -> PathBuf {
+        self.path.join(format!("law-pack-{epoch}.alliance"))
     }
 
     /// Nodes whose accreditation has been withdrawn.
@@ -423,7 +453,7 @@ impl AuthorityDir {
         if request.kind == SafeguardKind::RegulatorNotification && request.filed.is_none() {
             return Err(AuthorityError::NotFiled);
         }
-        let rules = self.rules_for(charter, request)?;
+        let rules = self.rules_for(charter, request, now)?;
         let body = Safeguard {
             issuer: self.book.member,
             kind: request.kind,
@@ -440,9 +470,14 @@ impl AuthorityDir {
     }
 
     /// The rules that a safeguard is issued for: those asked for, which must name its kind, or all that do.
-    fn rules_for(&self, charter: &Chartered, request: &SafeguardRequest) -> Result<BTreeSet<String>, AuthorityError> {
+    fn rules_for(
+        &self,
+        charter: &Chartered,
+        request: &SafeguardRequest,
+        now: Timestamp,
+    ) -> Result<BTreeSet<String>, AuthorityError> {
         let member = self.book.member;
-        let law = match self.current_pack(charter)? {
+        let law = match self.current_pack(charter, now)? {
             Some(pack) => Some((pack.body().epoch, pack.body().law.clone(), pack.body().directives.clone())),
             None => alliance_policy::founding_pack_text(member).map(|(law, more)| (1, law.to_owned(), more.to_owned())),
         };
@@ -514,93 +549,6 @@ impl AuthorityDir {
         // The next officers have no seat in this version; their signatures would spoil it.
         let again = Draft::<Charter>::open(before)?;
         Ok(self.officers.iter().fold(again, Draft::sign).finish()?)
-    }
-
-    /// Makes a new status, and before it a new law pack if the text changed; writes both into the directory.
-    ///
-    /// # Errors
-    /// The text does not pass the strict checks, the charter does not know this authority, or the disk does not permit it.
-    pub fn publish(
-        &mut self,
-        charter: &Chartered,
-        request: &PublishRequest,
-        now: Timestamp,
-        gate: &dyn Gate,
-    ) -> Result<Published, AuthorityError> {
-        let validity = span(now, request.status_ms, STATUS_MS_MAX)?;
-        let current = self.current_pack(charter)?;
-        let (law_pack, new_law) = self.pack_for(charter, request, current, now, gate)?;
-        let mut book = self.book.clone();
-        (book.epoch, book.law_pack) = (law_pack.body().epoch, Some(law_pack.id()));
-        book.serial = book.serial.saturating_add(1);
-        let status = Status {
-            member: book.member,
-            serial: book.serial,
-            validity,
-            law_pack: law_pack.id(),
-            epoch: book.epoch,
-            revoked: book.revoked.clone(),
-            bans: book.bans.clone(),
-        };
-        let status = self.sign(charter, &status)?;
-        // A crash after the pack and before the book leaves a file that the next publication overwrites; a crash after the
-        // book leaves numbers that are never used. Nothing has been handed out in either case.
-        self.book = book;
-        durable::write(&self.law_pack_path(), law_pack.bytes(), Readers::All, Existing::Replace)?;
-        self.save()?;
-        durable::write(&self.status_path(), status.bytes(), Readers::All, Existing::Replace)?;
-        Ok(Published { law_pack, status, new_law })
-    }
-
-    /// The text that was published last, as a pack.
-    ///
-    /// # Errors
-    /// The file of the pack is not what was published.
-    pub fn in_force(&self, charter: &Chartered) -> Result<Option<Pack>, AuthorityError> {
-        let current = self.current_pack(charter)?;
-        Ok(current.map(|pack| {
-            let body = pack.body();
-            Pack::new(PackOwner::Member(body.member), body.epoch, &body.law, &body.directives)
-        }))
-    }
-
-    fn current_pack(&self, charter: &Chartered) -> Result<Option<Signed<LawPack>>, AuthorityError> {
-        let Some(id) = self.book.law_pack else { return Ok(None) };
-        let path = self.law_pack_path();
-        let pack = Signed::<LawPack>::open(&durable::read(&path, limits::LAW_PACK_BYTES_MAX)?, charter.alliance())?;
-        if pack.id() == id { Ok(Some(pack)) } else { Err(malformed(&path, "it is not the pack that was published last")) }
-    }
-
-    fn pack_for(
-        &self,
-        charter: &Chartered,
-        request: &PublishRequest,
-        current: Option<Signed<LawPack>>,
-        now: Timestamp,
-        gate: &dyn Gate,
-    ) -> Result<(Signed<LawPack>, bool), AuthorityError> {
-        let member = self.book.member;
-        let (old_law, old_directives) = match (&current, &request.law) {
-            (Some(pack), _) => (pack.body().law.clone(), pack.body().directives.clone()),
-            (None, Some(_)) => (String::new(), String::new()),
-            (None, None) => {
-                let (law, directives) =
-                    alliance_policy::founding_pack_text(member).ok_or(AuthorityError::NoFoundingPack(member))?;
-                (law.to_owned(), directives.to_owned())
-            }
-        };
-        let law = request.law.clone().unwrap_or(old_law);
-        let directives = request.directives.clone().unwrap_or(old_directives);
-        if let Some(pack) = current
-            && (&pack.body().law, &pack.body().directives) == (&law, &directives)
-        {
-            // Former officers' signatures count no more; the same text, signed by those of now, is the same pack.
-            let speaks = charter.authority(member).is_some_and(|authority| authority.spoke(pack.signers()));
-            return Ok((if speaks { pack } else { self.sign(charter, pack.body())? }, false));
-        }
-        let epoch = self.book.epoch.saturating_add(1);
-        gate.check(&Pack::new(PackOwner::Member(member), epoch, &law, &directives))?;
-        Ok((self.sign(charter, &LawPack { member, epoch, issued: now, law, directives })?, true))
     }
 
     /// Signs with as many officers' keys as the threshold demands.

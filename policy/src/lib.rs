@@ -60,6 +60,10 @@ impl Gate for CedarGate {
             Err(error) => Err(error.clone()),
         }
     }
+
+    fn next_turn(&self, pack: &Pack, after: Timestamp) -> Option<Timestamp> {
+        self.shelf.compiled(pack).as_ref().as_ref().ok()?.next_turn(after)
+    }
 }
 
 impl CedarGate {

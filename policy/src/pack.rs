@@ -186,6 +186,11 @@ impl Compiled {
         &self.laws
     }
 
+    /// The first instant after another at which a rule begins or ends, where that can be told from the text.
+    pub(crate) fn next_turn(&self, after: Timestamp) -> Option<Timestamp> {
+        self.turning_points.as_ref()?.iter().copied().filter(|point| *point > after).min()
+    }
+
     /// The span of time around an instant in which no rule begins or ends.
     pub(crate) fn span(&self, at: Timestamp) -> Span {
         let Some(points) = &self.turning_points else { return Span { from: at, until: at.plus_ms(1) } };

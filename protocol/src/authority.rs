@@ -51,10 +51,43 @@ pub struct Status {
     /// The law pack in force.
     pub law_pack: StatementId,
     pub epoch: u64,
+    /// Packs that come into force later, the next one first.
+    pub upcoming: Vec<Adoption>,
     /// Nodes whose accreditation has been withdrawn.
     pub revoked: BTreeSet<PublicKey>,
     /// What the regulator has banned or limited. Being in the status, it is never older than the status.
     pub bans: BTreeSet<Ban>,
+}
+
+/// A law pack that comes into force at an instant, whether or not there is another status by then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Adoption {
+    pub from: Timestamp,
+    pub law_pack: StatementId,
+    pub epoch: u64,
+}
+
+impl Status {
+    /// The pack in force at an instant, by its epoch and id.
+    #[must_use]
+    pub fn in_force(&self, at: Timestamp) -> (u64, StatementId) {
+        let begun = self.upcoming.iter().rev().find(|next| next.from <= at);
+        begun.map_or((self.epoch, self.law_pack), |next| (next.epoch, next.law_pack))
+    }
+
+    /// The packs of which each is in force at some instant from `early` to `late`, in their order.
+    pub fn in_force_within(&self, early: Timestamp, late: Timestamp) -> impl Iterator<Item = (u64, StatementId)> {
+        let begins = self.upcoming.iter().filter(move |next| early < next.from && next.from <= late);
+        std::iter::once(self.in_force(early)).chain(begins.map(|next| (next.epoch, next.law_pack)))
+    }
+
+    /// Whether what comes later does so in order: epochs and instants rise.
+    #[must_use]
+    pub fn is_ordered(&self) -> bool {
+        let epochs = std::iter::once(self.epoch).chain(self.upcoming.iter().map(|next| next.epoch));
+        epochs.is_sorted_by(|one, other| one < other) && self.upcoming.is_sorted_by(|one, other| one.from < other.from)
+    }
 }
 
 /// A regulator's ban: what the member's law says of banned crossings holds for everything to there.

@@ -52,6 +52,8 @@ pub(crate) struct Border<'a> {
     pub(crate) approvals: &'a BTreeMap<StatementId, Signed<Approval>>,
     /// Whose approval counts where a rule of this house demands one.
     pub(crate) approvers: &'a BTreeSet<PublicKey>,
+    /// Where it is set, the law of that instant is asked about what stands now. Nothing is cleared then.
+    pub(crate) outlook: Option<Timestamp>,
     pub(crate) now: Timestamp,
 }
 
@@ -245,6 +247,9 @@ impl Inbound {
         Ok(manifest)
     }
 }
+
+/// Why an outlook opens no door.
+const OUTLOOK: &str = "the law of another instant was asked";
 
 /// Characters of the reason why a safeguard is ignored.
 const IGNORED_CHARS_MAX: usize = 400;
@@ -458,12 +463,12 @@ impl Border<'_> {
     /// Which packs are asked, and in which capacity.
     fn questions(&self, facts: &Facts) -> Result<Vec<Question<'_>>, Denial> {
         // The law of both ends must be in force even where it is not asked, because no border is crossed.
-        self.law(facts.from.country)?;
-        self.law(facts.to.country)?;
+        self.laws(facts.from.country)?;
+        self.laws(facts.to.country)?;
         let mut questions = vec![(self.baseline, Action::Export), (self.baseline, Action::Import)];
         let members = &self.trust.chartered().charter().members;
         for (member, action) in facts.questions(|country| members.contains_key(&country)) {
-            questions.push((self.law(member)?, action));
+            questions.extend(self.laws(member)?.into_iter().map(|law| (law, action)));
         }
         if let Some(house) = self.house {
             questions.push((house, Action::Export));
@@ -480,24 +485,36 @@ impl Border<'_> {
         root: Root<'_>,
         attempt: &Attempt<'_>,
         model: &ModelOffer,
-    ) -> Result<Option<Question<'_>>, Denial> {
+    ) -> Result<Vec<Question<'_>>, Denial> {
         // What does not count for one of both ways is noted where it does not count for the crossing itself.
         let direct = self.facts(&Attempt { exporter: root.exporter, ..*attempt }, model, &mut Vec::new());
         let members = &self.trust.chartered().charter().members;
-        let law = self.law(direct.from.country)?;
+        let laws = self.laws(direct.from.country)?;
         let exports = direct.questions(|country| members.contains_key(&country));
         let is_asked =
             exports.into_iter().any(|(country, action)| (country, action) == (direct.from.country, Action::Export));
-        Ok(is_asked.then(|| Question { pack: law, action: Action::Export, facts: Arc::new(direct) }))
+        if !is_asked {
+            return Ok(Vec::new());
+        }
+        let facts = Arc::new(direct);
+        let asked = |pack| Question { pack, action: Action::Export, facts: Arc::clone(&facts) };
+        Ok(laws.into_iter().map(asked).collect())
     }
 
-    fn law(&self, member: Country) -> Result<&Pack, Denial> {
+    /// The member's law, at both ends of the interval in which the true time lies and in between.
+    fn laws(&self, member: Country) -> Result<Vec<&Pack>, Denial> {
         let stale = |why: crate::trust::Stale| Denial { code: why.code(), problem: why.to_string() };
-        self.trust.law(member, self.now).map_err(stale)
+        match self.outlook {
+            Some(at) => self.trust.law_on(member, at).map(|law| vec![law]).map_err(stale),
+            None => self.trust.laws(member, self.now).map_err(stale),
+        }
     }
 
     /// Asks one pack at both ends of the interval in which the true time lies; a denial at either end is the answer.
     fn judge(&self, pack: &Pack, action: Action, facts: &Facts) -> Arc<Verdict> {
+        if let Some(at) = self.outlook {
+            return self.gate.judge(pack, action, facts, at);
+        }
         let early = self.gate.judge(pack, action, facts, self.now.minus_ms(limits::CLOCK_SKEW_MS_MAX));
         if !early.permits() {
             return early;
@@ -557,6 +574,9 @@ impl Border<'_> {
         attempt: &Attempt<'_>,
         session: SessionBinding,
     ) -> Result<Exporting, Box<Decision>> {
+        if self.outlook.is_some() {
+            return Err(Box::new(Decision::denied(RefusalCode::BadRequest, OUTLOOK.to_owned())));
+        }
         let decision = self.decide(attempt);
         let body = request.body();
         let (Offered::Model(model), None, Some(facts)) = (&attempt.offer.body().what, &decision.denial, &decision.facts)
@@ -597,6 +617,9 @@ impl Border<'_> {
         attempt: &Attempt<'_>,
         answer: &[u8],
     ) -> Result<Importing, NotCleared> {
+        if self.outlook.is_some() {
+            return Err(Denial { code: RefusalCode::BadRequest, problem: OUTLOOK.to_owned() }.into());
+        }
         let clearance = Signed::<ClearanceGiven>::open(answer, self.trust.alliance())?;
         let (given, asked) = (clearance.body(), request.body());
         let model = match &attempt.offer.body().what {

@@ -5,7 +5,7 @@
 //!
 //! - `local`: what the operator asks          - `exchange`: what the mesh brings
 //! - `exporting`, `importing`: the two ends of a crossing    - `sources`: one artefact from several peers
-//! - `history`: crossings as recorded
+//! - `history`: crossings as recorded    - `outlook`: what law that is adopted ahead will end
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,6 +17,7 @@ mod history;
 mod importing;
 mod local;
 mod offers;
+mod outlook;
 mod peers;
 mod retention;
 mod sources;
@@ -303,8 +304,14 @@ impl Core {
         self.ask_more_sources(now, gate, effects);
         self.take_back_onward(now, effects);
         self.keep_up_with_mesh(now, effects);
-        let ends = [self.trust.next_expiry(now), self.offers.next_expiry(), self.next_deadline(now), self.retention.next()];
-        // A status or an offer that ends sooner than the next regular round is looked at when it ends.
+        let ends = [
+            self.trust.next_change(now),
+            self.next_turn_of_law(now, gate),
+            self.offers.next_expiry(),
+            self.next_deadline(now),
+            self.retention.next(),
+        ];
+        // What ends or begins sooner than the next regular round is looked at when it does.
         self.next_round = ends.into_iter().flatten().fold(now.plus_ms(ROUND_MS), Timestamp::min).max(now.plus_ms(1));
     }
 
@@ -447,6 +454,7 @@ impl Core {
             home: self.accreditation.body().member,
             approvals: &self.approvals,
             approvers: &self.config.approvers,
+            outlook: None,
             now,
         }
     }

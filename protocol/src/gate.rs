@@ -24,6 +24,10 @@ pub trait Gate: Send + Sync {
     /// # Errors
     /// Where the text is wrong, for the officer who wrote it.
     fn check(&self, pack: &Pack) -> Result<PackSummary, PackError>;
+
+    /// The first instant after `after` at which a rule of the pack begins or ends. None where there is none, or where that
+    /// cannot be foretold: whoever asks looks again in a while.
+    fn next_turn(&self, pack: &Pack, after: Timestamp) -> Option<Timestamp>;
 }
 
 /// A crossing as the packs see it: only facts that were verified or declared by someone accountable.

@@ -75,6 +75,9 @@ pub const OFFICERS_MAX: usize = 16;
 /// Revoked keys listed in one status.
 pub const REVOCATIONS_MAX: usize = 256;
 
+/// Law packs that one status adopts ahead of their date: the next amendment, and one more.
+pub const UPCOMING_MAX: usize = 2;
+
 /// Bans listed in one status: with [`REVOCATIONS_MAX`] revocations and [`OFFICERS_MAX`] signatures it still fits a statement.
 pub const BANS_MAX: usize = 64;
 

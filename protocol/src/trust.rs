@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    authority::{Accreditation, Approval, Ban, LawPack, Safeguard, Status},
+    authority::{Accreditation, Adoption, Approval, Ban, LawPack, Safeguard, Status},
     charter::{CharterError, Chartered},
     crossing::RefusalCode,
     envelope::{OpenError, Signed},
@@ -32,22 +32,14 @@ pub struct Trust {
 struct Member {
     /// The newest status, while those who signed it speak for the authority.
     status: Option<Signed<Status>>,
-    /// The numbers of the newest status that was ever accepted.
-    last: Option<Numbers>,
+    /// The newest status that was ever accepted: what must never be gone below.
+    last: Option<Signed<Status>>,
     /// Packs that are in force or may come into force, by epoch.
     packs: BTreeMap<u64, (Signed<LawPack>, Pack)>,
     /// Packs whose signers do not speak for the authority any more: under their epochs there will be no others.
     let_go: BTreeMap<u64, StatementId>,
     /// A number under which its authority has said two different things, if it ever did.
     equivocated: Option<u64>,
-}
-
-/// What must never be gone below.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Numbers {
-    serial: u64,
-    epoch: u64,
-    status: StatementId,
 }
 
 /// Whether an accepted statement changed anything.
@@ -298,11 +290,41 @@ impl Trust {
     /// # Errors
     /// Its status is not fresh, or the pack that the status names is not here.
     pub fn law(&self, member: Country, now: Timestamp) -> Result<&Pack, Stale> {
-        let status = self.fresh(member, now)?.body();
-        let packs = &self.members.get(&member).ok_or(Stale::NotAMember(member))?.packs;
-        match packs.get(&status.epoch) {
-            Some((statement, pack)) if statement.id() == status.law_pack => Ok(pack),
-            Some(_) | None => Err(Stale::NoPack { member, epoch: status.epoch }),
+        self.pack(member, self.fresh(member, now)?.body().in_force(now))
+    }
+
+    /// The member's law in force in the interval in which the true time lies: more than one pack while one follows another.
+    ///
+    /// # Errors
+    /// As [`Self::law`].
+    pub fn laws(&self, member: Country, now: Timestamp) -> Result<Vec<&Pack>, Stale> {
+        let (early, late) = (now.minus_ms(limits::CLOCK_SKEW_MS_MAX), now.plus_ms(limits::CLOCK_SKEW_MS_MAX));
+        self.fresh(member, now)?.body().in_force_within(early, late).map(|named| self.pack(member, named)).collect()
+    }
+
+    /// The law that will be in force at an instant, by what the member's newest status says now. That it will still be fresh
+    /// by then is not asked.
+    ///
+    /// # Errors
+    /// No status is known, or the pack that it names is not here.
+    pub fn law_on(&self, member: Country, at: Timestamp) -> Result<&Pack, Stale> {
+        let known = self.members.get(&member).ok_or(Stale::NotAMember(member))?;
+        let status = known.status.as_ref().ok_or(Stale::NoStatus(member))?;
+        self.pack(member, status.body().in_force(at))
+    }
+
+    /// What members have adopted ahead: when it comes into force, and whether it is here.
+    pub fn upcoming(&self) -> impl Iterator<Item = (Country, Adoption, Option<&Pack>)> {
+        let statuses = self.members.iter().filter_map(|(member, known)| Some((*member, known.status.as_ref()?.body())));
+        statuses.flat_map(move |(member, status)| {
+            status.upcoming.iter().map(move |next| (member, *next, self.pack(member, (next.epoch, next.law_pack)).ok()))
+        })
+    }
+
+    fn pack(&self, member: Country, (epoch, id): (u64, StatementId)) -> Result<&Pack, Stale> {
+        match self.members.get(&member).ok_or(Stale::NotAMember(member))?.packs.get(&epoch) {
+            Some((statement, pack)) if statement.id() == id => Ok(pack),
+            Some(_) | None => Err(Stale::NoPack { member, epoch }),
         }
     }
 
@@ -321,28 +343,34 @@ impl Trust {
         if body.bans.len() > limits::BANS_MAX {
             return Err(Distrust::Malformed("it lists more bans than one status may"));
         }
+        if body.upcoming.len() > limits::UPCOMING_MAX || !body.is_ordered() {
+            return Err(Distrust::Malformed("it adopts more law packs ahead than one status may, or not in their order"));
+        }
         let known = self.members.get_mut(&member).ok_or(Distrust::NotAMember(member))?;
-        if let Some(last) = known.last {
-            let found = body.serial;
-            if found < last.serial {
-                return Err(Distrust::Older { what: "status", member, found, known: last.serial });
+        if let Some(last) = &known.last {
+            let (found, serial) = (body.serial, last.body().serial);
+            if found < serial {
+                return Err(Distrust::Older { what: "status", member, found, known: serial });
             }
-            if found == last.serial && last.status != statement.id() {
+            if found == serial && last.id() != statement.id() {
                 known.equivocated = Some(found);
                 return Err(Distrust::Equivocation { member, number: found });
             }
             // The same, signed by those who speak for the authority now, stands again.
-            if found == last.serial && known.status.is_some() {
+            if found == serial && known.status.is_some() {
                 return Ok(Accepted::Known);
             }
-            if body.epoch < last.epoch {
-                return Err(Distrust::Older { what: "epoch", member, found: body.epoch, known: last.epoch });
+            // What had come into force when it was issued is not taken back; what is yet to come may be.
+            let issued = body.validity.from;
+            let (found, known) = (body.in_force(issued).0, last.body().in_force(issued).0);
+            if found < known {
+                return Err(Distrust::Older { what: "epoch", member, found, known });
             }
         }
         let in_force = body.epoch;
         known.packs.retain(|epoch, _| *epoch >= in_force);
         known.let_go.retain(|epoch, _| *epoch >= in_force);
-        known.last = Some(Numbers { serial: body.serial, epoch: in_force, status: statement.id() });
+        known.last = Some(statement.clone());
         known.status = Some(statement);
         Ok(Accepted::New)
     }
@@ -357,7 +385,12 @@ impl Trust {
         let member = body.member;
         self.spoken(member, statement.signers())?;
         let known = self.members.get_mut(&member).ok_or(Distrust::NotAMember(member))?;
-        let in_force = known.last.map_or(0, |last| last.epoch);
+        let in_force = known.last.as_ref().map_or(0, |last| last.body().epoch);
+        let named = known.last.as_ref().into_iter().flat_map(|last| {
+            let status = last.body();
+            std::iter::once(status.epoch).chain(status.upcoming.iter().map(|next| next.epoch))
+        });
+        let named: BTreeSet<u64> = named.collect();
         if body.epoch < in_force {
             return Err(Distrust::Older { what: "law pack", member, found: body.epoch, known: in_force });
         }
@@ -369,11 +402,11 @@ impl Trust {
             known.equivocated = Some(body.epoch);
             return Err(Distrust::Equivocation { member, number: body.epoch });
         }
-        // The one in force, the next one, and a correction of it; the oldest beyond that are of no use. What would not be
-        // kept is not new: it would be new again each time it is heard of.
-        let oldest = known.packs.keys().copied().find(|epoch| *epoch != in_force);
+        // Those that the status names, and one that a status is still to name; the oldest beyond that are of no use. What
+        // would not be kept is not new: it would be new again each time it is heard of.
+        let oldest = known.packs.keys().copied().find(|epoch| !named.contains(epoch));
         let displaced = oldest.filter(|_| known.packs.len() >= PACKS_KEPT_MAX);
-        if let Some(oldest) = displaced.filter(|oldest| body.epoch != in_force && body.epoch < *oldest) {
+        if let Some(oldest) = displaced.filter(|oldest| !named.contains(&body.epoch) && body.epoch < *oldest) {
             return Err(Distrust::Older { what: "law pack", member, found: body.epoch, known: oldest });
         }
         let pack = Pack::new(PackOwner::Member(member), body.epoch, &body.law, &body.directives);
@@ -466,11 +499,15 @@ impl Trust {
         Some(CharterError::Forked { version: self.forked? }.to_string())
     }
 
-    /// The next instant at which a status that counts now runs out.
+    /// The next instant at which a status that counts now runs out, or a law pack may begin to count or cease to.
     #[must_use]
-    pub fn next_expiry(&self, now: Timestamp) -> Option<Timestamp> {
-        let ends = self.members.values().filter_map(|member| Some(member.status.as_ref()?.body().validity.until));
-        ends.filter(|until| *until > now).min()
+    pub fn next_change(&self, now: Timestamp) -> Option<Timestamp> {
+        let statuses = self.members.values().filter_map(|member| Some(member.status.as_ref()?.body()));
+        let changes = statuses.flat_map(|status| {
+            let begins = status.upcoming.iter().flat_map(|next| turns_of(next.from));
+            begins.chain([status.validity.until])
+        });
+        changes.filter(|change| *change > now).min()
     }
 }
 
@@ -500,5 +537,12 @@ pub enum SafeguardIgnored {
     NoRules,
 }
 
-/// Law packs kept for one member.
-const PACKS_KEPT_MAX: usize = 3;
+/// When a decision about what changes at an instant may change: it is made for both ends of an interval around the clock.
+#[must_use]
+pub(crate) fn turns_of(instant: Timestamp) -> [Timestamp; 2] {
+    // The later end looks back: from one millisecond on, the instant is behind it.
+    [instant.minus_ms(limits::CLOCK_SKEW_MS_MAX), instant.plus_ms(limits::CLOCK_SKEW_MS_MAX)]
+}
+
+/// Law packs kept for one member: the one in force, those that are adopted ahead, and one that a status is still to name.
+const PACKS_KEPT_MAX: usize = limits::UPCOMING_MAX + 2;

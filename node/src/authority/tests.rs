@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use alliance_protocol::gate::{Action, Facts, PackSummary, Verdict};
+use alliance_protocol::gate::{Action, Facts, Gate, PackSummary, Verdict};
 
 use super::*;
 
@@ -22,6 +22,10 @@ impl Gate for FakeGate {
             return Err(PackError { owner: pack.owner, reason: "bad".into() });
         }
         Ok(PackSummary { owner: pack.owner, rules: Vec::new() })
+    }
+
+    fn next_turn(&self, _: &Pack, _: Timestamp) -> Option<Timestamp> {
+        None
     }
 }
 
@@ -50,7 +54,7 @@ fn accredit_request(node: PublicKey) -> AccreditRequest {
 }
 
 fn text(law: &str) -> PublishRequest {
-    PublishRequest { law: Some(law.into()), directives: None, status_ms: 3_600_000 }
+    PublishRequest { law: Some(law.into()), status_ms: 3_600_000, ..PublishRequest::default() }
 }
 
 #[test]
@@ -296,4 +300,55 @@ fn officers_who_keep_their_keys_apart_sign_one_after_the_other() {
     assert_eq!(second.signers().len(), 2);
     let all = india.sign_charter(second.bytes()).expect("signs");
     assert!(Chartered::found(all.bytes()).is_ok());
+}
+
+fn ahead(law: &str, from: Timestamp) -> PublishRequest {
+    PublishRequest { from: Some(from), ..text(law) }
+}
+
+#[test]
+fn a_text_that_is_published_ahead_comes_into_force_on_its_date_and_keeps_its_number() {
+    let (dir, mut br, _, charter) = alliance();
+    let at = |ms: u64| NOW.plus_ms(ms);
+    assert!(matches!(br.publish(&charter, &ahead("two", at(9)), NOW, &FakeGate), Err(AuthorityError::NothingInForce)));
+    br.publish(&charter, &text("one"), NOW, &FakeGate).expect("published");
+    let published = br.publish(&charter, &ahead("two", at(100)), NOW, &FakeGate).expect("published");
+    assert_eq!((published.law_pack.body().epoch, published.upcoming.len(), published.new_law), (1, 1, true));
+    let named = &published.status.body().upcoming;
+    assert_eq!((named[0].epoch, named[0].from, named[0].law_pack), (2, at(100), published.upcoming[0].id()));
+    let refused = |br: &mut AuthorityDir, request: &PublishRequest, now| {
+        let serial = br.book.serial;
+        let error = br.publish(&charter, request, now, &FakeGate).expect_err("refused");
+        assert_eq!(br.book.serial, serial, "no number is spent");
+        error
+    };
+    assert!(matches!(refused(&mut br, &ahead("two", at(200)), NOW), AuthorityError::NothingNew));
+    assert!(matches!(refused(&mut br, &ahead("three", at(100)), NOW), AuthorityError::FromTooEarly { .. }));
+    assert!(matches!(refused(&mut br, &ahead("three", NOW), NOW), AuthorityError::FromTooEarly { .. }));
+    assert!(matches!(refused(&mut br, &ahead("bad", at(200)), NOW), AuthorityError::Pack(_)));
+    assert!(matches!(refused(&mut br, &text("three"), NOW), AuthorityError::UpcomingWaits { epoch: 2 }));
+    br.publish(&charter, &ahead("three", at(200)), NOW, &FakeGate).expect("published");
+    assert!(matches!(refused(&mut br, &ahead("four", at(300)), NOW), AuthorityError::TooManyUpcoming));
+
+    // A status alone says the same again; another process reads the same.
+    drop(br);
+    let mut br = AuthorityDir::open(&dir.path().join("br")).expect("opened");
+    let again = br.publish(&charter, &PublishRequest { law: None, ..text("") }, at(99), &FakeGate).expect("published");
+    assert_eq!((again.status.body().epoch, again.status.body().upcoming.len(), again.new_law), (1, 2, false));
+    let in_force =
+        |br: &AuthorityDir, ms| br.in_force(&charter, at(ms)).expect("readable").map(|pack| (pack.epoch, pack.law));
+    assert_eq!([99, 100, 200].map(|ms| in_force(&br, ms).expect("some").0), [1, 2, 3]);
+    let after = br.publish(&charter, &PublishRequest { law: None, ..text("") }, at(150), &FakeGate).expect("published");
+    assert_eq!((after.status.body().epoch, after.status.body().upcoming.len()), (2, 1));
+
+    let dropped = PublishRequest { law: None, drop_upcoming: true, ..text("") };
+    let back = br.publish(&charter, &dropped, at(151), &FakeGate).expect("published");
+    assert_eq!((back.status.body().epoch, back.status.body().upcoming.len()), (2, 0));
+    let next = br.publish(&charter, &text("other"), at(152), &FakeGate).expect("published");
+    assert_eq!(next.status.body().epoch, 4, "the number of what was taken back is not given to another");
+    let mut trust = Trust::new(charter.clone());
+    for one in [&published, &again, &after, &back, &next] {
+        trust.accept_pack(one.law_pack.bytes(), &FakeGate).expect("believed");
+        trust.accept_status(one.status.bytes()).expect("each follows the one before");
+    }
 }

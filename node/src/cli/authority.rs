@@ -224,7 +224,8 @@ pub(super) struct IssueSafeguard {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  alliance authority publish --dir br --charter charter.alliance --node-home /var/lib/alliance\n  \
-    alliance authority publish --dir br --charter charter.alliance --law br.cedar --status-hours 24 --out public/"
+    alliance authority publish --dir br --charter charter.alliance --law br.cedar --status-hours 24 --out public/\n  \
+    alliance authority publish --dir br --charter charter.alliance --law br.cedar --from 2027-01-01 --node-home ...   # ahead"
 )]
 pub(super) struct Publish {
     /// The authority's directory
@@ -239,6 +240,12 @@ pub(super) struct Publish {
     /// The Cedar text of the authority's directives
     #[arg(long, value_name = "FILE")]
     directives: Option<PathBuf>,
+    /// When the new text comes into force: a date, or an instant such as 2026-12-31T21:00:00Z [default: at once]
+    #[arg(long, value_name = "DATE")]
+    from: Option<Timestamp>,
+    /// Take back what was to come into force later
+    #[arg(long)]
+    drop_upcoming: bool,
     /// Publish a new text only if it is proven to allow nothing that the one in force denies; needs cvc5
     #[arg(long)]
     nothing_newly_allowed: bool,
@@ -284,6 +291,7 @@ struct PublishedView {
     member: Country,
     epoch: u64,
     serial: u64,
+    upcoming: Vec<authority::Adoption>,
     new_law: bool,
     /// Of a new text: whether it allows anything that the old one denies, with a crossing that shows it.
     newly_allowed: Option<Outcome>,
@@ -425,13 +433,14 @@ impl Publish {
             path.as_deref().map(|path| durable::read_text(path, limits::LAW_PACK_BYTES_MAX)).transpose()
         };
         let (law, directives) = (text(&self.law)?, text(&self.directives)?);
-        let request = PublishRequest { law, directives, status_ms: self.status_hours.saturating_mul(HOUR_MS) };
+        let status_ms = self.status_hours.saturating_mul(HOUR_MS);
+        let request = PublishRequest { law, directives, from: self.from, drop_upcoming: self.drop_upcoming, status_ms };
         if let Some(out) = &self.out {
             // Before anything is signed, so that no number is spent on what cannot be handed out.
             std::fs::create_dir_all(out).map_err(durable::at("make the directory", out))?;
         }
         let mut authority = AuthorityDir::open(&self.dir)?;
-        let newly_allowed = self.newly_allowed(&authority, &charter, &request).await?;
+        let newly_allowed = self.newly_allowed(&authority, &charter, &request, context.now).await?;
         let published = authority.publish(&charter, &request, context.now, &CedarGate::new())?;
         let (mut pack_path, mut status_path) = (authority.law_pack_path(), authority.status_path());
         if let Some(out) = &self.out {
@@ -439,6 +448,10 @@ impl Publish {
             pack_path = out.join(format!("law-pack-{member}.alliance"));
             status_path = out.join(format!("status-{member}.alliance"));
             durable::write(&pack_path, published.law_pack.bytes(), Readers::All, Existing::Replace)?;
+            for pack in &published.upcoming {
+                let path = out.join(format!("law-pack-{member}-{}.alliance", pack.body().epoch));
+                durable::write(&path, pack.bytes(), Readers::All, Existing::Replace)?;
+            }
             durable::write(&status_path, published.status.bytes(), Readers::All, Existing::Replace)?;
         }
         let mut exit = Exit::Done;
@@ -454,12 +467,13 @@ impl Publish {
             };
             nodes.push(HandedOver { home: home.clone(), accepted, known, error });
         }
-        let Published { law_pack, status, new_law } = published;
+        let Published { law_pack, upcoming: _, status, new_law } = published;
         let (pack, body): (&LawPack, &Status) = (law_pack.body(), status.body());
         let view = PublishedView {
             member: body.member,
             epoch: pack.epoch,
             serial: body.serial,
+            upcoming: body.upcoming.clone(),
             new_law,
             newly_allowed,
             status_until: body.validity.until,
@@ -479,9 +493,10 @@ impl Publish {
         authority: &AuthorityDir,
         charter: &Chartered,
         request: &PublishRequest,
+        now: Timestamp,
     ) -> Result<Option<Outcome>, Problem> {
-        let (Some(old), true) = (authority.in_force(charter)?, request.law.is_some() || request.directives.is_some())
-        else {
+        let before = authority.in_force(charter, request.from.unwrap_or(now).max(now))?;
+        let (Some(old), true) = (before, request.law.is_some() || request.directives.is_some()) else {
             return Ok(None);
         };
         let text = |new: &Option<String>, old: &str| new.clone().unwrap_or_else(|| old.to_owned());
@@ -502,8 +517,9 @@ impl Publish {
 async fn hand_over(home: &Path, published: &Published) -> Result<(u32, u32), Problem> {
     let daemon = ApiClient::connect(&Home::at(home)?).await?;
     let bytes = |bytes: &[u8]| ByteBuf::from(bytes.to_vec());
-    // The pack first: a status that names a pack that is not there yet would stop crossings for a moment.
-    let statements = vec![bytes(published.law_pack.bytes()), bytes(published.status.bytes())];
+    // The packs first: a status that names a pack that is not there yet would stop crossings for a moment.
+    let packs = published.upcoming.iter().chain([&published.law_pack]).map(|pack| bytes(pack.bytes()));
+    let statements = packs.chain([bytes(published.status.bytes())]).collect();
     match daemon.call(&AdminCall::Adopt(statements)).await? {
         Reply::Adopted { accepted, known } => Ok((accepted, known)),
         _ => Err(unexpected()),
@@ -513,7 +529,11 @@ async fn hand_over(home: &Path, published: &Published) -> Result<(u32, u32), Pro
 fn text_of(context: &Context, view: &PublishedView) -> String {
     let mut fields = Fields::default();
     fields.add("member", view.member);
-    fields.add("law", format!("epoch {}, {}", view.epoch, if view.new_law { "new" } else { "unchanged" }));
+    let new = if view.new_law && view.upcoming.is_empty() { "new" } else { "unchanged" };
+    fields.add("law", format!("epoch {}, {new}", view.epoch));
+    for next in &view.upcoming {
+        fields.add("to come", format!("epoch {}, {}", next.epoch, figures::instant(next.from, context.now)));
+    }
     match &view.newly_allowed {
         Some(Outcome::Proven) => fields.add("newly allowed", "nothing, proven"),
         Some(Outcome::Refuted { counterexample }) => fields.add("newly allowed", format!("for example {counterexample}")),

@@ -28,6 +28,7 @@ use crate::{durable, exit::Exit};
 
 mod diff;
 pub(super) mod prove;
+mod upcoming;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Policy {
@@ -47,6 +48,11 @@ pub(super) enum Policy {
         #[arg(long, value_name = "CC")]
         country: Option<String>,
     },
+    /// Show which running crossings and standing offers end when law that is adopted ahead comes into force, and why
+    ///
+    /// Asks the daemon. Both sides of an offer see it, as far as each knows the law of the other.
+    #[command(after_help = "Example:\n  alliance policy upcoming")]
+    Upcoming,
     Diff(diff::Diff),
     Prove(prove::Prove),
     /// Check the text of a law pack: syntax, types, annotations
@@ -162,6 +168,7 @@ impl Policy {
             Self::Check(question) => question.run(context, Detail::Denials),
             Self::Explain(question) => question.run(context, Detail::All),
             Self::Coverage { country } => coverage(context, country.as_deref()),
+            Self::Upcoming => upcoming::run(context).await,
             Self::Diff(diff) => diff.run(context).await,
             Self::Prove(prove) => prove.run(context).await,
             Self::Lint { law, member, house: _, directives } => {

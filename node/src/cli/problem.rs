@@ -200,6 +200,12 @@ impl From<AuthorityError> for Problem {
             AuthorityError::NoFoundingPack(_) => (Exit::NotFound, "give the text of the law: --law FILE"),
             AuthorityError::WorkedOut | AuthorityError::OtherRule { .. } => (Exit::Usage, ""),
             AuthorityError::RotationWaits(_) => (Exit::Conflict, "alliance charter propose --officers CC=FILE"),
+            AuthorityError::FromTooEarly { .. } => (Exit::Usage, "give a later date with --from"),
+            AuthorityError::NothingInForce => (Exit::Conflict, "alliance authority publish without --from"),
+            AuthorityError::NothingNew => (Exit::Usage, "give the new text: --law FILE"),
+            AuthorityError::TooManyUpcoming | AuthorityError::UpcomingWaits { .. } => {
+                (Exit::Conflict, "take back what waits: --drop-upcoming")
+            }
             AuthorityError::NotFiled => (Exit::Usage, "add --filed DATE"),
             AuthorityError::NoRule { .. } => (Exit::Usage, "alliance policy explain says which kinds satisfy a rule"),
             AuthorityError::TooManyBans => (Exit::Conflict, "lift one first: --lift"),

@@ -84,9 +84,12 @@ impl Alliance {
         let (serial, pack) = (*serial, &self.packs[&member]);
         let (law_pack, epoch) = (pack.id(), pack.body().epoch);
         let revoked = revoked.iter().copied().collect();
-        self.spoken(member, &Status { member, serial, validity, law_pack, epoch, revoked, bans: BTreeSet::new() })
-            .bytes()
-            .to_vec()
+        self.spoken(
+            member,
+            &Status { member, serial, validity, law_pack, epoch, upcoming: Vec::new(), revoked, bans: BTreeSet::new() },
+        )
+        .bytes()
+        .to_vec()
     }
 
     /// An accreditation for both ends of a crossing.

@@ -24,6 +24,10 @@ impl Gate for Yes {
     fn check(&self, pack: &Pack) -> Result<PackSummary, PackError> {
         Ok(PackSummary { owner: pack.owner, rules: Vec::new() })
     }
+
+    fn next_turn(&self, _: &Pack, _: Timestamp) -> Option<Timestamp> {
+        None
+    }
 }
 
 fn key(seed: u8) -> SecretKey {
@@ -68,8 +72,16 @@ impl Scene {
             let pack = Signed::sign(&pack, alliance, officer).expect("signs");
             trust.accept_pack(pack.bytes(), &Yes).expect("accepted");
             let (law_pack, revoked) = (pack.id(), BTreeSet::new());
-            let status =
-                Status { member: *member, serial: 1, validity, law_pack, epoch: 1, revoked, bans: BTreeSet::new() };
+            let status = Status {
+                member: *member,
+                serial: 1,
+                validity,
+                law_pack,
+                epoch: 1,
+                upcoming: Vec::new(),
+                revoked,
+                bans: BTreeSet::new(),
+            };
             trust.accept_status(Signed::sign(&status, alliance, officer).expect("signs").bytes()).expect("accepted");
             statuses.push(status);
         }
@@ -145,6 +157,7 @@ impl Scene {
         let lent = self.root.as_ref().map(|(offer, exporter)| (self.signed(offer, 13), exporter));
         let request = Signed::sign(&self.request, alliance, &key(12)).expect("signs");
         let border = Border {
+            outlook: None,
             trust: &self.trust,
             gate,
             baseline: &self.baseline,
@@ -202,6 +215,10 @@ impl Gate for Counting {
 
     fn check(&self, pack: &Pack) -> Result<PackSummary, PackError> {
         Yes.check(pack)
+    }
+
+    fn next_turn(&self, pack: &Pack, after: Timestamp) -> Option<Timestamp> {
+        Yes.next_turn(pack, after)
     }
 }
 

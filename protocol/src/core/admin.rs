@@ -27,6 +27,8 @@ pub enum AdminCall {
     Status,
     /// Every version of the charter.
     Charter,
+    /// What law that is known today will end when it comes into force.
+    Outlook,
     Peers,
     Offers,
     Models,
@@ -147,6 +149,7 @@ pub enum Reply {
     Charter {
         log: serde_bytes::ByteBuf,
     },
+    Outlook(OutlookView),
     Peers(Vec<PeerView>),
     Offers(Vec<OfferView>),
     Models(Vec<LocalModel>),
@@ -256,6 +259,47 @@ pub struct MemberView {
     pub revoked: u32,
     /// What its authority must be asked about, if anything: it has contradicted itself.
     pub alarm: Option<String>,
+}
+
+/// What law that is known today will do to what stands now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OutlookView {
+    /// The instants at which law changes, the next one first.
+    pub turns: Vec<Turn>,
+    /// Whether everything was looked at; where there is very much, some may be missing.
+    pub complete: bool,
+}
+
+/// One instant at which law changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Turn {
+    pub at: Timestamp,
+    pub causes: Vec<String>,
+    /// What is possible until then and not from then on.
+    pub endings: Vec<Ending>,
+}
+
+/// A crossing or an offer that ends by a change of law.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ending {
+    pub of: EndingOf,
+    pub name: String,
+    /// The country of the other side.
+    pub country: Country,
+    /// Of an offer: the purposes for which it does not cross any more, without safeguards.
+    pub purposes: BTreeSet<Purpose>,
+    pub why: String,
+}
+
+/// What ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndingOf {
+    Crossing(CrossingId),
+    Offer(StatementId),
 }
 
 /// A node that this one knows of.

@@ -200,7 +200,7 @@ impl Core {
                     self.record(Record::StatusAccepted { status: bytes.to_vec().into() }, now, effects);
                     self.drop_revoked(now, effects);
                     self.decide_running_again(now, gate, effects);
-                    self.next_round = self.next_round.min(self.trust.next_expiry(now).unwrap_or(self.next_round));
+                    self.next_round = self.next_round.min(self.trust.next_change(now).unwrap_or(self.next_round));
                 }
                 Ok(accepted)
             }

@@ -35,6 +35,10 @@ impl Export {
         self.request.body().crossing
     }
 
+    pub(super) fn importer(&self) -> &Accreditation {
+        self.importer.body()
+    }
+
     pub(super) fn offer(&self) -> &Signed<Offer> {
         &self.offer
     }

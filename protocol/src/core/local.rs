@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Purposes for which an offer whose terms name none is previewed; others are asked with `alliance policy check`.
-const PREVIEWED: [Purpose; 3] = [Purpose::Research, Purpose::Commercial, Purpose::PublicService];
+pub(super) const PREVIEWED: [Purpose; 3] = [Purpose::Research, Purpose::Commercial, Purpose::PublicService];
 
 /// Offers of one list that are previewed; each costs a few decisions.
 const PREVIEWS_MAX: usize = 200;
@@ -42,6 +42,7 @@ impl Core {
         let answer = match call {
             AdminCall::Status => Ok(Reply::Status(Box::new(self.status(now)))),
             AdminCall::Charter => Ok(Reply::Charter { log: self.trust.chartered().to_log().into() }),
+            AdminCall::Outlook => Ok(Reply::Outlook(self.outlook(now, gate))),
             AdminCall::Peers => Ok(Reply::Peers(self.peer_views(now))),
             AdminCall::Offers => Ok(Reply::Offers(self.offer_views(now, gate))),
             AdminCall::Models => Ok(Reply::Models(self.models.values().cloned().collect())),

@@ -121,6 +121,7 @@ pub(crate) fn status_of(member: Country, serial: u64, pack: &Signed<LawPack>) ->
         validity: Validity::lasting_ms(DAWN, STATUS_MS),
         law_pack: pack.id(),
         epoch: pack.body().epoch,
+        upcoming: Vec::new(),
         revoked: BTreeSet::new(),
         bans: BTreeSet::new(),
     }

@@ -3,6 +3,7 @@
 //! - `alliance`, `tabled_gate`: what authorities say, and a gate whose packs are lines of text
 //! - `cluster`, `routes`, `invariants`: nodes, the wires between them, and what must hold after every step
 //! - `crossings`: a crossing and its end        - `exporter_refuses`, `importer_refuses`: each check of each end
+//! - `dated`: law adopted ahead of its date
 //! - `deciding`, `trust`, `mesh`, `quotas`: law, standing, what the mesh may bring    - `running`, `restarts`: time and crashes
 //! - `sources`: one artefact from several peers    - `offering_on`, `detours`: what got here is given to others
 //! - `parts`, `parts_running`, `parts_lies`: what may cross of an artefact, and who says otherwise of it
@@ -15,6 +16,7 @@ mod alliance;
 mod charter;
 mod cluster;
 mod crossings;
+mod dated;
 mod deciding;
 mod detours;
 mod duties;

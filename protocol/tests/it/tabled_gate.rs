@@ -93,6 +93,14 @@ impl Gate for TabledGate {
         yes.into()
     }
 
+    fn next_turn(&self, pack: &Pack, after: Timestamp) -> Option<Timestamp> {
+        let turns = pack.law.lines().filter_map(|line| match line.split_whitespace().collect::<Vec<_>>()[..] {
+            ["deny-from" | "deny-until", _, at] => Some(instant(at)),
+            _ => None,
+        });
+        turns.filter(|turn| *turn > after).min()
+    }
+
     fn check(&self, pack: &Pack) -> Result<PackSummary, PackError> {
         if pack.law.contains("unreadable") {
             return Err(PackError { owner: pack.owner, reason: "line 1".into() });

@@ -176,10 +176,11 @@ def valid_statements():
         "validity": lasting(HOUR),
         "law_pack": law,
         "epoch": 3,
+        "upcoming": [{"from": NOW + HOUR, "law_pack": hash_of(b"a law pack"), "epoch": 4}],
         "revoked": [Key(12).public],
         "bans": [{"destination": "IN"}, {"recipient": Key(13).public}],
     }
-    valid("a status, with one key revoked and two bans", "status", alliance, status, [BR])
+    valid("a status, with a law pack to come, one key revoked and two bans", "status", alliance, status, [BR])
     safeguard = {
         "issuer": "BR",
         "kind": "scc_br",

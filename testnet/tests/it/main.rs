@@ -11,6 +11,8 @@ mod charter;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
+mod dated;
+#[cfg(test)]
 mod denial;
 #[cfg(test)]
 mod full_disk;

@@ -34,6 +34,10 @@ impl<F: Fn(&Pack, Action, &BTreeSet<Label>, Timestamp) -> Say + Send + Sync> Gat
     fn check(&self, pack: &Pack) -> Result<PackSummary, PackError> {
         Yes.check(pack)
     }
+
+    fn next_turn(&self, pack: &Pack, after: Timestamp) -> Option<Timestamp> {
+        Yes.next_turn(pack, after)
+    }
 }
 
 /// One end of a crossing, with a house of its own.
@@ -64,6 +68,7 @@ impl<'a> End<'a> {
 
     fn border(&self) -> Border<'_> {
         Border {
+            outlook: None,
             trust: &self.scene.trust,
             gate: self.gate,
             baseline: &self.scene.baseline,
