@@ -14,7 +14,7 @@ use std::{
 use alliance_policy::CedarGate;
 use alliance_protocol::{
     authority::{Accreditation, Adoption, Ban, LawPack, Organisation, Safeguard, Status},
-    charter::{Authority, Charter, CharterError, Chartered, Membership},
+    charter::{Authority, CharterError, Chartered, Membership},
     envelope::{Draft, OpenError, Signed, Statement},
     gate::{Pack, PackError, PackOwner},
     id::StatementId,
@@ -32,6 +32,7 @@ use crate::{
 };
 
 mod publish;
+mod rotation;
 
 /// An authority's directory, open and locked.
 #[derive(Debug)]
@@ -189,6 +190,10 @@ pub enum AuthorityError {
     NotInCharter(Country),
     #[error("officers are waiting to be adopted; propose and submit `{}` first", .0.display())]
     RotationWaits(PathBuf),
+    #[error("new officers wait here, and whether they speak already is not known: the version before is missing")]
+    VersionBefore,
+    #[error("an authority has had {} officers, as many as its directory keeps apart", OFFICER_FILES_MAX)]
+    TooManyOfficers,
     #[error(transparent)]
     Charter(#[from] CharterError),
     #[error("the node {0} is revoked")]
@@ -254,7 +259,12 @@ impl AuthorityDir {
         if book_path(path).exists() {
             return Err(AuthorityError::Exists(path.to_owned()));
         }
-        let secrets = draw(path, 1, officers)?;
+        let mut secrets = Vec::new();
+        for number in 1..=officers {
+            let key = keys::generate()?;
+            keys::write_new(&officer_path(path, number), &key)?;
+            secrets.push(key);
+        }
         let book = Book {
             member,
             name: name.to_owned(),
@@ -274,50 +284,6 @@ impl AuthorityDir {
         made.save()?;
         made.save_public(&made.public_path(), &made.public())?;
         Ok(made)
-    }
-
-    /// Draws keys for officers who shall come after those of now, and writes what those who draw up the next version of the
-    /// charter need. Those of now speak until that version is in force. Where the charter already says that the next ones
-    /// speak, they become those of now first.
-    ///
-    /// # Errors
-    /// The numbers make no sense, others are waiting to be adopted, or the disk does not permit it.
-    pub fn rotate(&mut self, charter: &Chartered, officers: u32, threshold: u32) -> Result<PathBuf, AuthorityError> {
-        numbers(officers, threshold)?;
-        let known = charter.authority(self.book.member).ok_or(AuthorityError::NotInCharter(self.book.member))?;
-        let mut book = self.book.clone();
-        if let Some(next) = book.next.take() {
-            if !known.speaks_as(&self.named(&next)) {
-                return Err(AuthorityError::RotationWaits(self.next_public_path()));
-            }
-            book.retired.extend(std::mem::replace(&mut book.officers, next.officers));
-            book.threshold = next.threshold;
-            self.officers = std::mem::take(&mut self.next);
-            self.book = book.clone();
-            self.save()?;
-            self.save_public(&self.public_path(), &self.public())?;
-        }
-        if !known.speaks_as(&self.authority()) {
-            return Err(AuthorityError::NotInCharter(self.book.member));
-        }
-        let taken = (1..=OFFICER_FILES_MAX).filter(|number| officer_path(&self.path, *number).exists()).max();
-        let secrets = draw(&self.path, taken.unwrap_or(0) + 1, officers)?;
-        let next = Officers { threshold, officers: secrets.iter().map(SecretKey::public).collect() };
-        let public = PublicAuthority { officers: next.officers.clone(), threshold, ..self.public() };
-        self.book.next = Some(next);
-        self.next = secrets;
-        self.save()?;
-        self.save_public(&self.next_public_path(), &public)?;
-        Ok(self.next_public_path())
-    }
-
-    fn save_public(&self, path: &Path, public: &PublicAuthority) -> Result<(), AuthorityError> {
-        let text = serde_json::to_vec_pretty(public).map_err(|error| malformed(path, &error.to_string()))?;
-        Ok(durable::write(path, &text, Readers::All, Existing::Replace)?)
-    }
-
-    fn named(&self, officers: &Officers) -> Authority {
-        Authority { name: self.book.name.clone(), officers: officers.officers.clone(), threshold: officers.threshold }
     }
 
     /// Opens an authority's directory and locks it.
@@ -517,40 +483,6 @@ impl AuthorityDir {
         Ok(true)
     }
 
-    /// Signs a charter, or a draft of one, with the officers' keys that lie here: as many as there are, so that officers who
-    /// keep theirs apart sign one after the other. Where the draft names the next officers, they sign as well.
-    ///
-    /// # Errors
-    /// The charter knows this authority by other officers, or no key is here.
-    pub fn sign_charter(&self, draft: &[u8]) -> Result<Signed<Charter>, AuthorityError> {
-        let member = self.book.member;
-        let before = draft;
-        let mut draft = Draft::<Charter>::open(before)?;
-        if self.officers.is_empty() && self.next.is_empty() {
-            return Err(AuthorityError::TooFewKeys { have: 0, need: 1 });
-        }
-        for key in self.officers.iter().chain(&self.next) {
-            draft = draft.sign(key);
-        }
-        let signed = draft.finish()?;
-        let body = signed.body();
-        body.well_formed()?;
-        let next = self.book.next.as_ref().map(|next| self.named(next));
-        match body.members.get(&member).map(|member| &member.authority) {
-            Some(known) if next.as_ref().is_some_and(|next| known.speaks_as(next)) => return Ok(signed),
-            Some(known) if known.speaks_as(&self.authority()) => {}
-            // A member signs that it leaves.
-            None if body.version > 1 => {}
-            Some(_) | None => return Err(AuthorityError::NotInCharter(member)),
-        }
-        if self.next.is_empty() {
-            return Ok(signed);
-        }
-        // The next officers have no seat in this version; their signatures would spoil it.
-        let again = Draft::<Charter>::open(before)?;
-        Ok(self.officers.iter().fold(again, Draft::sign).finish()?)
-    }
-
     /// Signs with as many officers' keys as the threshold demands.
     fn sign<T: Statement>(&self, charter: &Chartered, body: &T) -> Result<Signed<T>, AuthorityError> {
         let draft = Draft::new(body, charter.alliance());
@@ -587,17 +519,6 @@ fn numbers(officers: u32, threshold: u32) -> Result<(), AuthorityError> {
         return Err(AuthorityError::Numbers);
     }
     Ok(())
-}
-
-/// Draws so many keys into files numbered from `first`.
-fn draw(path: &Path, first: u32, count: u32) -> Result<Vec<SecretKey>, AuthorityError> {
-    let mut drawn = Vec::new();
-    for number in first..first.saturating_add(count) {
-        let key = keys::generate()?;
-        keys::write_new(&officer_path(path, number), &key)?;
-        drawn.push(key);
-    }
-    Ok(drawn)
 }
 
 fn listed(rules: &BTreeSet<String>) -> String {

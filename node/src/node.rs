@@ -165,10 +165,11 @@ impl Node {
         for entry in &entries {
             info!(record = entry.record.kind(), "record");
         }
-        self.ledger.commit(&entries).inspect_err(|error| error!(%error, "commit failed"))?;
+        // Before the commit: a start takes a file that is ahead of the ledger into it, and cannot do with one that is behind.
         if entries.iter().any(|entry| matches!(entry.record, Record::CharterAccepted { .. })) {
             self.keep_charter();
         }
+        self.ledger.commit(&entries).inspect_err(|error| error!(%error, "commit failed"))?;
         Ok(())
     }
 

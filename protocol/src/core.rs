@@ -89,6 +89,8 @@ pub struct Core {
     ledger_size: u64,
     randomness: Randomness,
     next_round: Timestamp,
+    /// The highest version of the charter that a node named which this one cannot believe without it.
+    charter_ahead: u32,
 }
 
 /// What the shell knows and Core must be told.
@@ -169,7 +171,7 @@ impl Core {
         let accreditation = Signed::open(&accreditation_bytes, trust.alliance())
             .map_err(|error| StartError::Accreditation(NoStanding::Accreditation(error.into())))?;
         let own_record =
-            own_record(&key, &accreditation, &config, (trust.alliance(), 1), now).map_err(StartError::OwnRecord)?;
+            own_record(&key, &accreditation, &config, (trust.alliance(), 1, now.0), now).map_err(StartError::OwnRecord)?;
         let randomness = Randomness { seed: config.seed, drawn: 0 };
         let mut core = Self {
             key,
@@ -194,6 +196,7 @@ impl Core {
             ledger_size: 0,
             randomness,
             next_round: now,
+            charter_ahead: 0,
         };
         let mut begun = false;
         let mut accredited = false;
@@ -317,7 +320,8 @@ impl Core {
 
     /// Draws up this node's record anew, with what it knows now.
     fn renew_record(&mut self, now: Timestamp) {
-        let charter = (self.trust.alliance(), self.trust.chartered().charter().version);
+        let serial = now.0.max(self.own_record.body().serial.saturating_add(1));
+        let charter = (self.trust.alliance(), self.trust.chartered().charter().version, serial);
         // The start has made one with these addresses, so that it is not too large; the serial rises with the time.
         if let Ok(record) = own_record(&self.key, &self.accreditation, &self.config, charter, now) {
             self.own_record = record;
@@ -552,7 +556,7 @@ fn own_record(
     key: &SecretKey,
     accreditation: &Signed<Accreditation>,
     config: &Config,
-    (alliance, charter): (crate::id::AllianceId, u32),
+    (alliance, charter, serial): (crate::id::AllianceId, u32, u64),
     now: Timestamp,
 ) -> Result<Signed<NodeRecord>, OpenError> {
     let record = NodeRecord {
@@ -561,7 +565,7 @@ fn own_record(
         mesh: config.mesh_addresses.iter().take(limits::ADDRESSES_MAX).cloned().collect(),
         bulk: config.bulk_addresses.iter().take(limits::ADDRESSES_MAX).cloned().collect(),
         charter,
-        serial: now.0,
+        serial,
         validity: Validity::lasting_ms(now, RECORD_MS),
     };
     Signed::sign(&record, alliance, key)

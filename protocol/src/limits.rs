@@ -3,8 +3,9 @@
 /// Milliseconds by which two honest clocks may differ. Law is asked at both ends of this interval.
 pub const CLOCK_SKEW_MS_MAX: u64 = 60_000;
 
-/// Signatures on one statement. A charter of eleven members with three officers each has 33.
-pub const SIGNATURES_PER_STATEMENT_MAX: usize = 64;
+/// Signatures on one statement. A version of the charter of eleven members with three officers each that replaces all of them
+/// has 66.
+pub const SIGNATURES_PER_STATEMENT_MAX: usize = 128;
 
 /// Bytes of one statement other than a law pack. An offer or a node record needs about 1 KiB.
 pub const STATEMENT_BYTES_MAX: usize = 16 * 1024;
@@ -63,8 +64,8 @@ pub const TEXT_BYTES_MAX: usize = 1024;
 /// Versions of one charter: with four in a year, sixty years.
 pub const CHARTER_VERSIONS_MAX: usize = 256;
 
-/// Bytes of all versions of a charter in one piece: the most there may be, of a usual size each.
-pub const CHARTER_LOG_BYTES_MAX: usize = CHARTER_VERSIONS_MAX * 16 * 1024;
+/// Bytes of all versions of a charter in one piece: as many as there may be, as large as they may be, with their framing.
+pub const CHARTER_LOG_BYTES_MAX: usize = CHARTER_VERSIONS_MAX * (CHARTER_BYTES_MAX + 8) + 8;
 
 /// Members of one alliance. There are 249 country codes; eleven countries are BRICS members in 2026.
 pub const MEMBERS_MAX: usize = 64;

@@ -255,7 +255,8 @@ impl Trust {
     }
 
     fn revoked(&self, member: Country) -> Option<&BTreeSet<PublicKey>> {
-        Some(&self.members.get(&member)?.status.as_ref()?.body().revoked)
+        // Also where those who signed it do not speak any more: who was revoked stays so until they are told otherwise.
+        Some(&self.members.get(&member)?.last.as_ref()?.body().revoked)
     }
 
     /// The members, of those that a crossing concerns, whose authorities have banned its destination or its recipient. A

@@ -184,7 +184,7 @@ impl Network {
         };
         let mut bytes = Chartered::draft(&charter)?.to_bytes();
         for member in &members {
-            bytes = AuthorityDir::open(&member.authority)?.sign_charter(&bytes)?.bytes().to_vec();
+            bytes = AuthorityDir::open(&member.authority)?.sign_charter(&bytes, None)?.bytes().to_vec();
         }
         let chartered = Chartered::found(&bytes)?;
         write(&root.join("charter.alliance"), &bytes)?;

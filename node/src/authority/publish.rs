@@ -40,6 +40,7 @@ impl AuthorityDir {
         now: Timestamp,
         gate: &dyn Gate,
     ) -> Result<Published, AuthorityError> {
+        self.settle(charter)?;
         let validity = span(now, request.status_ms, STATUS_MS_MAX)?;
         let mut book = self.book.clone();
         book.given = book.highest();

@@ -2,7 +2,10 @@
 
 use std::fs;
 
-use alliance_protocol::gate::{Action, Facts, Gate, PackSummary, Verdict};
+use alliance_protocol::{
+    charter::Charter,
+    gate::{Action, Facts, Gate, PackSummary, Verdict},
+};
 
 use super::*;
 
@@ -41,9 +44,9 @@ fn alliance() -> (tempfile::TempDir, AuthorityDir, AuthorityDir, Chartered) {
     let members = [&br, &india].map(|authority| (authority.member(), authority.public().into())).into();
     let body = Charter { name: "Test".into(), version: 1, issued: NOW, threshold: 2, previous: None, members };
     let draft = Chartered::draft(&body).expect("well formed").to_bytes();
-    let once = br.sign_charter(&draft).expect("signs");
+    let once = br.sign_charter(&draft, None).expect("signs");
     assert!(Chartered::found(once.bytes()).is_err(), "one member is not enough");
-    let twice = india.sign_charter(once.bytes()).expect("signs");
+    let twice = india.sign_charter(once.bytes(), None).expect("signs");
     let charter = Chartered::found(twice.bytes()).expect("founded");
     (dir, br, india, charter)
 }
@@ -95,7 +98,7 @@ fn an_authority_outside_the_charter_signs_nothing() {
         let other = other.expect("created");
         let request = accredit_request(SecretKey::from_seed(&[9; 32]).public());
         assert!(matches!(other.accredit(&charter, &request, NOW), Err(AuthorityError::NotInCharter(_))), "{code}");
-        assert!(matches!(other.sign_charter(&charter.to_log()), Err(AuthorityError::NotInCharter(_))), "{code}");
+        assert!(matches!(other.sign_charter(&charter.to_log(), None), Err(AuthorityError::NotInCharter(_))), "{code}");
     }
 }
 
@@ -241,8 +244,8 @@ fn rotated(br: &AuthorityDir, india: &AuthorityDir, charter: &Chartered) -> Char
     let public = PublicAuthority::read(&br.next_public_path()).expect("written");
     next.members.insert(br.member(), public.into());
     let draft = charter.draft_next(&next).expect("follows").to_bytes();
-    let once = br.sign_charter(&draft).expect("signs");
-    let twice = india.sign_charter(once.bytes()).expect("signs");
+    let once = br.sign_charter(&draft, Some(charter)).expect("signs");
+    let twice = india.sign_charter(once.bytes(), Some(charter)).expect("signs");
     let mut after = charter.clone();
     after.succeed(twice.bytes()).expect("holds");
     after
@@ -253,12 +256,16 @@ fn next_officers_speak_from_the_version_that_names_them_and_the_former_ones_unti
     let (dir, mut br, india, charter) = alliance();
     let node = SecretKey::from_seed(&[9; 32]).public();
     let before = br.publish(&charter, &text("law"), NOW, &FakeGate).expect("published");
-    br.rotate(&charter, 2, 2).expect("drawn");
-    assert!(matches!(br.rotate(&charter, 2, 2), Err(AuthorityError::RotationWaits(_))));
+    br.rotate(&charter, 2, 2, false).expect("drawn");
+    assert!(matches!(br.rotate(&charter, 2, 2, false), Err(AuthorityError::RotationWaits(_))));
     assert!(br.accredit(&charter, &accredit_request(node), NOW).is_ok(), "those of now still speak");
     let unchanged = Charter { version: 2, previous: Some(charter.latest().id()), ..charter.charter().clone() };
     let draft = charter.draft_next(&unchanged).expect("follows").to_bytes();
-    assert_eq!(br.sign_charter(&draft).expect("signs").signers().len(), 3, "those who come next have no seat in this one");
+    assert_eq!(
+        br.sign_charter(&draft, Some(&charter)).expect("signs").signers().len(),
+        2,
+        "those who come next have no seat in this one"
+    );
 
     let after = rotated(&br, &india, &charter);
     drop(br);
@@ -271,7 +278,7 @@ fn next_officers_speak_from_the_version_that_names_them_and_the_former_ones_unti
     trust.accept_pack(again.law_pack.bytes(), &FakeGate).expect("signed by those of now");
     trust.accept_status(again.status.bytes()).expect("signed by those of now");
 
-    br.rotate(&after, 1, 1).expect("drawn");
+    br.rotate(&after, 1, 1, false).expect("drawn");
     assert!(br.accredit(&after, &accredit_request(node), NOW).is_ok());
     assert!(matches!(br.accredit(&charter, &accredit_request(node), NOW), Err(AuthorityError::NotInCharter(_))));
     drop(br);
@@ -294,11 +301,11 @@ fn officers_who_keep_their_keys_apart_sign_one_after_the_other() {
             }
         }
     }
-    let first = AuthorityDir::open(&dir.path().join("alone-1")).expect("opened").sign_charter(&draft).expect("signs");
+    let first = AuthorityDir::open(&dir.path().join("alone-1")).expect("opened").sign_charter(&draft, None).expect("signs");
     let second =
-        AuthorityDir::open(&dir.path().join("alone-2")).expect("opened").sign_charter(first.bytes()).expect("signs");
+        AuthorityDir::open(&dir.path().join("alone-2")).expect("opened").sign_charter(first.bytes(), None).expect("signs");
     assert_eq!(second.signers().len(), 2);
-    let all = india.sign_charter(second.bytes()).expect("signs");
+    let all = india.sign_charter(second.bytes(), None).expect("signs");
     assert!(Chartered::found(all.bytes()).is_ok());
 }
 
@@ -351,4 +358,66 @@ fn a_text_that_is_published_ahead_comes_into_force_on_its_date_and_keeps_its_num
         trust.accept_pack(one.law_pack.bytes(), &FakeGate).expect("believed");
         trust.accept_status(one.status.bytes()).expect("each follows the one before");
     }
+}
+
+/// The version after this one, with another name.
+fn renamed(charter: &Chartered) -> Vec<u8> {
+    let mut next = charter.charter().clone();
+    (next.version, next.previous) = (next.version + 1, Some(charter.latest().id()));
+    next.name.push('!');
+    charter.draft_next(&next).expect("follows").to_bytes()
+}
+
+#[test]
+fn after_a_rotation_only_those_sign_who_have_a_seat() {
+    let (_dir, mut br, india, charter) = alliance();
+    br.rotate(&charter, 2, 2, false).expect("drawn");
+    let mut after = rotated(&br, &india, &charter);
+    let draft = renamed(&after);
+    assert!(matches!(br.sign_charter(&draft, None), Err(AuthorityError::VersionBefore)), "who speaks is not known");
+    assert!(matches!(br.sign_charter(&draft, Some(&charter)), Err(AuthorityError::VersionBefore)), "not the one before");
+    let once = br.sign_charter(&draft, Some(&after)).expect("signs");
+    after.succeed(india.sign_charter(once.bytes(), None).expect("signs").bytes()).expect("no former officer signed");
+
+    let mut leaves = after.charter().clone();
+    (leaves.version, leaves.previous) = (leaves.version + 1, Some(after.latest().id()));
+    let other = SecretKey::from_seed(&[8; 32]).public();
+    leaves.members.insert(country("ZA"), Authority { name: String::new(), officers: vec![other], threshold: 1 }.into());
+    leaves.members.remove(&country("BR"));
+    let draft = after.draft_next(&leaves).expect("follows").to_bytes();
+    let signed = br.sign_charter(&draft, Some(&after)).expect("signs that it leaves");
+    let seated = after.authority(country("BR")).expect("a member");
+    assert!(signed.signers().len() == 2 && signed.signers().iter().all(|key| seated.officers.contains(key)));
+}
+
+#[test]
+fn a_rotation_that_was_cut_short_or_whose_keys_are_lost_is_begun_again() {
+    let (dir, mut br, _, charter) = alliance();
+    br.rotate(&charter, 2, 2, false).expect("drawn");
+    let path = dir.path().join("br");
+    // As a crash leaves it between the book and the files.
+    for number in [4, 5] {
+        fs::remove_file(officer_path(&path, number)).expect("they count on from those before");
+    }
+    fs::remove_file(br.next_public_path()).expect("removed");
+    drop(br);
+    let mut br = AuthorityDir::open(&path).expect("opens");
+    assert!(matches!(br.rotate(&charter, 2, 2, false), Err(AuthorityError::RotationWaits(_))));
+    assert!(br.next_public_path().exists(), "written anew");
+    br.rotate(&charter, 1, 1, true).expect("drawn again");
+    br.publish(&charter, &text("law"), NOW, &FakeGate).expect("those of now speak");
+    drop(br);
+    let br = AuthorityDir::open(&path).expect("opens");
+    assert_eq!(br.next.len(), 1);
+}
+
+#[test]
+fn keys_that_are_kept_elsewhere_keep_their_numbers() {
+    let (dir, mut br, _, charter) = alliance();
+    let path = dir.path().join("br");
+    for number in 1..=3 {
+        fs::rename(officer_path(&path, number), dir.path().join(format!("kept-{number}"))).expect("moved");
+    }
+    br.rotate(&charter, 2, 2, false).expect("drawn");
+    assert_eq!([1, 3, 4, 5].map(|number| officer_path(&path, number).exists()), [false, false, true, true]);
 }

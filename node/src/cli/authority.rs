@@ -101,6 +101,9 @@ pub(super) enum Authority {
         /// How many of them must sign
         #[arg(long, default_value_t = 1, value_name = "K")]
         threshold: u32,
+        /// Give up officers who wait to be adopted, and draw others
+        #[arg(long)]
+        again: bool,
     },
 }
 
@@ -335,9 +338,9 @@ impl Authority {
             Self::IssueSafeguard(command) => command.run(context),
             Self::Ban(command) => command.run(context),
             Self::Publish(command) => command.run(context).await,
-            Self::Rotate { dir, charter: file, officers, threshold } => {
+            Self::Rotate { dir, charter: file, officers, threshold, again } => {
                 let mut authority = AuthorityDir::open(&dir)?;
-                let public = authority.rotate(&charter(&file)?, officers, threshold)?;
+                let public = authority.rotate(&charter(&file)?, officers, threshold, again)?;
                 let view = PublicAuthority::read(&public)?;
                 Ok(context.screen.one(&view, || {
                     let member = view.member;
@@ -495,7 +498,9 @@ impl Publish {
         request: &PublishRequest,
         now: Timestamp,
     ) -> Result<Option<Outcome>, Problem> {
-        let before = authority.in_force(charter, request.from.unwrap_or(now).max(now))?;
+        // What is taken back is not what the new text follows.
+        let at = request.from.filter(|_| !request.drop_upcoming).unwrap_or(now).max(now);
+        let before = authority.in_force(charter, at)?;
         let (Some(old), true) = (before, request.law.is_some() || request.directives.is_some()) else {
             return Ok(None);
         };
@@ -519,11 +524,15 @@ async fn hand_over(home: &Path, published: &Published) -> Result<(u32, u32), Pro
     let bytes = |bytes: &[u8]| ByteBuf::from(bytes.to_vec());
     // The packs first: a status that names a pack that is not there yet would stop crossings for a moment.
     let packs = published.upcoming.iter().chain([&published.law_pack]).map(|pack| bytes(pack.bytes()));
-    let statements = packs.chain([bytes(published.status.bytes())]).collect();
-    match daemon.call(&AdminCall::Adopt(statements)).await? {
-        Reply::Adopted { accepted, known } => Ok((accepted, known)),
-        _ => Err(unexpected()),
+    let mut handed = (0, 0);
+    // Each by itself: together they may be more than one call carries.
+    for statement in packs.chain([bytes(published.status.bytes())]) {
+        match daemon.call(&AdminCall::Adopt(vec![statement])).await? {
+            Reply::Adopted { accepted, known } => handed = (handed.0 + accepted, handed.1 + known),
+            _ => return Err(unexpected()),
+        }
     }
+    Ok(handed)
 }
 
 fn text_of(context: &Context, view: &PublishedView) -> String {

@@ -10,7 +10,9 @@ use std::{
 use alliance_protocol::{
     charter::{self, Chartered, Membership},
     core::admin::{AdminCall, Reply},
+    envelope::Signed,
     limits,
+    trust::Accepted,
     vocabulary::{Country, Seat},
 };
 use clap::Subcommand;
@@ -106,7 +108,6 @@ pub(super) enum Charter {
 #[derive(Debug, Serialize)]
 struct Submitted {
     accepted: u32,
-    known: u32,
     version: u32,
 }
 
@@ -127,9 +128,10 @@ impl Charter {
             Self::Propose(propose) => propose.run(context).await,
             Self::Sign { charter, dir, after, out } => {
                 let draft = durable::read(&charter, limits::CHARTER_BYTES_MAX)?;
-                let signed = AuthorityDir::open(&dir)?.sign_charter(&draft)?;
+                let before = before(context, after.as_deref()).await?;
+                let signed = AuthorityDir::open(&dir)?.sign_charter(&draft, before.as_ref())?;
                 durable::write(&out.unwrap_or(charter), signed.bytes(), Readers::All, Existing::Replace)?;
-                view::show(context, signed.bytes(), before(context, after.as_deref()).await?.as_ref())
+                view::show(context, signed.bytes(), before.as_ref())
             }
             Self::Submit { charter } => submit(context, &charter).await,
             Self::Log { charter, out } => {
@@ -157,26 +159,31 @@ async fn submit(context: &Context, file: &Path) -> Result<Exit, Problem> {
             return Err(Problem::new(Exit::Untrusted, message));
         }
         // The founding version is the operator's own; it is never handed over.
-        Ok(log) => log.versions().skip(1).map(|version| ByteBuf::from(version.bytes().to_vec())).collect(),
+        Ok(log) => {
+            let is_new = |version: &&Signed<charter::Charter>| known.versions().all(|other| other.id() != version.id());
+            log.versions().filter(is_new).map(|version| ByteBuf::from(version.bytes().to_vec())).collect()
+        }
         Err(_) => {
-            known.clone().succeed(&bytes).map_err(|error| {
+            let accepted = known.clone().succeed(&bytes).map_err(|error| {
                 let hint = "see who has signed and what is missing: alliance charter show FILE";
                 Problem::of(Exit::Untrusted, &error).hint(hint)
             })?;
-            vec![ByteBuf::from(bytes)]
+            if accepted == Accepted::New { vec![ByteBuf::from(bytes)] } else { Vec::new() }
         }
     };
-    match context.daemon().await?.call(&AdminCall::Adopt(versions)).await? {
-        Reply::Adopted { accepted, known } => {
-            let version = log(context, None).await?.charter().version;
-            let view = Submitted { accepted, known, version };
-            Ok(context.screen.one(&view, || match accepted {
-                0 => format!("known already; version {version} of the charter is in force"),
-                _ => format!("version {version} of the charter is in force at this node, which tells the others"),
-            }))
+    let daemon = context.daemon().await?;
+    let mut handed = 0;
+    for version in versions {
+        match daemon.call(&AdminCall::Adopt(vec![version])).await? {
+            Reply::Adopted { accepted, .. } => handed += accepted,
+            _ => return Err(unexpected()),
         }
-        _ => Err(unexpected()),
     }
+    let version = log(context, None).await?.charter().version;
+    Ok(context.screen.one(&Submitted { accepted: handed, version }, || match handed {
+        0 => format!("known already; version {version} of the charter is in force"),
+        _ => format!("version {version} of the charter is in force at this node, which tells the others"),
+    }))
 }
 
 /// A log from a file, or that of the daemon.

@@ -199,7 +199,11 @@ impl From<AuthorityError> for Problem {
             AuthorityError::Revoked(_) | AuthorityError::TooManyRevoked => (Exit::Conflict, ""),
             AuthorityError::NoFoundingPack(_) => (Exit::NotFound, "give the text of the law: --law FILE"),
             AuthorityError::WorkedOut | AuthorityError::OtherRule { .. } => (Exit::Usage, ""),
-            AuthorityError::RotationWaits(_) => (Exit::Conflict, "alliance charter propose --officers CC=FILE"),
+            AuthorityError::RotationWaits(_) => {
+                (Exit::Conflict, "alliance charter propose --officers CC=FILE; or give them up and draw others: --again")
+            }
+            AuthorityError::VersionBefore => (Exit::Usage, "give the log of the versions before: --after LOG"),
+            AuthorityError::TooManyOfficers => (Exit::Conflict, "make a new directory: alliance authority init"),
             AuthorityError::FromTooEarly { .. } => (Exit::Usage, "give a later date with --from"),
             AuthorityError::NothingInForce => (Exit::Conflict, "alliance authority publish without --from"),
             AuthorityError::NothingNew => (Exit::Usage, "give the new text: --law FILE"),

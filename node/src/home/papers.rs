@@ -53,7 +53,8 @@ impl PapersError {
             Self::Charter(_) => "get the charter from the alliance again and install it: alliance init --charter FILE",
             Self::Accreditation(_) | Self::Standing(_) => {
                 "ask the authority for an accreditation of this node's key under this charter, and install it: \
-                 alliance init --accreditation FILE"
+                 alliance init --accreditation FILE; where its officers are new, with the log of the charter as well: \
+                 alliance init --charter LOG --accreditation FILE"
             }
             Self::OtherVersions => "ask the members which is theirs; compare: alliance charter log --charter FILE",
             Self::OtherAlliance => "make another home for a node of another alliance",

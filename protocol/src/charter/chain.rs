@@ -141,7 +141,10 @@ impl Chartered {
             return Err(CharterError::Forked { version: found });
         }
         if found > known.saturating_add(1) {
-            return Err(CharterError::Skipped { found, known });
+            // One that nobody signed who is known here is no sign of versions that are missing.
+            let known_here = |key: &PublicKey| self.charter().seat_of(key).is_some();
+            let stranger = next.signers().first().filter(|_| !next.signers().iter().any(known_here));
+            return Err(stranger.map_or(CharterError::Skipped { found, known }, |key| CharterError::Stranger(*key)));
         }
         verify(self.latest(), &next)?;
         if self.later.len() + 1 >= limits::CHARTER_VERSIONS_MAX {

@@ -58,6 +58,7 @@ impl From<CharterError> for NotTaken {
             CharterError::Older { .. }
             | CharterError::Skipped { .. }
             | CharterError::Forked { .. }
+            | CharterError::OtherPast { .. }
             | CharterError::TooManyVersions => Self::Useless(error.to_string()),
             CharterError::Open(_)
             | CharterError::Malformed(_)
@@ -65,7 +66,6 @@ impl From<CharterError> for NotTaken {
             | CharterError::TooFewOf { .. }
             | CharterError::NotFounding { .. }
             | CharterError::Stranger(_)
-            | CharterError::OtherPast { .. }
             | CharterError::BackDated { .. }
             | CharterError::Moved { .. }
             | CharterError::Unwilling(_)
@@ -98,7 +98,7 @@ impl Core {
                     match self.take_in(&bytes, now, gate, effects) {
                         Ok(Accepted::New) => Judgement::Accept,
                         Ok(Accepted::Known) | Err(NotTaken::Useless(_)) => Judgement::Ignore,
-                        Err(NotTaken::Unseated(_)) if self.is_ahead(&from) => Judgement::Ignore,
+                        Err(NotTaken::Unseated(_)) if !self.knows_the_same(&from) => Judgement::Ignore,
                         Err(NotTaken::Unseated(_) | NotTaken::Bad(_)) => Judgement::Reject,
                     }
                 } else {
@@ -128,9 +128,21 @@ impl Core {
         charter > self.trust.chartered().charter().version
     }
 
-    /// Whether a peer says that it knows a later version of the charter.
-    fn is_ahead(&self, peer: &PublicKey) -> bool {
-        self.peers.get(peer).is_some_and(|known| self.is_later(known.record.body().charter))
+    /// Whether a peer says that it knows the same version of the charter, so that what has no seat here has none there.
+    fn knows_the_same(&self, peer: &PublicKey) -> bool {
+        let here = self.trust.chartered().charter().version;
+        self.peers.get(peer).is_some_and(|known| known.record.body().charter == here)
+    }
+
+    /// What the operator should know of the charter: the members have split, or this node is behind.
+    pub(super) fn charter_alarm(&self) -> Option<String> {
+        let behind = || {
+            let (ahead, here) = (self.charter_ahead, self.trust.chartered().charter().version);
+            (ahead > here).then(|| {
+                format!("a node names version {ahead} of the charter, and none that is believed here has it: hand it over (alliance charter submit LOG)")
+            })
+        };
+        self.trust.charter_alarm().or_else(behind)
     }
 
     /// A peer says who it is. It is admitted if its authority says the same.
@@ -153,7 +165,7 @@ impl Core {
             // One that is of no use yet may be a moment later; the mesh cuts it if it does not come again.
             Ok(_) | Err(NotTaken::Useless(_)) => {}
             // The version of the charter that it knows comes from others.
-            Err(NotTaken::Unseated(_)) if self.is_later(charter) => {}
+            Err(NotTaken::Unseated(_)) if self.is_later(charter) => self.charter_ahead = self.charter_ahead.max(charter),
             // It may come back with an accreditation by those who speak for its member now.
             Err(NotTaken::Unseated(_)) => effects.mesh.push(MeshOrder::Dismiss { peer }),
             Err(NotTaken::Bad(_)) => effects.mesh.push(MeshOrder::Expel { peer }),

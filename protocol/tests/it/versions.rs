@@ -95,6 +95,9 @@ fn a_strangers_signature_or_another_alliance_spoils_it() {
     let bytes = alliance.signed_by(&next, &ENOUGH);
     let draft = Draft::<Charter>::open(&bytes).expect("a draft").sign(&stranger());
     assert_eq!(outcome(&chartered, &draft.to_bytes()), format!("Stranger({:?})", stranger().public()));
+    let far = Alliance::next(&chartered, |charter| charter.version = 9);
+    let invented = Draft::new(&far, alliance.id).sign(&stranger()).to_bytes();
+    assert_eq!(outcome(&chartered, &invented), format!("Stranger({:?})", stranger().public()), "no version is missing");
     for other in [AllianceId::NONE, AllianceId([9; 32])] {
         let keys = ENOUGH.iter().flat_map(|code| [0, 1].map(|seat| alliance.officer(country(code), seat)));
         let bytes = keys.fold(Draft::new(&next, other), Draft::sign).to_bytes();
@@ -213,6 +216,48 @@ fn what_former_officers_said_is_said_again_under_numbers_that_stay() {
     let renewed = alliance.spoken(brazil, &body);
     assert_eq!(trust.standing(&renewed, &node, NodeRole::Exporter, DAWN), Ok(()));
     assert!(trust.law(brazil, DAWN).is_ok());
+}
+
+#[test]
+fn who_was_revoked_stays_so_when_officers_change() {
+    let mut alliance = Alliance::found();
+    let mut trust = Trust::new(alliance.chartered());
+    let (brazil, node) = (country("BR"), key(100).public());
+    let body = accreditation_of(brazil, node, "usp");
+    let pack = alliance.law(brazil, 1, "");
+    let revokes = alliance_protocol::authority::Status { revoked: [node].into(), ..status_of(brazil, 7, &pack) };
+    trust.accept_status(alliance.status(&revokes).bytes()).expect("accepted");
+    let next = rotate(&mut alliance, &trust.chartered().clone(), "BR", 70);
+    trust.accept_charter(&next).expect("follows");
+    let again = alliance.spoken(brazil, &body);
+    assert!(matches!(trust.admission(&again, &node, DAWN), Err(NoStanding::Revoked { .. })));
+}
+
+#[test]
+fn a_node_that_is_behind_all_whom_it_could_believe_says_so() {
+    let mut cluster = Cluster::pair();
+    cluster.crash(1);
+    let next = {
+        let chartered = cluster.alliance.chartered();
+        let old: Vec<_> =
+            [0, 1].map(|seat| SecretKey::from_seed(&cluster.alliance.officer(country("BR"), seat).to_seed())).into();
+        let officers = cluster.alliance.appoint(country("BR"), 70);
+        let next = Alliance::next(&chartered, |charter| *authority(charter, "BR") = officers);
+        let bytes = cluster.alliance.signed_by(&next, &["BR", "IN", "CN"]);
+        old.iter().fold(Draft::<Charter>::open(&bytes).expect("a draft"), Draft::sign).to_bytes()
+    };
+    cluster.adopt(0, &[&next]);
+    cluster.crash(0);
+    let body = accreditation_of(country("BR"), cluster.nodes[0].public(), "usp");
+    cluster.nodes[0].accreditation = cluster.alliance.spoken(country("BR"), &body).bytes().to_vec();
+    cluster.restart(0);
+    cluster.restart(1);
+    let status = cluster.status(1);
+    assert_eq!((status.charter, status.peers_admitted), (1, 0));
+    assert!(status.charter_alarm.expect("an alarm").contains("version 2 of the charter"));
+    cluster.adopt(1, &[&next]);
+    cluster.run();
+    assert_eq!(cluster.status(1).charter_alarm, None);
 }
 
 #[test]

@@ -153,7 +153,9 @@ async fn officers_are_replaced_and_what_they_said_is_said_again() {
     stage.cli("CN", &["pull", &name, "--to", text(&to)]).await.good();
     assert_eq!(digests(&to), digests(&original));
 
-    // The former officers sign nothing any more, and the new ones can be followed by others.
+    // The former officers sign nothing any more, and the new ones sign the next version.
+    amend(&stage, &["--name", "Another name"], &dirs, "BR").await;
+    all_know(&stage, 3).await;
     stage.cli("BR", &rotate).await.good();
     stage.verify_ledgers().await;
     stage.stop().await;

@@ -198,7 +198,7 @@ fn foreign(dir: &Path, request: &AccreditRequest) -> Vec<u8> {
     let mut bytes = Chartered::draft(&charter).expect("well formed").to_bytes();
     for country in ["BR", "CN"] {
         let authority = AuthorityDir::open(&dir.with_extension(country)).expect("opened");
-        bytes = authority.sign_charter(&bytes).expect("signed").bytes().to_vec();
+        bytes = authority.sign_charter(&bytes, None).expect("signed").bytes().to_vec();
     }
     let chartered = Chartered::found(&bytes).expect("holds");
     let br = AuthorityDir::open(&dir.with_extension("BR")).expect("opened");
@@ -210,7 +210,7 @@ async fn a_charter_that_too_few_signed_or_of_others_is_none() {
     let mut homes = Homes::new();
     let chartered = homes.charter();
     let draft = Chartered::draft(chartered.charter()).expect("well formed").to_bytes();
-    let half = homes.authority("BR").sign_charter(&draft).expect("signed").bytes().to_vec();
+    let half = homes.authority("BR").sign_charter(&draft, None).expect("signed").bytes().to_vec();
     let mut damaged = chartered.to_log();
     damaged[100] ^= 1;
     let table: [(&[u8], &str); 4] = [

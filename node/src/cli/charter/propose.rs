@@ -98,7 +98,8 @@ impl Propose {
         Ok(Charter {
             name: self.name.clone().unwrap_or_else(|| before.name.clone()),
             version: before.version.saturating_add(1),
-            issued: now,
+            // Not before the one that it follows, whatever clock that was drawn up by.
+            issued: now.max(before.issued),
             threshold: self.threshold.unwrap_or(before.threshold.clamp(least, most)),
             previous: Some(id),
             members,

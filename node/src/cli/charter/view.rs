@@ -144,7 +144,7 @@ fn text(view: &View) -> String {
             member.seat.to_string(),
             member.authority.clone(),
             member.officers.len().to_string(),
-            format!("{} of {}", member.signatures, member.threshold),
+            format!("{}, {} needed", member.signatures, member.threshold),
             figures::yes(member.signed),
         ]);
     }
