@@ -194,9 +194,9 @@ fn directory(dir: Option<&Path>) -> Result<TempDir, BenchError> {
     made.map_err(io_error(format!("make a directory in `{}`", place.display())))
 }
 
-/// Touches as much memory as a run writes to files, and a quarter more. A virtual machine that gives free memory back to its host
-/// (free page reporting of the balloon) pays several times for a page that it has not used of late: what a contender wrote
-/// would measure the host, and those that keep everything in memory would not pay it.
+/// Touches as much memory as a run writes to files, and a quarter more. On a virtual machine a page that was not used of late may
+/// cost several times what one does that was, perhaps because free memory goes back to the host: who writes files would pay for
+/// that, and who keeps everything in memory would not. It makes this less, and not nothing.
 fn warm(dir: &Path, bytes: u64) -> Result<(), BenchError> {
     let path = dir.join("warm");
     let bytes = bytes.saturating_add(bytes / 4);
