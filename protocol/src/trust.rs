@@ -192,10 +192,9 @@ impl Trust {
             let authority = self.chartered.authority(*country);
             let holds = |signers: &[PublicKey]| authority.is_some_and(|authority| authority.spoke(signers));
             member.status = member.status.take().filter(|status| holds(status.signers()));
-            let (stay, go) =
-                std::mem::take(&mut member.packs).into_iter().partition(|(_, (pack, _))| holds(pack.signers()));
+            let packs = std::mem::take(&mut member.packs).into_iter();
+            let (stay, go): (BTreeMap<_, _>, BTreeMap<_, _>) = packs.partition(|(_, (pack, _))| holds(pack.signers()));
             member.packs = stay;
-            let go: BTreeMap<u64, (Signed<LawPack>, Pack)> = go;
             member.let_go.extend(go.into_iter().map(|(epoch, (pack, _))| (epoch, pack.id())));
         }
         Ok(accepted)
@@ -363,9 +362,11 @@ impl Trust {
             }
             // What had come into force when it was issued is not taken back; what is yet to come may be.
             let issued = body.validity.from;
-            let (found, known) = (body.in_force(issued).0, last.body().in_force(issued).0);
-            if found < known {
-                return Err(Distrust::Older { what: "epoch", member, found, known });
+            let of_issue = (body.in_force(issued).0, last.body().in_force(issued).0);
+            for (found, known) in [of_issue, (body.epoch, last.body().epoch)] {
+                if found < known {
+                    return Err(Distrust::Older { what: "epoch", member, found, known });
+                }
             }
         }
         let in_force = body.epoch;
@@ -483,7 +484,7 @@ impl Trust {
     pub fn members(&self, now: Timestamp) -> impl Iterator<Item = (Country, Option<&Status>, bool)> {
         let here = |country: &Country| self.chartered.seat(*country).is_some();
         self.members.iter().filter(move |(country, _)| here(country)).map(move |(country, member)| {
-            (*country, member.status.as_ref().map(|status| status.body()), self.law(*country, now).is_ok())
+            (*country, member.status.as_ref().map(|status| status.body()), self.laws(*country, now).is_ok())
         })
     }
 

@@ -139,7 +139,10 @@ impl Core {
         let behind = || {
             let (ahead, here) = (self.charter_ahead, self.trust.chartered().charter().version);
             (ahead > here).then(|| {
-                format!("a node names version {ahead} of the charter, and none that is believed here has it: hand it over (alliance charter submit LOG)")
+                format!(
+                    "a node that cannot be believed here names version {ahead} of the charter; if the members have agreed on \
+                     it, hand it over (alliance charter submit LOG)"
+                )
             })
         };
         self.trust.charter_alarm().or_else(behind)
@@ -183,8 +186,10 @@ impl Core {
         let order = [Charter::KIND, LawPack::KIND, Status::KIND, NodeRecord::KIND, Offer::KIND, Withdrawal::KIND];
         let rank = |bytes: &[u8]| {
             let kind = kind_of(bytes).unwrap_or_default();
-            let version = recorded_body::<Charter>(bytes).map_or(0, |charter| charter.version);
-            (order.iter().position(|known| *known == kind).unwrap_or(order.len()), version)
+            // Versions of the charter follow each other; only they are looked into.
+            let charter = (kind == Charter::KIND).then(|| recorded_body::<Charter>(bytes)).flatten();
+            let place = order.iter().position(|known| *known == kind).unwrap_or(order.len());
+            (place, charter.map_or(0, |charter| charter.version))
         };
         let mut statements: Vec<_> = statements.map(|bytes| (rank(bytes), bytes)).collect();
         statements.sort_by_key(|(rank, _)| *rank);

@@ -177,6 +177,11 @@ fn what_is_to_come_may_be_taken_back_and_what_has_come_may_not() {
     assert!(matches!(refused, Err(Distrust::Older { found: 2, known: 3, .. })), "{refused:?}");
     trust.accept_status(&issued(&alliance, later, 4, 1, &[(3, HOUR)])).expect("the same, said again");
     trust.accept_status(&issued(&alliance, later.plus_ms(1), 5, 3, &[])).expect("what has come");
+    // Neither by a date in the past nor by an adoption that has begun already.
+    for (at, upcoming) in [(DAWN, &[][..]), (later.plus_ms(2), &[(3, HOUR)])] {
+        let refused = trust.accept_status(&issued(&alliance, at, 6, 1, upcoming));
+        assert!(matches!(refused, Err(Distrust::Older { found: 1, known: 3, .. })), "{refused:?}");
+    }
 }
 
 #[test]

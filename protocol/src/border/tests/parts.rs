@@ -398,3 +398,24 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn no_door_opens_under_the_law_of_another_instant() {
+    let scene = Scene::new();
+    let (exporter, importer) = (End::new(&scene, &Yes, "BR"), End::new(&scene, &Yes, "IN"));
+    let (request, cleared) = exporter.clear(None);
+    let clearance = cleared.expect("cleared under the law of now").clearance;
+    let ahead = |end| Border { outlook: Some(NOW), ..end };
+    assert!(ahead(exporter.border()).decide(&exporter.attempt(&Portion::All)).denial.is_none(), "it would be allowed then");
+    let again = ahead(exporter.border()).clear_export(
+        &key(11),
+        &request,
+        &exporter.attempt(&Portion::All),
+        SessionBinding([4; 32]),
+    );
+    assert_eq!(again.map(|_| ()).map_err(|decision| decision.denial.expect("a reason").code), Err(RefusalCode::BadRequest));
+    let attempt = importer.attempt(&Portion::All);
+    assert!(importer.border().clear_import(&request, &attempt, clearance.bytes()).is_ok());
+    let taken = ahead(importer.border()).clear_import(&request, &attempt, clearance.bytes());
+    assert!(matches!(taken, Err(NotCleared::Denied(_))));
+}
