@@ -56,8 +56,7 @@ impl AuthorityDir {
         let (law_pack, new_law) = match (request.from, current) {
             (Some(from), Some(current)) => {
                 let next = self.pack_to_come(charter, request, from, upcoming.last().unwrap_or(&current), now, gate)?;
-                let late = book.upcoming.last().is_some_and(|last| last.from >= from);
-                if late || from <= now {
+                if book.upcoming.last().is_some_and(|last| last.from >= from) {
                     return Err(AuthorityError::FromTooEarly { from });
                 }
                 if book.upcoming.len() >= limits::UPCOMING_MAX {
