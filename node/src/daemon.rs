@@ -20,12 +20,14 @@ use crate::{
     bulk::{Bulk, BulkConfig, BulkError, lanes_usual},
     catalogue::{Catalogue, CatalogueError},
     cli::Problem,
+    durable::FileError,
     exit::Exit,
     home::{Home, HomeError, OpenHome, SocketError},
     ledger::{LedgerError, LedgerFile},
     limits::{LimitsError, read_limits},
     mesh::{Mesh, MeshConfig, MeshError},
     node::{Clock, Fatal, Node, Spent},
+    notes::Notes,
 };
 
 /// Why a daemon does not start, or stopped.
@@ -35,6 +37,8 @@ pub enum DaemonError {
     Home(#[from] HomeError),
     #[error("the ledger of this home cannot be trusted")]
     Ledger(#[source] LedgerError),
+    #[error("what this node signed as a witness cannot be read")]
+    Notes(#[source] FileError),
     #[error("the catalogue cannot be opened")]
     Catalogue(#[source] CatalogueError),
     #[error("the mesh endpoint cannot be opened")]
@@ -88,6 +92,7 @@ async fn start(home: &Home) -> Result<(Node, ApiServer, OpenHome), DaemonError> 
     if ledger.recovered_bytes() > 0 {
         warn!(bytes = ledger.recovered_bytes(), "dropped the unfinished end of the ledger, which a crash had left");
     }
+    let (notes, kept) = Notes::open(&home.notes_path()).map_err(DaemonError::Notes)?;
     let (catalogue, statements) = Catalogue::open(&home.catalogue_path()).map_err(DaemonError::Catalogue)?;
 
     let config = &opened.config;
@@ -126,6 +131,8 @@ async fn start(home: &Home) -> Result<(Node, ApiServer, OpenHome), DaemonError> 
         accreditation: opened.accreditation.bytes().to_vec(),
         entries,
         catalogue: statements,
+        held: kept.held,
+        witnessed: kept.witnessed,
     };
     let gate = CedarGate::default();
     let now = clock.now();
@@ -138,6 +145,7 @@ async fn start(home: &Home) -> Result<(Node, ApiServer, OpenHome), DaemonError> 
         core,
         gate,
         ledger,
+        notes,
         catalogue,
         mesh,
         bulk,

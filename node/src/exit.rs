@@ -137,7 +137,7 @@ impl From<RefusalCode> for Exit {
             RefusalCode::DeniedByLaw | RefusalCode::DeniedByTerms | RefusalCode::ObligationUnmet | RefusalCode::Ended => {
                 Self::Denied
             }
-            RefusalCode::NotAccredited | RefusalCode::Stale => Self::Untrusted,
+            RefusalCode::NotAccredited | RefusalCode::Stale | RefusalCode::Unproven => Self::Untrusted,
             RefusalCode::NoOffer => Self::NotFound,
             RefusalCode::Damaged => Self::Damaged,
             RefusalCode::Busy | RefusalCode::CannotRecord => Self::TryAgain,

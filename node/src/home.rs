@@ -115,7 +115,7 @@ impl HomeError {
 }
 
 /// Directories of a home that are made with it.
-const FOLDERS: [&str; 4] = ["ledger", "catalogue", "manifests", "models"];
+const FOLDERS: [&str; 5] = ["ledger", "witness", "catalogue", "manifests", "models"];
 
 impl Home {
     /// The home that is named on the command line, or else in the environment, or else `~/.alliance`.
@@ -182,6 +182,12 @@ impl Home {
     #[must_use]
     pub fn limits_path(&self) -> PathBuf {
         self.root.join("limits.json")
+    }
+
+    /// Heads of ledgers with the signatures of witnesses.
+    #[must_use]
+    pub fn notes_path(&self) -> PathBuf {
+        self.root.join("witness")
     }
 
     /// What can be rebuilt.

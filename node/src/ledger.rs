@@ -15,7 +15,7 @@ use std::{
 use alliance_protocol::{
     id::Sha256,
     key::{PublicKey, SecretKey},
-    ledger::{Checkpoint, CheckpointError, Entry, EntryError, Merkle, Origin, leaf_hash},
+    ledger::{Checkpoint, CheckpointError, Entry, EntryError, Merkle, Origin},
 };
 
 use self::disk::{Disk, Files};
@@ -28,7 +28,7 @@ mod crash_tests;
 #[cfg(test)]
 mod tests;
 
-pub use self::scan::{Report, read, verify};
+pub use self::scan::{Report, Witnessed, read, verify};
 
 /// The file of frames.
 const ENTRIES: &str = "entries";
@@ -85,6 +85,13 @@ pub enum LedgerError {
     },
     #[error("the {size} entries of the ledger are not those that its checkpoint signs; restore the ledger from a backup")]
     OtherRoot { size: u64 },
+    #[error("what was kept of the witnesses is no checkpoint of this node")]
+    Witnessed(#[source] CheckpointError),
+    #[error(
+        "witnesses have signed a head of {witnessed} entries that the {size} of the ledger do not begin with; bring back the \
+         newest copy of the ledger"
+    )]
+    NotWitnessed { witnessed: u64, size: u64 },
     #[error("an entry cannot be recorded")]
     Entry(#[from] EntryError),
     #[error("cannot {step}; nothing was recorded")]
@@ -151,7 +158,7 @@ impl LedgerFile {
             let note = Checkpoint::sign(key, &origin, 0, Merkle::default().root());
             disk::found(directory, &note)?;
         }
-        let scan = scan::scan(directory, &public, each)?;
+        let scan = scan::scan(directory, &public, None, each)?;
         let mut files = Files::open(directory)?;
         if scan.tail > 0 {
             let path = directory.join(ENTRIES);
@@ -194,7 +201,7 @@ impl LedgerFile {
             let length = u32::try_from(bytes.len()).map_err(|_| EntryError::TooLarge { bytes: bytes.len() })?;
             frames.extend_from_slice(&length.to_be_bytes());
             frames.extend_from_slice(&bytes);
-            tree.append(leaf_hash(&bytes));
+            tree.append(entry.leaf_hash(&bytes)?);
         }
         let note = Checkpoint::sign(&self.key, &self.origin, tree.size(), tree.root());
         self.store(&frames, &note)?;

@@ -24,3 +24,4 @@ pub mod limits;
 pub mod mesh;
 pub mod models;
 pub mod node;
+pub mod notes;

@@ -25,7 +25,7 @@ use std::{
 };
 
 use alliance_protocol::{
-    core::{Judgement, MeshEvent, MeshOrder, MessageId, SyncAnswer, SyncId, SyncRequest},
+    core::{Judgement, MeshEvent, MeshOrder, MessageId, SyncAnswer, SyncId, SyncRequest, WitnessAnswer, WitnessAsk},
     id::AllianceId,
     key::{PublicKey, SecretKey},
     limits,
@@ -194,7 +194,7 @@ pub struct Mesh {
     /// Questions of peers that wait for Core's answer.
     questions: BTreeMap<SyncId, Question>,
     /// Questions of Core that wait for a peer's answer. libp2p reports an end of each.
-    asked: HashMap<OutboundRequestId, PeerId>,
+    asked: HashMap<OutboundRequestId, Asked>,
     events: VecDeque<MeshEvent>,
     counters: MeshCounters,
     last_id: u64,
@@ -205,6 +205,13 @@ struct Unjudged {
     id: gossipsub::MessageId,
     from: PeerId,
     until: Instant,
+}
+
+/// A question of Core that waits for a peer's answer.
+struct Asked {
+    peer: PeerId,
+    /// The number of a question about ledgers; none where it is about statements.
+    witness: Option<u64>,
 }
 
 /// A question that waits for Core's answer.
@@ -277,6 +284,8 @@ impl Mesh {
             MeshOrder::Publish { bytes } => self.publish(bytes),
             MeshOrder::AskSync { peer, request } => self.ask(&peer, request),
             MeshOrder::AnswerSync { sync, answer } => self.answer_question(sync, answer),
+            MeshOrder::AskWitness { number, peer, ask } => self.ask_witness(number, &peer, ask),
+            MeshOrder::AnswerWitness { question, answer } => self.answer_witness(question, answer),
         }
     }
 
@@ -426,11 +435,32 @@ impl Mesh {
             tracing::debug!(peer = %id, "a peer that is not admitted is not asked");
             return;
         }
-        if self.asked.values().filter(|peer| **peer == id).count() >= ASKED_PER_PEER_MAX {
+        if self.asked.values().filter(|asked| asked.peer == id && asked.witness.is_none()).count() >= ASKED_PER_PEER_MAX {
             return self.refuse_order("too many questions to one peer");
         }
         let request = self.swarm.behaviour_mut().talk.send_request(&id, Request::Sync { request });
-        self.asked.insert(request, id);
+        self.asked.insert(request, Asked { peer: id, witness: None });
+    }
+
+    /// Asks a peer about a ledger. Core is told what became of it in any case.
+    fn ask_witness(&mut self, number: u64, key: &PublicKey, ask: WitnessAsk) {
+        let id = peer_of(key).filter(|id| self.peers.get(id).is_some_and(Peer::is_admitted));
+        let asked = |id: &PeerId| self.asked.values().filter(|asked| asked.peer == *id && asked.witness.is_some()).count();
+        match id.filter(|id| asked(id) < ASKED_PER_PEER_MAX) {
+            Some(id) => {
+                let request = self.swarm.behaviour_mut().talk.send_request(&id, Request::Witness { ask });
+                self.asked.insert(request, Asked { peer: id, witness: Some(number) });
+            }
+            None => self.events.push_back(MeshEvent::WitnessAnswered { number, answer: None }),
+        }
+    }
+
+    fn answer_witness(&mut self, question: SyncId, answer: WitnessAnswer) {
+        let Some(question) = self.questions.remove(&question) else {
+            tracing::debug!(?question, "an answer came too late");
+            return;
+        };
+        self.answer(question.channel, Answer::Witness { answer });
     }
 
     fn answer_question(&mut self, sync: SyncId, answer: SyncAnswer) {

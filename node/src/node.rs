@@ -27,11 +27,12 @@ use tracing::{debug, error, info, warn};
 use crate::{
     bulk::Bulk,
     catalogue::Catalogue,
-    durable::{self, Existing, Readers},
+    durable::{self, Existing, FileError, Readers},
     ledger::{LedgerError, LedgerFile},
     limits::write_limits,
     mesh::Mesh,
     models,
+    notes::Notes,
 };
 
 /// A call of the local API, and where its answer goes.
@@ -42,6 +43,7 @@ pub struct Node {
     pub(crate) core: Core,
     pub(crate) gate: CedarGate,
     pub(crate) ledger: LedgerFile,
+    pub(crate) notes: Notes,
     pub(crate) catalogue: Catalogue,
     pub(crate) mesh: Mesh,
     pub(crate) bulk: Bulk,
@@ -63,6 +65,10 @@ pub struct Node {
 pub enum Fatal {
     #[error("the ledger cannot be written, so nothing may be released; free or repair the disk and start again")]
     Ledger(#[from] LedgerError),
+    #[error(
+        "what this node signs as a witness cannot be kept, so nothing may be signed; free or repair the disk and start again"
+    )]
+    Notes(#[from] FileError),
 }
 
 /// Time spent on inputs since the daemon started, as it passes on the wall, taken from a clock that nobody sets.
@@ -159,17 +165,24 @@ impl Node {
             .iter()
             .flat_map(|(at, effects)| effects.persist.iter().map(|record| Entry { at: *at, record: record.clone() }))
             .collect();
-        if entries.is_empty() {
-            return Ok(());
+        if !entries.is_empty() {
+            self.record_entries(&entries)?;
         }
-        for entry in &entries {
+        for keep in batch.iter().flat_map(|(_, effects)| &effects.keep) {
+            self.notes.keep(keep).inspect_err(|error| error!(%error, "a note was not kept"))?;
+        }
+        Ok(())
+    }
+
+    fn record_entries(&mut self, entries: &[Entry]) -> Result<(), Fatal> {
+        for entry in entries {
             info!(record = entry.record.kind(), "record");
         }
         // Before the commit: a start takes a file that is ahead of the ledger into it, and cannot do with one that is behind.
         if entries.iter().any(|entry| matches!(entry.record, Record::CharterAccepted { .. })) {
             self.keep_charter();
         }
-        self.ledger.commit(&entries).inspect_err(|error| error!(%error, "commit failed"))?;
+        self.ledger.commit(entries).inspect_err(|error| error!(%error, "commit failed"))?;
         Ok(())
     }
 
@@ -183,7 +196,7 @@ impl Node {
 
     /// Carries out what was decided and is now durable. Never waits.
     fn apply(&mut self, (_, effects): (Timestamp, Effects)) {
-        let Effects { persist: _, catalogue, mesh, bulk, replies } = effects;
+        let Effects { persist: _, keep: _, catalogue, mesh, bulk, replies } = effects;
         if !catalogue.is_empty()
             && let Err(error) = self.catalogue.apply(&catalogue)
         {

@@ -26,7 +26,7 @@ pub use self::{
 };
 use crate::{
     authority::{Accreditation, Approval, Safeguard},
-    crossing::{ClearanceGiven, CrossingRequest, RefusalCode},
+    crossing::{ClearanceGiven, CrossingRequest, LedgerHead, RefusalCode},
     envelope::{OpenError, Signed},
     gate::{Action, Facts, Gate, Grant, Pack, PackOwner, Party, Verdict, Volume},
     id::{CrossingId, ManifestId, SessionBinding, StatementId},
@@ -54,6 +54,10 @@ pub(crate) struct Border<'a> {
     pub(crate) approvers: &'a BTreeSet<PublicKey>,
     /// Where it is set, the law of that instant is asked about what stands now. Nothing is cleared then.
     pub(crate) outlook: Option<Timestamp>,
+    /// Why nothing crosses because of this node's own ledger, if nothing does.
+    pub(crate) ledger: Option<Denial>,
+    /// Nodes whose ledgers are not relied on, and why.
+    pub(crate) doubts: BTreeMap<PublicKey, String>,
     pub(crate) now: Timestamp,
 }
 
@@ -270,6 +274,15 @@ impl Border<'_> {
         let deny = |code, problem: String| Denial { code, problem };
         self.trust.standing(attempt.exporter, &exporter.node, NodeRole::Exporter, self.now)?;
         self.trust.standing(attempt.importer, &importer.node, NodeRole::Importer, self.now)?;
+        if let Some(denial) = &self.ledger {
+            return Err(denial.clone());
+        }
+        for node in [exporter.node, importer.node] {
+            if let Some(why) = self.doubts.get(&node) {
+                let organisation = if node == exporter.node { &exporter.organisation } else { &importer.organisation };
+                return Err(deny(RefusalCode::Unproven, format!("{}: {why}", organisation.name)));
+            }
+        }
 
         let offer = attempt.offer.body();
         let Offered::Model(model) = &offer.what else {
@@ -566,13 +579,15 @@ impl Border<'_> {
 
     /// The exporter's door: decides, and makes the permission to send and the clearance that says so.
     ///
-    /// The caller has matched the request to the offer and to the session's peer; `session` is the session it came in.
+    /// The caller has matched the request to the offer and to the session's peer; `session` is the session it came in, and
+    /// `ledger` the head of this node's.
     pub(crate) fn clear_export(
         &self,
         key: &SecretKey,
         request: &Signed<CrossingRequest>,
         attempt: &Attempt<'_>,
         session: SessionBinding,
+        ledger: LedgerHead,
     ) -> Result<Exporting, Box<Decision>> {
         if self.outlook.is_some() {
             return Err(Box::new(Decision::denied(RefusalCode::BadRequest, OUTLOOK.to_owned())));
@@ -601,6 +616,7 @@ impl Border<'_> {
             people: model.provenance.people,
             volume: facts.volume,
             session,
+            ledger,
             validity: Validity::lasting_ms(self.now, limits::CLEARANCE_TTL_MS_MAX),
         };
         let clearance = Signed::sign(&clearance, self.trust.alliance(), key)

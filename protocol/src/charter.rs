@@ -29,7 +29,24 @@ pub struct Charter {
     pub threshold: u32,
     /// The version before this one; none for the first.
     pub previous: Option<StatementId>,
+    /// Who must have seen a node's ledger before anything crosses to or from it.
+    pub witnesses: WitnessRule,
     pub members: BTreeMap<Country, Membership>,
+}
+
+/// How ledgers are witnessed in the alliance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WitnessRule {
+    /// In how many other countries a node must have signed the head of a ledger. 0 demands none.
+    pub countries: u32,
+    /// Milliseconds for which entries may stand without them.
+    pub grace_ms: u64,
+}
+
+impl WitnessRule {
+    /// Ledgers are shown to nobody.
+    pub const NONE: Self = Self { countries: 0, grace_ms: limits::WITNESS_GRACE_MS_MIN };
 }
 
 /// A country in the alliance: what it may do there, and who speaks for it.
@@ -72,6 +89,12 @@ impl Charter {
         }
         if self.threshold as usize > voting || (self.threshold as usize) * 2 <= voting {
             return fail("the threshold must be more than half of the full members, and not more than all");
+        }
+        if self.witnesses.countries as usize >= self.members.len() {
+            return fail("as many countries must be witnesses as there are members, or more; each is witnessed by others");
+        }
+        if !(limits::WITNESS_GRACE_MS_MIN..=limits::WITNESS_GRACE_MS_MAX).contains(&self.witnesses.grace_ms) {
+            return fail("a ledger may be without witnesses for one minute at the least and for one day at the most");
         }
         let mut officers = BTreeSet::new();
         for Membership { authority, .. } in self.members.values() {

@@ -23,7 +23,9 @@ mod retention;
 mod sources;
 pub mod transfers;
 mod volumes;
+mod watching;
 mod window;
+mod witnessing;
 
 pub use effects::*;
 use exporting::Export;
@@ -34,7 +36,9 @@ use peers::Peers;
 use retention::{Place, Retention};
 use sources::Wanted;
 use volumes::Volumes;
+use watching::Watch;
 use window::Window;
+use witnessing::{Asked, Witnessing};
 
 use self::admin::LocalModel;
 use crate::{
@@ -86,7 +90,13 @@ pub struct Core {
     fruitless: Window<PublicKey>,
     /// Statements of each authority that were new.
     heard: Window<Country>,
-    ledger_size: u64,
+    /// The own ledger before its witnesses.
+    witnessing: Witnessing,
+    /// The ledgers of others.
+    watch: Watch,
+    /// Questions about ledgers that wait for their answer, by number.
+    witness_asks: BTreeMap<u64, (PublicKey, Asked)>,
+    asked_witnesses: u64,
     randomness: Randomness,
     next_round: Timestamp,
     /// The highest version of the charter that a node named which this one cannot believe without it.
@@ -124,6 +134,10 @@ pub struct Origin {
     pub entries: Vec<Entry>,
     /// Statements of others from the catalogue.
     pub catalogue: Vec<Vec<u8>>,
+    /// What was kept by `Keep::Held`.
+    pub held: Vec<String>,
+    /// What was kept last by `Keep::Witnessed`.
+    pub witnessed: Option<String>,
 }
 
 /// Why a node cannot start from what it was given.
@@ -141,6 +155,8 @@ pub enum StartError {
     Ledger(#[source] Distrust),
     #[error("the ledger holds a `{0}` that cannot be opened")]
     Record(&'static str, #[source] OpenError),
+    #[error("what was kept of the ledger `{0}` is not what this node signed as its witness")]
+    Held(String),
     #[error("a pack of this node cannot be used")]
     Pack(#[source] PackError),
     #[error("this node's own record would be too large: it has too many addresses")]
@@ -159,7 +175,7 @@ impl Core {
     /// # Errors
     /// What cannot be trusted.
     pub fn start(origin: Origin, config: Config, now: Timestamp, gate: &dyn Gate) -> Result<(Self, Effects), StartError> {
-        let Origin { key, charter, accreditation: accreditation_bytes, entries, catalogue } = origin;
+        let Origin { key, charter, accreditation: accreditation_bytes, entries, catalogue, held, witnessed } = origin;
         gate.check(&config.baseline).map_err(StartError::Pack)?;
         if let Some(house) = &config.house {
             gate.check(house).map_err(StartError::Pack)?;
@@ -174,6 +190,10 @@ impl Core {
             own_record(&key, &accreditation, &config, (trust.alliance(), 1, now.0), now).map_err(StartError::OwnRecord)?;
         let randomness = Randomness { seed: config.seed, drawn: 0 };
         let mut core = Self {
+            witnessing: Witnessing::new(&key.public()),
+            watch: Watch::default(),
+            witness_asks: BTreeMap::new(),
+            asked_witnesses: 0,
             key,
             config,
             accreditation,
@@ -193,14 +213,15 @@ impl Core {
             retention: Retention::default(),
             fruitless: Window::new(limits::FRUITLESS_PER_WINDOW_MAX, limits::WINDOW_MS),
             heard: Window::new(limits::AUTHORITY_STATEMENTS_PER_WINDOW_MAX, limits::WINDOW_MS),
-            ledger_size: 0,
             randomness,
             next_round: now,
             charter_ahead: 0,
         };
         let mut begun = false;
         let mut accredited = false;
-        for Entry { at, record } in &entries {
+        for entry in &entries {
+            core.witnessing.append(leaf_of(entry), entry.at);
+            let Entry { at, record } = entry;
             match record {
                 Record::Founded { charter: founded } if !is_same_charter(founded, &chartered) => {
                     return Err(StartError::OtherCharter);
@@ -209,7 +230,13 @@ impl Core {
                 Record::Accredited { accreditation } => accredited = *accreditation == accreditation_bytes,
                 other => core.replay(other, *at, gate)?,
             }
-            core.ledger_size += 1;
+        }
+        if let Some(note) = witnessed {
+            core.restore_witnessed(&note);
+        }
+        let me = core.me();
+        if let Some(note) = held.iter().find(|note| !core.watch.restore(note, &me)) {
+            return Err(StartError::Held(note.lines().next().unwrap_or_default().to_owned()));
         }
         let mut effects = Effects::default();
         if !begun {
@@ -307,12 +334,16 @@ impl Core {
         self.ask_more_sources(now, gate, effects);
         self.take_back_onward(now, effects);
         self.keep_up_with_mesh(now, effects);
+        self.keep_watch(now, effects);
+        self.keep_witnessed(now, effects);
         let ends = [
             self.trust.next_change(now),
             self.next_turn_of_law(now, gate),
             self.offers.next_expiry(),
             self.next_deadline(now),
             self.retention.next(),
+            self.next_watch_time(now),
+            self.next_witness_time(now),
         ];
         // What ends or begins sooner than the next regular round is looked at when it does.
         self.next_round = ends.into_iter().flatten().fold(now.plus_ms(ROUND_MS), Timestamp::min).max(now.plus_ms(1));
@@ -331,8 +362,10 @@ impl Core {
     /// Makes something last: into the effects, to be made durable before anything else happens, and into the state.
     fn record(&mut self, record: Record, now: Timestamp, effects: &mut Effects) {
         self.apply(&record, now);
-        self.ledger_size += 1;
-        effects.persist.push(record);
+        let entry = Entry { at: now, record };
+        self.witnessing.append(leaf_of(&entry), now);
+        self.next_round = self.next_round.min(self.next_witness_time(now).unwrap_or(self.next_round));
+        effects.persist.push(entry.record);
     }
 
     /// What a record changes, live and after a restart alike.
@@ -360,6 +393,7 @@ impl Core {
                 }
             }
             Record::Deleted { crossing } => self.forget_deleted(*crossing),
+            Record::ForkFound { node, first, second } => self.watch.fork_recorded(*node, first, second),
             Record::Founded { .. }
             | Record::CharterAccepted { .. }
             | Record::Accredited { .. }
@@ -430,6 +464,7 @@ impl Core {
             | Record::PartDelivered { .. }
             | Record::Settled { .. }
             | Record::Deleted { .. }
+            | Record::ForkFound { .. }
             | Record::CrossingFailed { .. } => {}
         }
         Ok(())
@@ -459,6 +494,8 @@ impl Core {
             approvals: &self.approvals,
             approvers: &self.config.approvers,
             outlook: None,
+            ledger: self.ledger_problem(now),
+            doubts: self.watch.doubts(now),
             now,
         }
     }
@@ -550,6 +587,13 @@ impl Randomness {
 /// Whether the charter under which a ledger was begun is the founding one: the same body, whoever of the members signed this copy.
 fn is_same_charter(founded: &[u8], chartered: &Chartered) -> bool {
     Chartered::found(founded).is_ok_and(|founded| founded.alliance() == chartered.alliance())
+}
+
+/// The leaf of the tree for an entry. One that cannot be encoded stops the node when it is to be committed, before its leaf
+/// counts for anything.
+fn leaf_of(entry: &Entry) -> crate::id::Sha256 {
+    let leaf = entry.encode().and_then(|bytes| entry.leaf_hash(&bytes));
+    leaf.unwrap_or_else(|_| crate::ledger::leaf_hash(&[]))
 }
 
 fn own_record(

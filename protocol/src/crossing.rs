@@ -8,7 +8,7 @@ use crate::{
     border::PartLabels,
     envelope::Statement,
     gate::Volume,
-    id::{CrossingId, ManifestId, SessionBinding, StatementId},
+    id::{CrossingId, ManifestId, SessionBinding, Sha256, StatementId},
     key::PublicKey,
     limits,
     time::{Timestamp, Validity},
@@ -40,6 +40,8 @@ pub struct CrossingRequest {
     /// BLAKE3 of the importer's recorded verdicts.
     pub verdicts: StatementId,
     pub session: SessionBinding,
+    /// The importer's ledger when it asked.
+    pub ledger: LedgerHead,
     pub asked: Timestamp,
 }
 
@@ -66,6 +68,8 @@ pub struct ClearanceGiven {
     /// What the exporter counted of this year, this crossing included; only it can know.
     pub volume: Volume,
     pub session: SessionBinding,
+    /// The exporter's ledger when it answered.
+    pub ledger: LedgerHead,
     pub validity: Validity,
 }
 
@@ -94,6 +98,8 @@ pub struct Receipt {
     pub bytes: u64,
     /// Bytes of the artefact that the importer has from elsewhere: it held them before, or they came by another crossing.
     pub held_bytes: u64,
+    /// The importer's ledger when all had come: with its acceptance of the clearance.
+    pub ledger: LedgerHead,
     pub finished: Timestamp,
 }
 
@@ -117,12 +123,23 @@ pub enum RefusalCode {
     Damaged,
     /// Too many crossings; ask again later.
     Busy,
-    /// The exporter cannot record, and so does not release.
+    /// One side cannot record, or its witnesses cannot be reached, and so nothing is released.
     CannotRecord,
     /// What was allowed when it began is not allowed any more.
     Ended,
     /// The law allows under a duty that is not met: an approval or a piece of evidence is missing.
     ObligationUnmet,
+    /// The ledger of one side proves nothing: it is not the newest, or contradicts itself, or that may be so.
+    Unproven,
+}
+
+/// The head of a ledger: how many entries it has, and the Merkle root over them. Each side's stands in what it signs for a
+/// crossing, so that either ledger holds heads of the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LedgerHead {
+    pub size: u64,
+    pub root: Sha256,
 }
 
 impl RefusalCode {
@@ -141,6 +158,7 @@ impl RefusalCode {
             Self::CannotRecord => "cannot_record",
             Self::Ended => "ended",
             Self::ObligationUnmet => "obligation_unmet",
+            Self::Unproven => "unproven",
         }
     }
 }

@@ -141,6 +141,19 @@ pub const AUTHORITY_STATEMENTS_PER_WINDOW_MAX: u32 = 128;
 /// Milliseconds of those windows.
 pub const WINDOW_MS: u64 = 60 * 60 * 1000;
 
+/// Milliseconds for which the entries of a ledger may be without witnesses, at the least: two rounds of asking, and time to
+/// connect.
+pub const WITNESS_GRACE_MS_MIN: u64 = 60_000;
+
+/// The same at the most. Longer, and what a node did in a day could still be rewritten.
+pub const WITNESS_GRACE_MS_MAX: u64 = 24 * 60 * 60 * 1000;
+
+/// Peers of which a node knows what they signed of its ledger. A few are asked; one country may have many nodes.
+pub const WITNESS_TALKS_MAX: usize = 256;
+
+/// Heads of one node's ledger that are compared in one window: twice as many as a busy node shows.
+pub const CHECKPOINTS_PER_WINDOW_MAX: u32 = 2_400;
+
 /// Bytes of the verdicts of one recorded decision. Longer ones lose their texts, and then the last of
 /// their rules, but never a duty that a node enforces.
 pub const VERDICTS_BYTES_MAX: usize = 256 * 1024;

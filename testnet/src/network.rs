@@ -20,7 +20,7 @@ use alliance_node::{
 };
 use alliance_protocol::{
     authority::Organisation,
-    charter::{Charter, CharterError, Chartered},
+    charter::{Charter, CharterError, Chartered, WitnessRule},
     core::admin::{AdminCall, NodeStatus, OfferView, Reply},
     id::StatementId,
     key::PublicKey,
@@ -126,6 +126,9 @@ const LOOK: Duration = Duration::from_millis(25);
 /// How long a daemon may take to end before it is killed.
 const STOPPING_MAX: Duration = Duration::from_secs(5);
 
+/// How long entries of a ledger may stand without witnesses in a test network.
+const WITNESS_GRACE_MS: u64 = 10 * 60 * 1000;
+
 /// How long a status of a test authority counts: a working day at the screen.
 const STATUS_MS: u64 = 12 * 60 * 60 * 1000;
 
@@ -180,6 +183,8 @@ impl Network {
             issued: now,
             threshold: u32::try_from(members.len()).unwrap_or(u32::MAX),
             previous: None,
+            // One country's nodes may be down without stopping the others.
+            witnesses: WitnessRule { countries: if members.len() > 3 { 2 } else { 1 }, grace_ms: WITNESS_GRACE_MS },
             members: seats,
         };
         let mut bytes = Chartered::draft(&charter)?.to_bytes();
@@ -234,6 +239,7 @@ impl Network {
             let ready = |status: &NodeStatus| {
                 usize::try_from(status.peers_admitted).unwrap_or(0) + 1 == all
                     && status.members.iter().all(|member| member.fresh)
+                    && status.witnessed.problem.is_none()
             };
             node.until("a mesh of all nodes with all law in force", ready).await?;
         }

@@ -3,7 +3,7 @@
 use std::fs;
 
 use alliance_protocol::{
-    charter::Charter,
+    charter::{Charter, WitnessRule},
     gate::{Action, Facts, Gate, PackSummary, Verdict},
 };
 
@@ -42,7 +42,15 @@ fn alliance() -> (tempfile::TempDir, AuthorityDir, AuthorityDir, Chartered) {
     let br = AuthorityDir::create(&dir.path().join("br"), country("BR"), "ANPD", 3, 2).expect("created");
     let india = AuthorityDir::create(&dir.path().join("in"), country("IN"), "DPB", 1, 1).expect("created");
     let members = [&br, &india].map(|authority| (authority.member(), authority.public().into())).into();
-    let body = Charter { name: "Test".into(), version: 1, issued: NOW, threshold: 2, previous: None, members };
+    let body = Charter {
+        name: "Test".into(),
+        version: 1,
+        issued: NOW,
+        threshold: 2,
+        previous: None,
+        witnesses: WitnessRule::NONE,
+        members,
+    };
     let draft = Chartered::draft(&body).expect("well formed").to_bytes();
     let once = br.sign_charter(&draft, None).expect("signs");
     assert!(Chartered::found(once.bytes()).is_err(), "one member is not enough");

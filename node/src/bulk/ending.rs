@@ -33,6 +33,7 @@ impl Ending {
             Self::Refused(RefusalCode::CannotRecord) => 24,
             Self::Refused(RefusalCode::Ended) => 25,
             Self::Refused(RefusalCode::ObligationUnmet) => 26,
+            Self::Refused(RefusalCode::Unproven) => 27,
         }
     }
 
@@ -52,6 +53,7 @@ impl Ending {
             24 => Some(Self::Refused(RefusalCode::CannotRecord)),
             25 => Some(Self::Refused(RefusalCode::Ended)),
             26 => Some(Self::Refused(RefusalCode::ObligationUnmet)),
+            27 => Some(Self::Refused(RefusalCode::Unproven)),
             _ => None,
         }
     }
@@ -124,7 +126,7 @@ pub(super) fn write_failed(error: &WriteError) -> BulkFailure {
 mod tests {
     use super::*;
 
-    const CODES: [RefusalCode; 11] = [
+    const CODES: [RefusalCode; 12] = [
         RefusalCode::BadRequest,
         RefusalCode::NotAccredited,
         RefusalCode::Stale,
@@ -136,6 +138,7 @@ mod tests {
         RefusalCode::CannotRecord,
         RefusalCode::Ended,
         RefusalCode::ObligationUnmet,
+        RefusalCode::Unproven,
     ];
 
     #[test]

@@ -8,18 +8,22 @@ use std::{
 };
 
 use alliance_protocol::{
-    charter::{self, Chartered, Membership},
+    charter::{self, Chartered, Membership, WitnessRule},
     core::admin::{AdminCall, Reply},
     envelope::Signed,
     limits,
     trust::Accepted,
     vocabulary::{Country, Seat},
 };
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_bytes::ByteBuf;
 
-use super::{Context, Problem, problem::unexpected, words::MemberFile};
+use super::{
+    Context, Problem,
+    problem::unexpected,
+    words::{MemberFile, Span},
+};
 use crate::{
     authority::{AuthorityDir, PublicAuthority},
     durable::{self, Existing, Readers},
@@ -47,6 +51,8 @@ pub(super) enum Charter {
         /// How many full members must sign [default: more than half]
         #[arg(long, value_name = "K")]
         threshold: Option<u32>,
+        #[command(flatten)]
+        witnesses: Witnesses,
         /// Where the draft goes
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
@@ -105,6 +111,30 @@ pub(super) enum Charter {
     },
 }
 
+/// How ledgers are witnessed.
+#[derive(Debug, Args)]
+pub(super) struct Witnesses {
+    /// In how many other countries a node must have signed the head of a node's ledger; 0 for none [default: 2, or as many
+    /// as there are]
+    #[arg(long, value_name = "N")]
+    witnesses: Option<u32>,
+    /// How long entries may stand without them before nothing crosses, such as 15m [default: 15m]
+    #[arg(long, value_name = "TIME")]
+    witness_grace: Option<Span>,
+}
+
+impl Witnesses {
+    fn rule(&self, before: WitnessRule) -> WitnessRule {
+        WitnessRule {
+            countries: self.witnesses.unwrap_or(before.countries),
+            grace_ms: self.witness_grace.map_or(before.grace_ms, |span| span.ms),
+        }
+    }
+}
+
+/// Milliseconds for which a new charter lets entries stand without witnesses: a restart and a failing link, and no more.
+const GRACE_MS: u64 = 15 * 60 * 1000;
+
 #[derive(Debug, Serialize)]
 struct Submitted {
     accepted: u32,
@@ -114,13 +144,17 @@ struct Submitted {
 impl Charter {
     pub(super) async fn run(self, context: &Context) -> Result<Exit, Problem> {
         match self {
-            Self::New { name, member, partner, threshold, out } => {
+            Self::New { name, member, partner, threshold, witnesses, out } => {
                 let mut members = BTreeMap::new();
                 add(&mut members, &member, Seat::Full)?;
                 add(&mut members, &partner, Seat::Partner)?;
                 let threshold = threshold.unwrap_or(majority(&members));
                 let (version, previous) = (1, None);
-                let body = charter::Charter { name, version, issued: context.now, threshold, previous, members };
+                // Two others are enough, if there are two.
+                let others = u32::try_from(members.len()).unwrap_or(u32::MAX).saturating_sub(1);
+                let witnesses = witnesses.rule(WitnessRule { countries: others.min(2), grace_ms: GRACE_MS });
+                let issued = context.now;
+                let body = charter::Charter { name, version, issued, threshold, previous, witnesses, members };
                 let draft = Chartered::draft(&body).map_err(|error| Problem::of(Exit::Usage, &error))?;
                 durable::write(&out, &draft.to_bytes(), Readers::All, Existing::Keep)?;
                 view::show(context, &draft.to_bytes(), None)

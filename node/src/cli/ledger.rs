@@ -4,6 +4,7 @@ use std::{collections::VecDeque, path::Path};
 
 use alliance_protocol::{
     id::{AllianceId, CrossingId},
+    key::PublicKey,
     ledger::Entry,
     time::Timestamp,
 };
@@ -15,7 +16,7 @@ use super::{
     Context, Problem, figures,
     screen::{Fields, Table, Tone, plain},
 };
-use crate::{exit::Exit, ledger};
+use crate::{exit::Exit, ledger, notes::Notes};
 
 mod readable;
 
@@ -84,7 +85,8 @@ impl Ledger {
             }
             Self::Verify => {
                 let node = home.key()?.public();
-                let report = ledger::verify(&path, &node)?;
+                let witnessed = Notes::own(&home.notes_path())?;
+                let report = ledger::verify(&path, &node, witnessed.as_deref())?;
                 Ok(context.screen.one(&report, || verified(context, &report)))
             }
         }
@@ -160,6 +162,14 @@ fn verified(context: &Context, report: &ledger::Report) -> String {
     fields.add("size", figures::size(report.bytes));
     if let Some(last) = report.last {
         fields.add("last entry", figures::instant(last, context.now));
+    }
+    match &report.witnessed {
+        Some(witnessed) => {
+            let by = figures::words(witnessed.by.iter().map(PublicKey::short), "nobody");
+            let at = witnessed.at.map_or_else(String::new, |at| format!(", {}", figures::instant(at, context.now)));
+            fields.add("witnessed", format!("{} entries, by {by}{at}", witnessed.entries));
+        }
+        None => fields.add("witnessed", "by nobody"),
     }
     if report.uncommitted_bytes > 0 {
         fields.add(

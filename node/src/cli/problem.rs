@@ -230,6 +230,8 @@ impl From<LedgerError> for Problem {
             | LedgerError::TooShort { .. }
             | LedgerError::Damaged { .. }
             | LedgerError::OtherRoot { .. }
+            | LedgerError::Witnessed(_)
+            | LedgerError::NotWitnessed { .. }
             | LedgerError::Entry(_) => Exit::Damaged,
         };
         Self::of(exit, &error)
@@ -257,7 +259,15 @@ impl From<DaemonError> for Problem {
             }
             DaemonError::Limits(LimitsError::Syntax { .. }) => (Exit::Usage, ""),
             DaemonError::Limits(LimitsError::File(_)) => (Exit::Disk, ""),
+            DaemonError::Start(StartError::Held(_)) => (
+                Exit::Damaged,
+                "restore the folder `witness` of the home from a backup, or remove the note of that ledger from it: this node \
+                 then begins anew as its witness",
+            ),
             DaemonError::Start(_) => (Exit::Untrusted, ""),
+            DaemonError::Notes(_) => {
+                (Exit::Disk, "repair the disk, or restore the folder `witness` of the home from a backup")
+            }
             DaemonError::Fatal(_) => (Exit::Disk, "free or repair the disk, and start again"),
             DaemonError::Catalogue(CatalogueError::Locked { .. }) => (Exit::Conflict, "stop the process that has it open"),
             DaemonError::Catalogue(_) => (Exit::Disk, "free or repair the disk, and start again"),

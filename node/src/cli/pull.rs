@@ -63,7 +63,7 @@ pub(super) struct Pull {
     /// an index of tensors among them, come as they are
     #[arg(long, value_name = "PATTERN", conflicts_with = "offer_on", requires = "to")]
     tensors: Vec<TensorPattern>,
-    /// How often it is taken up again when the connection is lost, unless more came in between
+    /// How often it is taken up again when the connection is lost or the daemon is busy, unless more came in between
     #[arg(long, value_name = "N", default_value_t = 5)]
     retries: u32,
 }
@@ -105,9 +105,16 @@ impl Pull {
         let bar = progress::bytes_bar(&context.screen, "reaching");
         let mut attempts = Attempts::new(self.retries);
         let followed = loop {
-            let crossing = match daemon.call(&AdminCall::Pull(call.clone())).await? {
-                Reply::Pulling { crossing } => crossing,
-                _ => return Err(unexpected()),
+            let crossing = match daemon.call(&AdminCall::Pull(call.clone())).await.map_err(Problem::from) {
+                Ok(Reply::Pulling { crossing }) => crossing,
+                Ok(_) => return Err(unexpected()),
+                Err(busy) if busy.exit == Exit::TryAgain => {
+                    let Some(wait) = attempts.wait_longer() else { return Err(busy) };
+                    bar.set_message("waiting");
+                    tokio::time::sleep(wait).await;
+                    continue;
+                }
+                Err(problem) => return Err(problem),
             };
             let followed = tokio::select! {
                 biased;
@@ -159,6 +166,11 @@ impl Attempts {
         if view.bytes > 0 {
             (self.left, self.wait) = (self.most, Self::WAIT);
         }
+        self.wait_longer()
+    }
+
+    /// Twice as long each time; none when that was often enough.
+    fn wait_longer(&mut self) -> Option<Duration> {
         self.left = self.left.checked_sub(1)?;
         let wait = self.wait;
         self.wait = self.wait.saturating_mul(2).min(Self::WAIT_MAX);

@@ -42,6 +42,7 @@ fn text(screen: &Screen, status: &NodeStatus) -> String {
     fields.add("models", status.models);
     fields.add("crossings running", status.crossings_running);
     fields.add("ledger entries", status.ledger_size);
+    fields.add("witnessed", witnessed(status));
     fields.add("artefact bytes sent", figures::size(status.artefact_bytes_sent));
     fields.add("bulk socket sent", figures::size(status.bulk_socket_bytes_sent));
     fields.add("time deciding", figures::span(status.deciding_us));
@@ -75,11 +76,30 @@ fn text(screen: &Screen, status: &NodeStatus) -> String {
         let line = format!("\nNothing crosses from or to {stopped} until its authority publishes a fresh status.");
         text.push_str(&screen.paint(Tone::Warning, &line));
     }
+    if let Some(problem) = &status.witnessed.problem {
+        text.push_str(&screen.paint(Tone::Bad, &format!("\nNothing crosses from or to here: {problem}.")));
+    }
+    for (node, why) in &status.witnessed.doubts {
+        text.push_str(&screen.paint(Tone::Bad, &format!("\nNothing crosses from or to node {}: {why}.", node.short())));
+    }
     let alarms = status.members.iter().filter_map(|member| member.alarm.as_ref());
     for alarm in alarms.chain(&status.charter_alarm) {
         text.push_str(&screen.paint(Tone::Warning, &format!("\nAsk at once: {alarm}.")));
     }
     text
+}
+
+/// What others have signed of the ledger, in a line.
+fn witnessed(status: &NodeStatus) -> String {
+    let view = &status.witnessed;
+    if view.needed == 0 {
+        return "not demanded by the charter".to_owned();
+    }
+    let by = match (view.by.is_empty(), view.at) {
+        (false, Some(at)) => format!(", by {}, {}", figures::words(&view.by, ""), figures::instant(at, status.now)),
+        _ => String::new(),
+    };
+    format!("{} entries{by}", view.size)
 }
 
 pub(super) async fn peers(context: &Context) -> Result<Exit, Problem> {

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, os::unix::fs::PermissionsExt as _};
 
 use alliance_protocol::{
     authority::Organisation,
-    charter::{Authority, Charter},
+    charter::{Authority, Charter, WitnessRule},
     envelope::Draft,
     time::Validity,
     vocabulary::{Country, NodeRole},
@@ -27,7 +27,15 @@ fn charter(name: &str) -> Chartered {
     let authority =
         |n| Authority { name: format!("Authority {n}"), officers: vec![officer(n).public()], threshold: 1 }.into();
     let members = BTreeMap::from([(country("BR"), authority(1)), (country("IN"), authority(2))]);
-    let charter = Charter { name: name.into(), version: 1, issued: NOW, threshold: 2, previous: None, members };
+    let charter = Charter {
+        name: name.into(),
+        version: 1,
+        issued: NOW,
+        threshold: 2,
+        previous: None,
+        witnesses: WitnessRule::NONE,
+        members,
+    };
     let draft = Chartered::draft(&charter).expect("well formed").sign(&officer(1)).sign(&officer(2));
     Chartered::found(draft.finish().expect("signed").bytes()).expect("founded")
 }

@@ -157,7 +157,7 @@ fn ledger() -> (LedgerFile, Model) {
         ..State::default()
     };
     let model = Model(Arc::new(Mutex::new(state)));
-    let scan = Scan { note, tree, length: 0, tail: 0 };
+    let scan = Scan { note, tree, root_at: None, length: 0, tail: 0 };
     let mut ledger = LedgerFile::resume(Box::new(model.clone()), &key(), scan);
     ledger.commit(&entries(0..3)).expect("commits");
     model.state().calls = 0;

@@ -12,9 +12,7 @@ use std::{
 use alliance_protocol::{
     id::Sha256,
     key::PublicKey,
-    ledger::{
-        CHECKPOINT_BYTES_MAX, Checkpoint, CheckpointError, Entry, EntryError, Merkle, Origin, RECORD_BYTES_MAX, leaf_hash,
-    },
+    ledger::{CHECKPOINT_BYTES_MAX, Checkpoint, CheckpointError, Entry, EntryError, Merkle, Origin, RECORD_BYTES_MAX},
     time::Timestamp,
 };
 use serde::Serialize;
@@ -37,6 +35,18 @@ pub struct Report {
     /// Bytes behind the committed entries, for a warning: a commit under way, or the torn end of a crash, which the node
     /// cuts off when it starts. They are no part of the ledger.
     pub uncommitted_bytes: u64,
+    /// What witnesses have signed of it.
+    pub witnessed: Option<Witnessed>,
+}
+
+/// The newest head that witnesses have signed, which is part of the ledger.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Witnessed {
+    pub entries: u64,
+    /// The nodes that signed. Whether they count as witnesses, the charter and their authorities say.
+    pub by: Vec<PublicKey>,
+    /// When the last of them signed, by its clock.
+    pub at: Option<Timestamp>,
 }
 
 /// A ledger that was read whole.
@@ -44,19 +54,35 @@ pub struct Report {
 pub(super) struct Scan {
     pub(super) note: String,
     pub(super) tree: Merkle,
+    /// The root over the first entries that was asked for.
+    pub(super) root_at: Option<Sha256>,
     /// Bytes of the committed entries.
     pub(super) length: u64,
     /// Bytes behind them.
     pub(super) tail: u64,
 }
 
-/// Checks a ledger whole, without changing anything; may run while the node does.
+/// Checks a ledger whole, without changing anything; may run while the node does. `witnessed` is the newest head that
+/// witnesses signed, where one was kept.
 ///
 /// # Errors
 /// The first thing that is wrong with it.
-pub fn verify(directory: &Path, node: &PublicKey) -> Result<Report, LedgerError> {
+pub fn verify(directory: &Path, node: &PublicKey, witnessed: Option<&str>) -> Result<Report, LedgerError> {
+    let signed = witnessed.map(|note| Checkpoint::parse_verified(note, node, &Origin::of(node)));
+    let signed = signed.transpose().map_err(LedgerError::Witnessed)?;
     let mut last = None;
-    let scan = scan(directory, node, &mut |entry| last = Some(entry.at))?;
+    let scan = scan(directory, node, signed.as_ref().map(|signed| signed.size), &mut |entry| last = Some(entry.at))?;
+    if let Some(signed) = &signed
+        && scan.root_at != Some(signed.root)
+    {
+        return Err(LedgerError::NotWitnessed { witnessed: signed.size, size: scan.tree.size() });
+    }
+    let by = Checkpoint::cosignatures(witnessed.unwrap_or_default());
+    let witnessed = signed.map(|signed| Witnessed {
+        entries: signed.size,
+        at: by.iter().map(|cosignature| cosignature.at).max(),
+        by: by.iter().map(|cosignature| cosignature.witness).collect(),
+    });
     Ok(Report {
         origin: Origin::of(node).to_string(),
         entries: scan.tree.size(),
@@ -64,6 +90,7 @@ pub fn verify(directory: &Path, node: &PublicKey) -> Result<Report, LedgerError>
         bytes: scan.length,
         last,
         uncommitted_bytes: scan.tail,
+        witnessed,
     })
 }
 
@@ -91,23 +118,33 @@ pub fn read(directory: &Path, from: u64, limit: usize) -> Result<Vec<(u64, Entry
 }
 
 /// Reads a ledger whole, checks it against its checkpoint and hands each entry over, in order. What `each` has seen counts
-/// only if this returns `Ok`.
-pub(super) fn scan(directory: &Path, node: &PublicKey, each: &mut dyn FnMut(Entry)) -> Result<Scan, LedgerError> {
+/// only if this returns `Ok`. Of the first `mark` entries the root is given too.
+pub(super) fn scan(
+    directory: &Path,
+    node: &PublicKey,
+    mark: Option<u64>,
+    each: &mut dyn FnMut(Entry),
+) -> Result<Scan, LedgerError> {
     let (note, path) = read_checkpoint(directory)?;
     let checkpoint = Checkpoint::parse_verified(&note, node, &Origin::of(node))
         .map_err(|source| LedgerError::Checkpoint { path, source })?;
     let mut frames = Frames::open(directory, checkpoint.size)?;
     let mut tree = Merkle::default();
+    let mut root_at = (mark == Some(0)).then(|| tree.root());
     for index in 0..checkpoint.size {
         let bytes = frames.next(index)?;
-        tree.append(leaf_hash(bytes));
-        each(decode(index, bytes)?);
+        let entry = decode(index, bytes)?;
+        tree.append(entry.leaf_hash(bytes).map_err(|source| LedgerError::Damaged { index, source })?);
+        if mark == Some(tree.size()) {
+            root_at = Some(tree.root());
+        }
+        each(entry);
     }
     if tree.root() != checkpoint.root {
         return Err(LedgerError::OtherRoot { size: checkpoint.size });
     }
     let all = disk::length_of(&frames.path)?.unwrap_or(0);
-    Ok(Scan { note, tree, length: frames.offset, tail: all.saturating_sub(frames.offset) })
+    Ok(Scan { note, tree, root_at, length: frames.offset, tail: all.saturating_sub(frames.offset) })
 }
 
 /// The text of the checkpoint, and its path for what is said of it.

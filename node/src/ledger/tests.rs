@@ -9,7 +9,7 @@ use std::{
 
 use alliance_protocol::{
     id::CrossingId,
-    ledger::{Record, prove_inclusion, verify_inclusion},
+    ledger::{Record, Tiles, leaf_hash, verify_inclusion},
     time::Timestamp,
 };
 use tempfile::TempDir;
@@ -56,7 +56,7 @@ fn contents(directory: &Path) -> Vec<(String, Vec<u8>)> {
 /// Neither an audit nor a start accepts the ledger, and neither changes it.
 fn assert_refused(directory: &Path, what: &str) -> LedgerError {
     let before = contents(directory);
-    assert!(verify(directory, &key().public()).is_err(), "verify: {what}");
+    assert!(verify(directory, &key().public(), None).is_err(), "verify: {what}");
     let error = LedgerFile::open(directory, &key()).map(|(ledger, _)| ledger.size()).expect_err(what);
     assert_eq!(contents(directory), before, "{what}: the ledger was changed");
     error
@@ -81,7 +81,7 @@ fn what_is_committed_is_there_after_a_restart() {
 fn an_audit_needs_the_public_key_only_and_reports() {
     let home = ledger();
     let directory = home.path().join("ledger");
-    let report = verify(&directory, &key().public()).expect("verifies");
+    let report = verify(&directory, &key().public(), None).expect("verifies");
     let bytes = fs::metadata(directory.join(ENTRIES)).expect("exists").len();
     assert_eq!((report.entries, report.bytes, report.uncommitted_bytes), (4, bytes, 0));
     assert_eq!(report.last, Some(Timestamp(1003)));
@@ -92,7 +92,7 @@ fn an_audit_needs_the_public_key_only_and_reports() {
         .iter()
         .map(|(_, entry)| leaf_hash(&entry.encode().expect("encodes")))
         .collect();
-    let proof = prove_inclusion(&leaves, 2).expect("is there");
+    let proof = leaves.iter().copied().collect::<Tiles>().prove_inclusion(2, report.entries).expect("is there");
     assert_eq!(verify_inclusion(leaves[2], 2, report.entries, report.root, &proof), Ok(()));
 }
 
@@ -109,13 +109,13 @@ fn every_flipped_bit_is_noticed() {
                 let mut bad = good.clone();
                 bad[at] ^= flip;
                 fs::write(&path, &bad).expect("writes");
-                assert!(verify(&directory, &key().public()).is_err(), "{name}, byte {at} ^ {flip:#04x}");
+                assert!(verify(&directory, &key().public(), None).is_err(), "{name}, byte {at} ^ {flip:#04x}");
             }
             assert_refused(&directory, name);
         }
         fs::write(&path, &good).expect("writes");
     }
-    verify(&directory, &key().public()).expect("is whole again");
+    verify(&directory, &key().public(), None).expect("is whole again");
 }
 
 #[test]
@@ -146,14 +146,14 @@ fn a_torn_end_is_reported_by_an_audit_and_cut_off_by_a_start() {
     for length in 1..=torn.len() {
         fs::write(&path, [good.as_slice(), &torn[..length]].concat()).expect("writes");
         let tail = u64::try_from(length).expect("small");
-        assert_eq!(verify(&directory, &key().public()).expect("verifies").uncommitted_bytes, tail);
+        assert_eq!(verify(&directory, &key().public(), None).expect("verifies").uncommitted_bytes, tail);
         assert_eq!(read(&directory, 0, 10).expect("reads").len(), 4);
         let (mut ledger, found) = LedgerFile::open(&directory, &key()).expect("opens");
         assert_eq!((ledger.recovered_bytes(), found), (tail, entries(0..4)));
         assert_eq!(fs::read(&path).expect("reads"), good);
         if length == torn.len() {
             ledger.commit(&entries(7..9)).expect("goes on");
-            assert_eq!(verify(&directory, &key().public()).expect("verifies").entries, 6);
+            assert_eq!(verify(&directory, &key().public(), None).expect("verifies").entries, 6);
         }
     }
 }
@@ -177,7 +177,7 @@ fn missing_files_are_noticed_and_not_made_up() {
     assert!(matches!(assert_refused(&directory, "empty entries"), LedgerError::TooShort { index: 0, size: 4 }));
 
     let nowhere = home.path().join("nowhere");
-    assert!(matches!(verify(&nowhere, &key().public()), Err(LedgerError::Absent { .. })));
+    assert!(matches!(verify(&nowhere, &key().public(), None), Err(LedgerError::Absent { .. })));
     assert!(matches!(read(&nowhere, 0, 1), Err(LedgerError::Absent { .. })));
     assert!(!nowhere.exists());
 }
@@ -192,7 +192,7 @@ fn a_founding_that_a_crash_cut_short_is_repeated() {
     fs::write(directory.join(NEXT), b"half a check").expect("writes");
     let (ledger, found) = LedgerFile::open(&directory, &key()).expect("founds over an empty file");
     assert_eq!((ledger.size(), found.len()), (0, 0));
-    assert_eq!(verify(&directory, &key().public()).expect("verifies").entries, 0);
+    assert_eq!(verify(&directory, &key().public(), None).expect("verifies").entries, 0);
 }
 
 #[test]
@@ -200,7 +200,7 @@ fn the_ledger_of_another_node_is_refused() {
     let home = ledger();
     let directory = home.path().join("ledger");
     let stranger = SecretKey::from_seed(&[8; 32]);
-    assert!(matches!(verify(&directory, &stranger.public()), Err(LedgerError::Checkpoint { .. })));
+    assert!(matches!(verify(&directory, &stranger.public(), None), Err(LedgerError::Checkpoint { .. })));
     assert!(matches!(LedgerFile::open(&directory, &stranger), Err(LedgerError::Checkpoint { .. })));
 }
 
@@ -266,7 +266,7 @@ fn an_audit_may_run_beside_a_node_that_records() {
         scope.spawn(|| {
             let mut size = 0;
             while !done.load(Ordering::SeqCst) {
-                let report = verify(&directory, &key().public()).expect("is whole at any time");
+                let report = verify(&directory, &key().public(), None).expect("is whole at any time");
                 assert!(report.entries >= size);
                 size = report.entries;
                 checked.store(true, Ordering::SeqCst);

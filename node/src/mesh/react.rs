@@ -4,7 +4,7 @@
 
 use std::time::Instant;
 
-use alliance_protocol::core::{MeshEvent, MessageId, SyncId, SyncRequest};
+use alliance_protocol::core::{MeshEvent, MessageId, SyncId, SyncRequest, WitnessAsk};
 use libp2p::{
     PeerId, gossipsub,
     request_response::{OutboundRequestId, ResponseChannel},
@@ -12,7 +12,7 @@ use libp2p::{
 };
 
 use super::{
-    Mesh, Question, Unjudged, gossip,
+    Asked, Mesh, Question, Unjudged, gossip,
     peers::{Held, Peer, Standing},
     translate::{Happening, acceptance, key_of, miss},
     wire::{self, Answer, Request},
@@ -56,10 +56,12 @@ impl Mesh {
             Happening::Asked { peer, request, channel } => match request {
                 Request::Hello { record } => self.on_greeted(peer, record.into_vec(), channel, now),
                 Request::Sync { request } => self.on_asked(peer, request, channel, now),
+                Request::Witness { ask } => self.on_witness_asked(peer, ask, channel, now),
             },
             Happening::Answered { peer, id, answer } => self.on_answered(peer, id, answer, now),
             Happening::NotAnswered { peer, id, foreign, reason } => {
-                self.asked.remove(&id);
+                let asked = self.asked.remove(&id);
+                self.not_answered(asked);
                 tracing::debug!(%peer, %reason, "a peer did not answer");
                 if foreign {
                     self.dismiss(peer);
@@ -223,19 +225,54 @@ impl Mesh {
         self.events.push_back(MeshEvent::SyncAsked { sync, peer: key, request });
     }
 
+    /// Passes on what an admitted peer asks about a ledger. A stranger has nothing to ask: Core asks only those that have
+    /// admitted it.
+    fn on_witness_asked(&mut self, peer: PeerId, ask: WitnessAsk, channel: ResponseChannel<Answer>, now: Instant) {
+        if !wire::ask_fits(&ask) {
+            self.refuse(channel);
+            return self.on_breach(peer, "a question about a ledger that is too long");
+        }
+        self.questions.retain(|_, question| question.channel.is_open());
+        let waiting = self.questions.values().filter(|question| question.peer == peer).count();
+        let full = self.questions.len() >= QUESTIONS_MAX || waiting >= QUESTIONS_PER_PEER_MAX;
+        let known = self.peers.get_mut(&peer).filter(|known| known.is_admitted() && !full);
+        let key = known.and_then(|known| known.pages.take(now).then_some(known.key));
+        let Some(key) = key else { return self.refuse(channel) };
+        let question = SyncId(self.next_id());
+        self.questions.insert(question, Question { peer, channel });
+        self.events.push_back(MeshEvent::WitnessAsked { question, peer: key, ask });
+    }
+
+    /// Tells Core that a question about a ledger stays without an answer.
+    fn not_answered(&mut self, asked: Option<Asked>) {
+        if let Some(number) = asked.and_then(|asked| asked.witness) {
+            self.events.push_back(MeshEvent::WitnessAnswered { number, answer: None });
+        }
+    }
+
     fn on_answered(&mut self, peer: PeerId, id: OutboundRequestId, answer: Answer, now: Instant) {
-        let asked = self.asked.remove(&id).is_some();
-        match (answer, asked) {
-            (Answer::Hello { record }, false) => self.on_introduced(peer, record.into_vec(), now),
-            (Answer::Sync { answer }, true) => {
+        let asked = self.asked.remove(&id);
+        let kind = asked.as_ref().map(|asked| asked.witness.is_some());
+        match (answer, kind) {
+            (Answer::Hello { record }, None) => self.on_introduced(peer, record.into_vec(), now),
+            (Answer::Witness { answer }, Some(true)) if answer.body.len() <= wire::WITNESS_BYTES_MAX => {
+                if let Some(number) = asked.and_then(|asked| asked.witness) {
+                    self.events.push_back(MeshEvent::WitnessAnswered { number, answer: Some(answer) });
+                }
+            }
+            (Answer::Sync { answer }, Some(false)) => {
                 if !wire::page_fits(&answer) {
                     return self.on_breach(peer, "a page of statements that is too long");
                 }
                 let Some(known) = self.peers.get(&peer).filter(|it| it.is_admitted()) else { return };
                 self.events.push_back(MeshEvent::SyncAnswered { peer: known.key, answer });
             }
-            (Answer::Refused, _) => tracing::debug!(%peer, asked, "a peer refused"),
-            (Answer::Hello { .. }, true) | (Answer::Sync { .. }, false) => {
+            (Answer::Refused, _) => {
+                tracing::debug!(%peer, "a peer refused");
+                self.not_answered(asked);
+            }
+            (Answer::Hello { .. } | Answer::Sync { .. } | Answer::Witness { .. }, _) => {
+                self.not_answered(asked);
                 self.on_breach(peer, "an answer to something else");
             }
         }

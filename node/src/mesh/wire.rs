@@ -3,7 +3,7 @@
 //! They carry signed statements as bytes and never look into them; whether to believe them is decided in Core.
 
 use alliance_protocol::{
-    core::{SyncAnswer, SyncRequest},
+    core::{SyncAnswer, SyncRequest, WitnessAnswer, WitnessAsk},
     id::AllianceId,
     limits,
 };
@@ -20,6 +20,12 @@ pub(super) const ANSWER_BYTES_MAX: usize = limits::SYNC_BYTES_MAX + 32 * 1024;
 /// Bytes of a node record in a greeting: what a request holds, less its framing.
 pub(super) const RECORD_BYTES_MAX: usize = REQUEST_BYTES_MAX - 1024;
 
+/// Bytes of a question or an answer about a ledger: a proof of 63 hashes in base64, a note of a node and the signatures of
+/// a witness in each member country.
+pub(super) const WITNESS_BYTES_MAX: usize = 32 * 1024;
+
+const _: () = assert!(WITNESS_BYTES_MAX < REQUEST_BYTES_MAX);
+
 /// Statements in one page. The smallest signed statement is about 150 bytes, so that the bytes run out first.
 pub(super) const STATEMENTS_PER_PAGE_MAX: usize = 4096;
 
@@ -31,6 +37,8 @@ pub(super) enum Request {
     Hello { record: ByteBuf },
     /// "Give me what you have and I have not."
     Sync { request: SyncRequest },
+    /// About a ledger: what was signed of it, to sign it, how it goes on.
+    Witness { ask: WitnessAsk },
 }
 
 /// What the other node answers.
@@ -42,6 +50,9 @@ pub(super) enum Answer {
     },
     Sync {
         answer: SyncAnswer,
+    },
+    Witness {
+        answer: WitnessAnswer,
     },
     /// Not now, or not to you.
     Refused,
@@ -61,6 +72,15 @@ pub(super) fn protocol(alliance: &AllianceId) -> Option<StreamProtocol> {
 /// Whether a node record has a length that may be sent or received.
 pub(super) const fn record_fits(record: &[u8]) -> bool {
     !record.is_empty() && record.len() <= RECORD_BYTES_MAX
+}
+
+/// Whether a question about a ledger has a length that may be sent or received: the note of a log, a proof, and no more.
+pub(super) fn ask_fits(ask: &WitnessAsk) -> bool {
+    match ask {
+        WitnessAsk::Held { log } => log.len() <= limits::TEXT_BYTES_MAX,
+        WitnessAsk::Add { body } => body.len() <= WITNESS_BYTES_MAX,
+        WitnessAsk::Prove { .. } => true,
+    }
 }
 
 /// Whether a page keeps to the bounds of the protocol.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use alliance_policy::{FOUNDING_MEMBERS, founding_pack_text};
 use alliance_protocol::{
     authority::{Accreditation, LawPack, Organisation, Status},
-    charter::{Authority, Charter, Chartered},
+    charter::{Authority, Charter, Chartered, WitnessRule},
     envelope::{Draft, Signed, Statement},
     id::AllianceId,
     key::{PublicKey, SecretKey},
@@ -46,8 +46,15 @@ impl Alliance {
             )
         };
         let members = officers.iter().map(authority).collect();
-        let charter =
-            Charter { name: "Test alliance".into(), version: 1, issued: DAWN, threshold: 3, previous: None, members };
+        let charter = Charter {
+            name: "Test alliance".into(),
+            version: 1,
+            issued: DAWN,
+            threshold: 3,
+            previous: None,
+            witnesses: WitnessRule::NONE,
+            members,
+        };
         let draft = Chartered::draft(&charter).expect("a sound charter");
         let charter = officers.values().fold(draft, Draft::sign).to_bytes();
         let id = Chartered::found(&charter).expect("enough signed").alliance();

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use alliance_node::bulk::Deadlines;
 use alliance_protocol::{
     core::admin::{AdminCall, CrossingState, LocalModel, Reply},
-    crossing::{CrossingRequest, RefusalCode},
-    id::{CrossingId, StatementId},
+    crossing::{CrossingRequest, LedgerHead, RefusalCode},
+    id::{CrossingId, Sha256, StatementId},
     vocabulary::{Purpose, Use},
 };
 
@@ -202,6 +202,7 @@ async fn one_that_asks_what_is_arriving_is_told_of_each_group_once_and_sent_what
         accreditation: chain.world.nodes[IMPORTER].accreditation.clone(),
         verdicts: StatementId([0; 32]),
         session: wire.session,
+        ledger: LedgerHead { size: 0, root: Sha256([0; 32]) },
         asked: chain.world.now,
     };
     let request = chain.world.alliance.signed(&raw.key, &request);

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use alliance_protocol::{
     core::admin::{AdminCall, CrossingState, OfferDraft, Reply},
-    crossing::{ClearanceGiven, CrossingRequest, Refusal, RefusalCode},
+    crossing::{ClearanceGiven, CrossingRequest, LedgerHead, Refusal, RefusalCode},
     envelope::{Draft, Signed},
-    id::{CrossingId, ManifestId, SessionBinding, StatementId},
+    id::{CrossingId, ManifestId, SessionBinding, Sha256, StatementId},
     key::SecretKey,
     offer::{ComputeOffer, Terms},
     time::{Timestamp, Validity},
@@ -57,6 +57,7 @@ impl World {
             accreditation: self.nodes[IMPORTER].accreditation.clone(),
             verdicts: StatementId([0; 32]),
             session,
+            ledger: LedgerHead { size: 0, root: Sha256([0; 32]) },
             asked: self.now,
         }
     }

@@ -12,9 +12,9 @@ use alliance_protocol::{
         PartTaken,
         admin::{AdminCall, CrossingState, CrossingView, LocalModel, Reply},
     },
-    crossing::{ClearanceGiven, CrossingRequest},
+    crossing::{ClearanceGiven, CrossingRequest, LedgerHead},
     envelope::Signed,
-    id::{CrossingId, StatementId},
+    id::{CrossingId, Sha256, StatementId},
     vocabulary::{Label, Purpose, Use},
 };
 
@@ -331,6 +331,7 @@ async fn one_that_wants_what_was_not_cleared_gets_none_of_it() {
             accreditation: parted.world.nodes[IMPORTER].accreditation.clone(),
             verdicts: StatementId([0; 32]),
             session: wire.session,
+            ledger: LedgerHead { size: 0, root: Sha256([0; 32]) },
             asked: parted.world.now,
         };
         let request = parted.world.alliance.signed(&raw.key, &request);

@@ -249,6 +249,7 @@ impl Guest {
             people: None,
             volume: alliance_protocol::gate::Volume::default(),
             session: asked.session,
+            ledger: asked.ledger,
             validity: Validity::lasting_ms(asked.asked, limits::CLEARANCE_TTL_MS_MAX),
         }
     }

@@ -5,9 +5,9 @@ use std::{collections::BTreeSet, time::Duration};
 use alliance_node::bulk::Deadlines;
 use alliance_protocol::{
     core::admin::{CrossingState, LocalModel},
-    crossing::{ClearanceGiven, CrossingRequest, Receipt},
+    crossing::{ClearanceGiven, CrossingRequest, LedgerHead, Receipt},
     envelope::Signed,
-    id::{CrossingId, ManifestId, StatementId},
+    id::{CrossingId, ManifestId, Sha256, StatementId},
     limits,
     vocabulary::{Purpose, Use},
 };
@@ -66,6 +66,7 @@ impl Street {
             accreditation: self.world.nodes[IMPORTER].accreditation.clone(),
             verdicts: StatementId([0; 32]),
             session: wire.session,
+            ledger: LedgerHead { size: 0, root: Sha256([0; 32]) },
             asked: self.world.now,
         };
         let request = self.world.alliance.signed(&self.raw.key, &request);
@@ -308,6 +309,7 @@ async fn a_receipt_that_is_not_true_settles_nothing() {
         manifest: clearance.body().manifest,
         bytes: street.model.bytes,
         held_bytes: 0,
+        ledger: LedgerHead { size: 0, root: Sha256([0; 32]) },
         finished: street.world.now,
     };
     let mut cases: Vec<(String, Lie)> = Vec::new();

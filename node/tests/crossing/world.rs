@@ -207,6 +207,8 @@ impl World {
             accreditation: accreditation.to_vec(),
             entries,
             catalogue,
+            held: Vec::new(),
+            witnessed: None,
         };
         Core::start(origin, config, self.now, &self.gate).expect("it starts")
     }

@@ -169,5 +169,11 @@ fn copy(event: &MeshEvent) -> MeshEvent {
             MeshEvent::SyncAsked { sync: *sync, peer: *peer, request: request.clone() }
         }
         MeshEvent::SyncAnswered { peer, answer } => MeshEvent::SyncAnswered { peer: *peer, answer: answer.clone() },
+        MeshEvent::WitnessAsked { question, peer, ask } => {
+            MeshEvent::WitnessAsked { question: *question, peer: *peer, ask: ask.clone() }
+        }
+        MeshEvent::WitnessAnswered { number, answer } => {
+            MeshEvent::WitnessAnswered { number: *number, answer: answer.clone() }
+        }
     }
 }

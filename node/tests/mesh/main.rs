@@ -10,7 +10,7 @@ mod intruder;
 
 use alliance_node::mesh::{Mesh, MeshError};
 use alliance_protocol::{
-    core::{Judgement, MeshEvent, MeshOrder, SyncAnswer, SyncRequest},
+    core::{Judgement, MeshEvent, MeshOrder, SyncAnswer, SyncRequest, WitnessAnswer, WitnessAsk},
     id::StatementId,
     limits,
 };
@@ -172,6 +172,43 @@ async fn statements_are_synchronised() {
 }
 
 #[tokio::test]
+async fn a_question_about_a_ledger_is_answered_or_its_asker_told() {
+    let (mut a, mut b) = (Node::start(1, &[]).await, Node::start(2, &[]).await);
+    let held = |log: &str| WitnessAsk::Held { log: log.to_owned() };
+    let ask = |number, peer, ask| MeshOrder::AskWitness { number, peer, ask };
+    let answered = |at: usize, event: &MeshEvent| at == 0 && matches!(event, MeshEvent::WitnessAnswered { .. });
+    // Nobody is there yet.
+    b.order(ask(1, a.key, held("alliance/a")));
+    let told = harness::until(&mut [&mut b, &mut a], answered).await;
+    assert!(matches!(told, MeshEvent::WitnessAnswered { number: 1, answer: None }), "{told:?}");
+
+    // A stranger's question is refused.
+    connect(&mut a, &mut b).await;
+    b.order(MeshOrder::Admit { peer: a.key });
+    b.order(ask(2, a.key, held("alliance/a")));
+    let told = harness::until(&mut [&mut b, &mut a], answered).await;
+    assert!(matches!(told, MeshEvent::WitnessAnswered { number: 2, answer: None }), "{told:?}");
+
+    a.order(MeshOrder::Admit { peer: b.key });
+    b.order(ask(3, a.key, held("alliance/a")));
+    let asked =
+        harness::until(&mut [&mut a, &mut b], |at, event| at == 0 && matches!(event, MeshEvent::WitnessAsked { .. })).await;
+    let MeshEvent::WitnessAsked { question, peer, ask: found } = asked else { panic!("{asked:?}") };
+    assert_eq!((peer, found), (b.key, held("alliance/a")));
+    let answer = WitnessAnswer { status: 409, body: b"12\n".to_vec() };
+    a.order(MeshOrder::AnswerWitness { question, answer: answer.clone() });
+    let told = harness::until(&mut [&mut b, &mut a], answered).await;
+    let MeshEvent::WitnessAnswered { number: 3, answer: Some(found) } = told else { panic!("{told:?}") };
+    assert_eq!(found, answer);
+
+    // One that is too long is refused by the other side.
+    b.order(ask(4, a.key, WitnessAsk::Add { body: "x".repeat(40 * 1024) }));
+    let told = harness::until(&mut [&mut b, &mut a], answered).await;
+    assert!(matches!(told, MeshEvent::WitnessAnswered { number: 4, answer: None }), "{told:?}");
+    assert_eq!(a.mesh.counters().breaches, 1);
+}
+
+#[tokio::test]
 async fn what_is_too_long_is_not_sent() {
     let (mut a, mut b) = (Node::start(1, &[]).await, Node::start(2, &[]).await);
     connect(&mut a, &mut b).await;
@@ -283,9 +320,11 @@ async fn garbage_on_every_protocol_does_no_harm() {
             round_trip(&mut friend, &mut node).await;
             let from_intruder = |event: &MeshEvent| match event {
                 MeshEvent::Connected { .. } | MeshEvent::Disconnected { .. } => false,
+                MeshEvent::WitnessAnswered { .. } => false,
                 MeshEvent::Introduced { peer, .. }
                 | MeshEvent::Gossiped { from: peer, .. }
                 | MeshEvent::SyncAsked { peer, .. }
+                | MeshEvent::WitnessAsked { peer, .. }
                 | MeshEvent::SyncAnswered { peer, .. } => *peer == intruder.key,
             };
             assert!(!node.seen.iter().any(from_intruder), "{garbage:?} was taken for a word");

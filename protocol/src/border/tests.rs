@@ -5,11 +5,15 @@ mod parts;
 use super::*;
 use crate::{
     authority::{LawPack, Organisation, Status},
-    charter::{Authority, Charter, Chartered},
+    charter::{Authority, Charter, Chartered, WitnessRule},
     envelope::encode,
     gate::{PackError, PackSummary},
+    id::Sha256,
     offer::{Provenance, Terms},
 };
+
+/// The head of a ledger; the door does not look into it.
+const HEAD: LedgerHead = LedgerHead { size: 0, root: Sha256([0; 32]) };
 
 const NOW: Timestamp = Timestamp(1_790_812_800_000);
 
@@ -59,6 +63,7 @@ impl Scene {
             issued: NOW,
             threshold: 2,
             previous: None,
+            witnesses: WitnessRule::NONE,
             members: members.iter().map(|(member, officer)| (*member, authority(officer).into())).collect(),
         };
         let draft = Chartered::draft(&charter).expect("a sound charter");
@@ -117,6 +122,7 @@ impl Scene {
             accreditation: importer.bytes().to_vec(),
             verdicts: StatementId([3; 32]),
             session: SessionBinding([4; 32]),
+            ledger: HEAD,
             asked: NOW,
         };
         let baseline = Pack::new(PackOwner::Alliance, 1, "", "");
@@ -158,6 +164,8 @@ impl Scene {
         let request = Signed::sign(&self.request, alliance, &key(12)).expect("signs");
         let border = Border {
             outlook: None,
+            ledger: None,
+            doubts: BTreeMap::new(),
             trust: &self.trust,
             gate,
             baseline: &self.baseline,
@@ -179,7 +187,7 @@ impl Scene {
             counted: Counted::NOTHING,
             safeguards: &[],
         };
-        let cleared = border.clear_export(&key(11), &request, &attempt, SessionBinding([4; 32]));
+        let cleared = border.clear_export(&key(11), &request, &attempt, SessionBinding([4; 32]), HEAD);
         cleared.map_err(|decision| decision.denial.expect("a reason").code)
     }
 }

@@ -1,6 +1,10 @@
 //! What the local operator can ask of a node, and the answers; the same types serve the local API and the CLI.
 
-use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -228,6 +232,7 @@ pub struct NodeStatus {
     pub models: u32,
     pub crossings_running: u32,
     pub ledger_size: u64,
+    pub witnessed: WitnessedView,
     /// How many people's data this node has sent abroad this year.
     pub volume: Volume,
     pub members: Vec<MemberView>,
@@ -240,6 +245,27 @@ pub struct NodeStatus {
     /// Microseconds of wall-clock time spent on records since the daemon started, until the disk had them.
     pub recording_us: u64,
     pub now: Timestamp,
+}
+
+/// What others have signed of this node's ledger, and what this node thinks of theirs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WitnessedView {
+    /// In how many other countries a node must sign; 0 where the charter demands none.
+    pub needed: u32,
+    /// Milliseconds for which entries may stand without them.
+    pub grace_ms: u64,
+    /// Entries that enough countries have signed.
+    pub size: u64,
+    /// Which countries signed these; empty where that was before the start.
+    pub by: BTreeSet<Country>,
+    pub at: Option<Timestamp>,
+    /// When the oldest entry was recorded that they have not signed.
+    pub unwitnessed_since: Option<Timestamp>,
+    /// Why nothing crosses because of it, if nothing does.
+    pub problem: Option<String>,
+    /// Nodes whose ledgers are not relied on, and why.
+    pub doubts: BTreeMap<PublicKey, String>,
 }
 
 /// What this node knows of a member.

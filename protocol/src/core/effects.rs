@@ -31,12 +31,23 @@ pub enum Input {
 pub struct Effects {
     /// 1. made durable in the ledger, in one commit ...
     pub persist: Vec<Record>,
+    /// ... and beside it ...
+    pub keep: Vec<Keep>,
     /// Changes of the rebuildable catalogue; not waited for.
     pub catalogue: Vec<CatalogueChange>,
     /// 2. ... before anything becomes visible.
     pub mesh: Vec<MeshOrder>,
     pub bulk: Vec<BulkOrder>,
     pub replies: Vec<(RequestId, Reply)>,
+}
+
+/// Heads of ledgers with the signatures of witnesses. They are no entries: each would make a new head, to be signed again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// As a witness: the last head of another node's ledger that this node signed. To be durable before the answer is sent.
+    Held { log: PublicKey, note: String },
+    /// The newest head of this node's ledger that enough witnesses signed.
+    Witnessed { note: String },
 }
 
 /// A change of what is known of other nodes. It can be lost: the mesh gives it back.
@@ -77,6 +88,10 @@ pub enum MeshEvent {
     SyncAsked { sync: SyncId, peer: PublicKey, request: SyncRequest },
     /// The answer to `MeshOrder::AskSync`.
     SyncAnswered { peer: PublicKey, answer: SyncAnswer },
+    /// An admitted peer asks this node as a witness, or for a proof of its ledger.
+    WitnessAsked { question: SyncId, peer: PublicKey, ask: WitnessAsk },
+    /// What became of `MeshOrder::AskWitness`; none where the peer did not answer.
+    WitnessAnswered { number: u64, answer: Option<WitnessAnswer> },
 }
 
 /// What the mesh is told to do.
@@ -120,6 +135,37 @@ pub enum MeshOrder {
         sync: SyncId,
         answer: SyncAnswer,
     },
+    /// Each is answered by one `MeshEvent::WitnessAnswered` of the same number.
+    AskWitness {
+        number: u64,
+        peer: PublicKey,
+        ask: WitnessAsk,
+    },
+    AnswerWitness {
+        question: SyncId,
+        answer: WitnessAnswer,
+    },
+}
+
+/// What one node asks of another about a ledger.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+pub enum WitnessAsk {
+    /// "What did you sign last of the log of this origin?" (C2SP `tlog-witness`, the monitor's retrieval)
+    Held { log: String },
+    /// "Sign this." The body of `add-checkpoint` of C2SP `tlog-witness`.
+    Add { body: String },
+    /// "How do the first `second` entries of your ledger continue the first `first`?"
+    Prove { first: u64, second: u64 },
+}
+
+/// Status code and body, as HTTP would carry them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WitnessAnswer {
+    pub status: u16,
+    #[serde(with = "serde_bytes")]
+    pub body: Vec<u8>,
 }
 
 /// What becomes of a gossip message.

@@ -9,7 +9,7 @@ use crate::{
     gate::Gate,
     id::StatementId,
     key::PublicKey,
-    ledger::Record,
+    ledger::{Checkpoint, Record},
     limits,
     offer::{NodeRecord, Offer, Withdrawal, split_name},
     time::Timestamp,
@@ -91,7 +91,12 @@ impl Core {
     pub(super) fn on_mesh(&mut self, event: MeshEvent, now: Timestamp, gate: &dyn Gate, effects: &mut Effects) {
         match event {
             MeshEvent::Connected { peer } => self.peers.connect(peer),
-            MeshEvent::Disconnected { peer } => self.peers.disconnect(&peer),
+            MeshEvent::Disconnected { peer } => {
+                self.peers.disconnect(&peer);
+                self.witnessing.left(&peer);
+            }
+            MeshEvent::WitnessAsked { question, peer, ask } => self.witness_asked(question, peer, ask, now, effects),
+            MeshEvent::WitnessAnswered { number, answer } => self.witness_answered(number, answer, now, effects),
             MeshEvent::Introduced { peer, record } => self.introduced(peer, &record, now, effects),
             MeshEvent::Gossiped { message, from, bytes } => {
                 let judgement = if self.peers.is_admitted(&from) {
@@ -115,6 +120,8 @@ impl Core {
                     return;
                 }
                 self.take_in_all(answer.statements.iter().map(|bytes| bytes.as_slice()), now, gate, effects);
+                // It has admitted this node, since it answers.
+                self.meet_witness(peer, now, effects);
                 if let Some(after) = self.peers.next_page(peer, answer.next) {
                     let request = SyncRequest { digest: self.digest(), after: Some(after) };
                     effects.mesh.push(MeshOrder::AskSync { peer, request });
@@ -208,6 +215,9 @@ impl Core {
         effects: &mut Effects,
     ) -> Result<Accepted, NotTaken> {
         let alliance = self.trust.alliance();
+        if Checkpoint::may_be(bytes) {
+            return self.take_checkpoint(bytes, now, effects);
+        }
         match kind_of(bytes)?.as_str() {
             Status::KIND => {
                 let member = self.not_too_often(recorded_body::<Status>(bytes).map(|status| status.member), now)?;

@@ -126,7 +126,8 @@ impl Core {
             safeguards: &body.safeguards,
         };
         let papers_until = self.border(gate, now).papers_until(&attempt);
-        let cleared = self.border(gate, now).clear_export(&self.key, &asked.request, &attempt, session);
+        let head = self.witnessing.head();
+        let cleared = self.border(gate, now).clear_export(&self.key, &asked.request, &attempt, session, head);
         let (crossing, name) = (body.crossing, asked.offer.body().name.clone());
         self.answered.insert(crossing, now);
         match cleared {

@@ -182,6 +182,10 @@ impl Core {
             let message = format!("{} crossings are running; wait for one to end", self.running());
             return Err(fail(FailureKind::Busy, message));
         }
+        if self.is_unconfirmed() {
+            let why = self.ledger_problem(now).map_or_else(String::new, |denial| denial.problem);
+            return Err(fail(FailureKind::Busy, format!("nothing can be pulled yet: {why}")));
+        }
         if self.pulls.values().any(|pull| pull.to == call.to) {
             return Err(fail(FailureKind::Conflict, format!("another pull is writing to `{}`", call.to.display())));
         }
@@ -274,6 +278,7 @@ impl Core {
             accreditation: self.accreditation.bytes().to_vec(),
             verdicts: decision.digest(),
             session,
+            ledger: self.witnessing.head(),
             asked: now,
         };
         let (offer_bytes, to) = (pull.offer.bytes().to_vec(), pull.to.clone());
@@ -393,6 +398,7 @@ impl Core {
             manifest: model.manifest,
             bytes,
             held_bytes,
+            ledger: self.witnessing.head(),
             finished: now,
         };
         let receipt = match (denial, Signed::sign(&receipt, self.trust.alliance(), &self.key)) {

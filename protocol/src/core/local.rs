@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 
 use crate::{
     authority::Approval,
-    border::{Attempt, Counted, Portion},
+    border::{Attempt, Border, Counted, Portion},
     envelope::{OpenError, Signed, Statement as _, kind_of},
     gate::{Gate, PackOwner},
     id::{CrossingId, StatementId},
@@ -126,7 +126,8 @@ impl Core {
             offers: count(self.offers.len()),
             models: count(self.models.len()),
             crossings_running: count(self.running()),
-            ledger_size: self.ledger_size,
+            ledger_size: self.witnessing.tiles.size(),
+            witnessed: self.witnessed_view(now),
             volume: self.volumes.so_far(now),
             members: self.trust.members(now).map(member).collect(),
             // The shell owns the sockets and the clocks, and fills these in.
@@ -176,7 +177,8 @@ impl Core {
             if own { Some(&self.accreditation) } else { self.peers.get(&body.node).map(|known| &known.accreditation) };
         let mut preview = Vec::new();
         if let (Some(exporter), Offered::Model(_), false, true) = (exporter, &body.what, own, previewed) {
-            let border = self.border(gate, now);
+            // What the law says; whether this node can prove what it does is another matter.
+            let border = Border { ledger: None, ..self.border(gate, now) };
             let admitted: Vec<Purpose> = match body.terms.purposes.is_empty() {
                 true => PREVIEWED.to_vec(),
                 false => body.terms.purposes.iter().copied().collect(),

@@ -57,14 +57,14 @@ impl Core {
 
     /// Which running crossings and standing offers end when law that is known today comes into force or ends.
     pub(super) fn outlook(&self, now: Timestamp, gate: &dyn Gate) -> OutlookView {
-        let now_border = self.border(gate, now);
+        let now_border = Border { ledger: None, ..self.border(gate, now) };
         let mut left = DECISIONS_MAX;
         let mut view = OutlookView { turns: Vec::new(), complete: true };
         let mut standing = self.possible();
         standing.retain(|possible| self.crosses(possible, &now_border, &mut left));
         let mut ended = BTreeSet::new();
         for (at, causes) in self.turns_ahead(now, gate) {
-            let then = Border { outlook: Some(at), ..self.border(gate, now) };
+            let then = Border { outlook: Some(at), ledger: None, ..self.border(gate, now) };
             let mut endings = Vec::new();
             for (crossing, name, country, why) in self.running_under(&then) {
                 if ended.insert(crossing) {

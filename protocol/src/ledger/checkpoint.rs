@@ -1,17 +1,19 @@
-//! Signed heads of the tree: C2SP `tlog-checkpoint` in a C2SP `signed-note`, with an Ed25519 signature (type `0x01`).
+//! Signed heads of the tree: C2SP `tlog-checkpoint` in a C2SP `signed-note`, with an Ed25519 signature (type `0x01`), and
+//! what witnesses put under them (C2SP `tlog-cosignature`, type `0x04`).
 //!
-//! The text starts with the origin, `alliance/...`; no other thing that a node's key signs starts so, so that a checkpoint
-//! can never pass as a statement or a certificate. Nothing is read from a note before its signature was verified.
+//! The text starts with the origin, `alliance/...`, and what a witness signs with `cosignature/v1`; no other thing that a
+//! node's key signs starts so, so that neither can ever pass as a statement or a certificate. Nothing is read from a note
+//! before its signature was verified.
 
-use std::{fmt, str::FromStr};
+use std::{collections::BTreeSet, fmt, str::FromStr};
 
-use base64::{Engine as _, prelude::BASE64_STANDARD};
-use sha2::{Digest as _, Sha256 as Hasher};
-
+use super::note::{Note, SignatureKind, signature_line};
 use crate::{
     id::Sha256,
     key::{PublicKey, SecretKey, Signature},
+    time::Timestamp,
 };
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 
 /// Bytes of a signed checkpoint: room for 16 signatures, the least that a verifier must accept, of 5 kB, the longest that
 /// there are.
@@ -20,11 +22,8 @@ pub const CHECKPOINT_BYTES_MAX: usize = 128 * 1024;
 /// Bytes of an origin. A node's own needs 73.
 const ORIGIN_BYTES_MAX: usize = 256;
 
-/// The signature type of plain Ed25519 notes.
-const ED25519: u8 = 0x01;
-
-/// What every signature line starts with: an em dash and a space.
-const SIGNATURE_PREFIX: &str = "\u{2014} ";
+/// What a witness signs begins with this.
+const COSIGNATURE_HEADER: &str = "cosignature/v1";
 
 /// What the origin of a node's ledger starts with, before the node's key.
 const ORIGIN_PREFIX: &str = "alliance/";
@@ -46,6 +45,14 @@ pub struct Checkpoint {
     pub size: u64,
     /// The Merkle root over them.
     pub root: Sha256,
+}
+
+/// What a witness says by its signature: it has seen this checkpoint, and none that is not consistent with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cosignature {
+    pub witness: PublicKey,
+    /// When it signed, by its clock, in whole seconds.
+    pub at: Timestamp,
 }
 
 /// Why a text is not a checkpoint that the expected key signed.
@@ -84,16 +91,6 @@ impl Origin {
     pub fn as_str(&self) -> &str {
         &self.0
     }
-
-    /// The first bytes of every signature that this key makes under this name.
-    fn key_id(&self, key: &PublicKey) -> [u8; 4] {
-        let mut hasher = Hasher::new();
-        hasher.update(self.0.as_bytes());
-        hasher.update([b'\n', ED25519]);
-        hasher.update(key.0);
-        let [a, b, c, d, ..] = <[u8; 32]>::from(hasher.finalize());
-        [a, b, c, d]
-    }
 }
 
 impl fmt::Display for Origin {
@@ -120,8 +117,58 @@ impl Checkpoint {
     #[must_use]
     pub fn sign(key: &SecretKey, origin: &Origin, size: u64, root: Sha256) -> String {
         let body = format!("{origin}\n{size}\n{root}\n", root = BASE64_STANDARD.encode(root.0));
-        let line = signature_line(key, origin, &body);
+        let line = signature_line(origin, SignatureKind::Ed25519, &key.public(), &key.sign(body.as_bytes()).0);
         format!("{body}\n{line}")
+    }
+
+    /// The signature line of a witness under a checkpoint whose consistency it has verified.
+    ///
+    /// # Errors
+    /// The text is not a signed note.
+    pub fn cosign(text: &str, key: &SecretKey, now: Timestamp) -> Result<String, CheckpointError> {
+        let note = Note::parse(text).ok_or(CheckpointError::Note)?;
+        let (witness, seconds) = (Origin::of(&key.public()), now.0 / 1000);
+        let mut signature = seconds.to_be_bytes().to_vec();
+        signature.extend_from_slice(&key.sign(cosigned(note.body, seconds).as_bytes()).0);
+        Ok(signature_line(&witness, SignatureKind::Cosignature, &key.public(), &signature))
+    }
+
+    /// The cosignature of this witness under a checkpoint, if there is one that verifies. Whether the checkpoint itself is
+    /// signed is not asked here.
+    #[must_use]
+    pub fn cosignature(text: &str, witness: &PublicKey) -> Option<Cosignature> {
+        let note = Note::parse(text)?;
+        let signatures = note.signatures(&Origin::of(witness), SignatureKind::Cosignature, witness);
+        signatures.into_iter().find_map(|signature| {
+            let (seconds, signature) = signature.split_first_chunk::<8>()?;
+            let seconds = u64::from_be_bytes(*seconds);
+            let signature = Signature(<[u8; 64]>::try_from(signature).ok()?);
+            witness.verify(cosigned(note.body, seconds).as_bytes(), &signature).ok()?;
+            let at = Timestamp(seconds.checked_mul(1000).filter(|_| seconds > 0)?);
+            Some(Cosignature { witness: *witness, at })
+        })
+    }
+
+    /// All cosignatures of nodes under a checkpoint that verify. Whether these nodes count as witnesses is not asked here.
+    #[must_use]
+    pub fn cosignatures(text: &str) -> Vec<Cosignature> {
+        let note = Note::parse(text);
+        let names = note.iter().flat_map(|note| &note.lines).filter_map(|line| line.name.parse::<Origin>().ok()?.node());
+        let nodes: BTreeSet<_> = names.collect();
+        nodes.iter().filter_map(|node| Self::cosignature(text, node)).collect()
+    }
+
+    /// The checkpoint with the log's own signatures alone, and with these cosignature lines under it.
+    ///
+    /// # Errors
+    /// The text is not a signed note.
+    pub fn with_cosignatures<'a>(text: &str, lines: impl IntoIterator<Item = &'a str>) -> Result<String, CheckpointError> {
+        let note = Note::parse(text).ok_or(CheckpointError::Note)?;
+        let mut all = format!("{}\n", note.body);
+        let origin = note.body.lines().next().unwrap_or_default();
+        note.lines.iter().filter(|line| line.name == origin).for_each(|line| all.push_str(line.text));
+        lines.into_iter().for_each(|line| all.push_str(line));
+        Ok(all)
     }
 
     /// Reads a checkpoint of the log `origin` that `key` signed. Signatures of other keys (witnesses) are passed over.
@@ -132,7 +179,7 @@ impl Checkpoint {
         if text.len() > CHECKPOINT_BYTES_MAX {
             return Err(CheckpointError::TooLarge);
         }
-        let body = open_note(text, key, origin)?;
+        let body = open(text, key, origin)?;
         let mut lines = body.lines();
         let mut line = || lines.next().filter(|line| !line.is_empty()).ok_or(CheckpointError::Body);
         let (named, size, root) = (line()?, line()?, line()?);
@@ -148,6 +195,12 @@ impl Checkpoint {
         Ok(Self { origin: origin.clone(), size, root: Sha256(root.ok_or(CheckpointError::Body)?) })
     }
 
+    /// Whether bytes begin as a checkpoint of a node's ledger does, and no other thing that nodes exchange.
+    #[must_use]
+    pub fn may_be(bytes: &[u8]) -> bool {
+        bytes.starts_with(ORIGIN_PREFIX.as_bytes())
+    }
+
     /// Reads a checkpoint of a node's ledger that was signed by the node named in its first line. This shows that the
     /// checkpoint is whole, not that it comes from any node in particular; see [`Origin::node`] of what it returns.
     ///
@@ -161,43 +214,26 @@ impl Checkpoint {
     }
 }
 
-/// Decimal without sign and without leading zeroes, so that a size has one spelling.
-fn parse_size(text: &str) -> Option<u64> {
-    let size: u64 = text.parse().ok()?;
-    (size.to_string() == text).then_some(size)
-}
-
-fn signature_line(key: &SecretKey, name: &Origin, body: &str) -> String {
-    let mut signature = name.key_id(&key.public()).to_vec();
-    signature.extend_from_slice(&key.sign(body.as_bytes()).0);
-    format!("{SIGNATURE_PREFIX}{name} {}\n", BASE64_STANDARD.encode(signature))
+/// What a witness signs: the body, and when.
+fn cosigned(body: &str, seconds: u64) -> String {
+    format!("{COSIGNATURE_HEADER}\ntime {seconds}\n{body}")
 }
 
 /// The text of a note that `key` signed under `name`, with its last newline.
-fn open_note<'a>(note: &'a str, key: &PublicKey, name: &Origin) -> Result<&'a str, CheckpointError> {
-    if note.bytes().any(|byte| byte < 0x20 && byte != b'\n') {
-        return Err(CheckpointError::Note);
+fn open<'a>(text: &'a str, key: &PublicKey, name: &Origin) -> Result<&'a str, CheckpointError> {
+    let note = Note::parse(text).ok_or(CheckpointError::Note)?;
+    let signatures = note.signatures(name, SignatureKind::Ed25519, key);
+    for signature in &signatures {
+        let signature = <[u8; 64]>::try_from(*signature).map_err(|_| CheckpointError::Signature)?;
+        key.verify(note.body.as_bytes(), &Signature(signature)).map_err(|_| CheckpointError::Signature)?;
     }
-    let (before, signatures) = note.rsplit_once("\n\n").ok_or(CheckpointError::Note)?;
-    let body = note.get(..=before.len()).ok_or(CheckpointError::Note)?;
-    let lines = signatures.strip_suffix('\n').ok_or(CheckpointError::Note)?;
-    let known = name.key_id(key);
-    let mut signed = false;
-    for line in lines.split('\n') {
-        let (by, encoded) = line
-            .strip_prefix(SIGNATURE_PREFIX)
-            .and_then(|line| line.split_once(' '))
-            .filter(|(by, _)| by.parse::<Origin>().is_ok())
-            .ok_or(CheckpointError::Note)?;
-        let bytes = BASE64_STANDARD.decode(encoded).map_err(|_| CheckpointError::Note)?;
-        let (id, signature) = bytes.split_first_chunk::<4>().ok_or(CheckpointError::Note)?;
-        if by == name.as_str() && *id == known {
-            let signature = <[u8; 64]>::try_from(signature).map_err(|_| CheckpointError::Signature)?;
-            key.verify(body.as_bytes(), &Signature(signature)).map_err(|_| CheckpointError::Signature)?;
-            signed = true;
-        }
-    }
-    if signed { Ok(body) } else { Err(CheckpointError::Unsigned) }
+    if signatures.is_empty() { Err(CheckpointError::Unsigned) } else { Ok(note.body) }
+}
+
+/// Decimal without sign and without leading zeroes, so that a size has one spelling.
+pub(super) fn parse_size(text: &str) -> Option<u64> {
+    let size: u64 = text.parse().ok()?;
+    (size.to_string() == text).then_some(size)
 }
 
 #[cfg(test)]
@@ -216,9 +252,13 @@ mod tests {
         Sha256([0xab; 32])
     }
 
+    fn line(key: &SecretKey, name: &Origin, body: &str) -> String {
+        signature_line(name, SignatureKind::Ed25519, &key.public(), &key.sign(body.as_bytes()).0)
+    }
+
     /// A note for a body of our choosing.
     fn note(body: &str) -> String {
-        format!("{body}\n{}", signature_line(&key(), &origin(), body))
+        format!("{body}\n{}", line(&key(), &origin(), body))
     }
 
     fn parse(text: &str) -> Result<Checkpoint, CheckpointError> {
@@ -232,15 +272,15 @@ mod tests {
         let skey = decode("AYEKFALVFGyNhPJEMzD1QIDr+Y7hfZx09iUvxdXHKDFz");
         let vkey = decode("ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW");
         let key = SecretKey::from_seed(skey[1..].try_into().expect("a seed"));
-        assert_eq!((skey[0], &vkey[1..]), (ED25519, &key.public().0[..]));
+        assert_eq!((skey[0], &vkey[1..]), (1, &key.public().0[..]));
 
         let name: Origin = "PeterNeumann".parse().expect("a name");
-        assert_eq!(hex::encode(name.key_id(&key.public())), "c74f20a3");
+        assert_eq!(hex::encode(SignatureKind::Ed25519.key_id(&name, &key.public())), "c74f20a3");
         let body = "If you think cryptography is the answer to your problem,\nthen you don't know what your problem is.\n";
-        let line = "\u{2014} PeterNeumann x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqd\
+        let expected = "\u{2014} PeterNeumann x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqd\
                     ngotpRZb6KE6RyyBwJnAM=\n";
-        assert_eq!(signature_line(&key, &name, body), line);
-        assert_eq!(open_note(&format!("{body}\n{line}"), &key.public(), &name), Ok(body));
+        assert_eq!(line(&key, &name, body), expected);
+        assert_eq!(open(&format!("{body}\n{expected}"), &key.public(), &name), Ok(body));
     }
 
     #[test]
@@ -291,9 +331,9 @@ mod tests {
     fn signatures_of_witnesses_are_passed_over_and_a_bad_one_of_ours_is_not() {
         let text = Checkpoint::sign(&key(), &origin(), 42, root());
         let (body, _) = text.split_once("\n\n").expect("a body");
-        let witness = signature_line(&SecretKey::from_seed(&[9; 32]), &"witness.example/w".parse().expect("a name"), body);
+        let witness = line(&SecretKey::from_seed(&[9; 32]), &"witness.example/w".parse().expect("a name"), body);
         assert!(parse(&format!("{text}{witness}")).is_ok());
-        let ours_over_another_text = signature_line(&key(), &origin(), "another text\n");
+        let ours_over_another_text = line(&key(), &origin(), "another text\n");
         assert_eq!(parse(&format!("{text}{ours_over_another_text}")), Err(CheckpointError::Signature));
         for bad in
             ["no signature\n", "\u{2014} name\n", "\u{2014} name AAA=\n", "\u{2014}  AAAA\n", "\u{2014} a+b AAAAAAAA\n"]
@@ -301,6 +341,48 @@ mod tests {
             assert_eq!(parse(&format!("{text}{bad}")), Err(CheckpointError::Note), "{bad}");
         }
         assert_eq!(parse(&format!("{text}{}", " ".repeat(CHECKPOINT_BYTES_MAX))), Err(CheckpointError::TooLarge));
+    }
+
+    /// The published example of the specification of cosignatures.
+    #[test]
+    fn the_cosignature_of_the_specification() {
+        let body = "example.com/behind-the-sofa\n20852163\nCsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=\n";
+        assert_eq!(cosigned(body, 1_679_315_147), format!("cosignature/v1\ntime 1679315147\n{body}"));
+        let line = "\u{2014} witness.example.com/w1 jWbPPwAAAABkGFDLEZMHwSRaJNiIDoe9DYn/zXcrtPHeolMI5OWXEhZCB9dlrDJsX3b2oyi\
+                    n1nPZqhf5nNo0xUe+mbIUBkBIfZ+qnA==\n";
+        let note = format!("{body}\n{line}");
+        let note = Note::parse(&note).expect("a note");
+        let seconds = u64::from_be_bytes(note.lines[0].signature[..8].try_into().expect("eight bytes"));
+        assert_eq!((note.lines[0].name, seconds), ("witness.example.com/w1", 1_679_315_147));
+    }
+
+    #[test]
+    fn a_cosignature_counts_for_its_witness_and_this_text_alone() {
+        let text = Checkpoint::sign(&key(), &origin(), 42, root());
+        let (witness, at) = (SecretKey::from_seed(&[9; 32]), Timestamp(1_790_000_000_999));
+        let line = Checkpoint::cosign(&text, &witness, at).expect("a note");
+        let both = Checkpoint::with_cosignatures(&text, [line.as_str()]).expect("a note");
+        let found = Cosignature { witness: witness.public(), at: Timestamp(1_790_000_000_000) };
+        assert_eq!(both, format!("{text}{line}"));
+        assert_eq!(Checkpoint::cosignature(&both, &witness.public()), Some(found));
+        assert!(parse(&both).is_ok());
+        assert_eq!(Checkpoint::cosignature(&text, &witness.public()), None);
+        assert_eq!((Checkpoint::cosignatures(&both), Checkpoint::cosignatures(&text)), (vec![found], vec![]));
+        assert_eq!(Checkpoint::cosignature(&both, &key().public()), None);
+        // Under another text it says nothing.
+        let other = Checkpoint::sign(&key(), &origin(), 43, root());
+        let moved = Checkpoint::with_cosignatures(&other, [line.as_str()]).expect("a note");
+        assert_eq!(Checkpoint::cosignature(&moved, &witness.public()), None);
+        // Older cosignatures make way.
+        assert_eq!(Checkpoint::with_cosignatures(&both, []).as_deref(), Ok(text.as_str()));
+        let signature = both.len() - line.len()..both.len();
+        for at in signature.start * 8..signature.end * 8 {
+            let mut bytes = both.clone().into_bytes();
+            bytes[at / 8] ^= 1 << (at % 8);
+            if let Ok(bad) = String::from_utf8(bytes) {
+                assert_eq!(Checkpoint::cosignature(&bad, &witness.public()), None, "bit {at}");
+            }
+        }
     }
 
     #[test]

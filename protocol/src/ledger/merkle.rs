@@ -1,7 +1,7 @@
 //! The Merkle tree of RFC 6962 section 2.1 (RFC 9162 section 2.1): SHA-256, `0x00` before a leaf, `0x01` before a node.
 //!
-//! [`Merkle`] keeps one hash per complete subtree, so that appending needs memory logarithmic in the size. Proofs are pure
-//! functions over leaf hashes; nothing here stores a leaf.
+//! [`Merkle`] keeps one hash per complete subtree, so that appending needs memory logarithmic in the size. What is needed to
+//! prove something of it is [`super::Tiles`].
 
 use sha2::{Digest as _, Sha256 as Hasher};
 
@@ -29,7 +29,7 @@ pub fn leaf_hash(bytes: &[u8]) -> Sha256 {
     Sha256(hasher.finalize().into())
 }
 
-fn node_hash(left: &Sha256, right: &Sha256) -> Sha256 {
+pub(super) fn node_hash(left: &Sha256, right: &Sha256) -> Sha256 {
     let mut hasher = Hasher::new();
     hasher.update([0x01]);
     hasher.update(left.0);
@@ -75,65 +75,6 @@ impl FromIterator<Sha256> for Merkle {
         leaves.into_iter().for_each(|leaf| tree.append(leaf));
         tree
     }
-}
-
-fn root_of(leaves: &[Sha256]) -> Sha256 {
-    leaves.iter().copied().collect::<Merkle>().root()
-}
-
-/// Splits two or more leaves at the largest power of two below their number.
-fn split(leaves: &[Sha256]) -> Option<(&[Sha256], &[Sha256])> {
-    let last = leaves.len().checked_sub(1)?;
-    leaves.split_at_checked(1 << last.checked_ilog2()?)
-}
-
-/// The audit path of the leaf at `index` in the tree over `leaves` (RFC 9162 section 2.1.3.1), or none if there is no such
-/// leaf. Takes time linear in the number of leaves.
-#[must_use]
-pub fn prove_inclusion(leaves: &[Sha256], index: u64) -> Option<Vec<Sha256>> {
-    let mut index = usize::try_from(index).ok().filter(|index| *index < leaves.len())?;
-    let (mut proof, mut rest) = (Vec::new(), leaves);
-    while let Some((left, right)) = split(rest) {
-        if index < left.len() {
-            proof.push(root_of(right));
-            rest = left;
-        } else {
-            proof.push(root_of(left));
-            rest = right;
-            index -= left.len();
-        }
-    }
-    proof.reverse();
-    Some(proof)
-}
-
-/// The proof that the tree over the first `first` leaves is a prefix of the tree over all of them (RFC 9162 section
-/// 2.1.4.1), or none if there are not so many. Empty for `first` = 0, with which every tree is consistent. Takes time
-/// linear in the number of leaves.
-#[must_use]
-pub fn prove_consistency(leaves: &[Sha256], first: u64) -> Option<Vec<Sha256>> {
-    let mut first = usize::try_from(first).ok().filter(|first| *first <= leaves.len())?;
-    let (mut proof, mut rest, mut known) = (Vec::new(), leaves, true);
-    if first == 0 {
-        return Some(proof);
-    }
-    while first < rest.len() {
-        let (left, right) = split(rest)?;
-        if first <= left.len() {
-            proof.push(root_of(right));
-            rest = left;
-        } else {
-            proof.push(root_of(left));
-            rest = right;
-            first -= left.len();
-            known = false;
-        }
-    }
-    if !known {
-        proof.push(root_of(rest));
-    }
-    proof.reverse();
-    Some(proof)
 }
 
 /// Goes up one level, or, from a left edge that is also the right edge, to the level where it is a right child.
@@ -209,10 +150,78 @@ pub fn verify_consistency(first: (u64, Sha256), second: (u64, Sha256), proof: &[
 }
 
 #[cfg(test)]
+pub(super) use reference::{prove_consistency, prove_inclusion};
+
+/// The proofs as RFC 9162 defines them, over all leaf hashes: what the quick ones are compared with.
+#[cfg(test)]
+mod reference {
+    use super::*;
+
+    pub(super) fn root_of(leaves: &[Sha256]) -> Sha256 {
+        leaves.iter().copied().collect::<Merkle>().root()
+    }
+
+    /// Splits two or more leaves at the largest power of two below their number.
+    fn split(leaves: &[Sha256]) -> Option<(&[Sha256], &[Sha256])> {
+        let last = leaves.len().checked_sub(1)?;
+        leaves.split_at_checked(1 << last.checked_ilog2()?)
+    }
+
+    /// The audit path of the leaf at `index` in the tree over `leaves` (RFC 9162 section 2.1.3.1), or none if there is no such
+    /// leaf. Takes time linear in the number of leaves.
+    #[must_use]
+    pub(in crate::ledger) fn prove_inclusion(leaves: &[Sha256], index: u64) -> Option<Vec<Sha256>> {
+        let mut index = usize::try_from(index).ok().filter(|index| *index < leaves.len())?;
+        let (mut proof, mut rest) = (Vec::new(), leaves);
+        while let Some((left, right)) = split(rest) {
+            if index < left.len() {
+                proof.push(root_of(right));
+                rest = left;
+            } else {
+                proof.push(root_of(left));
+                rest = right;
+                index -= left.len();
+            }
+        }
+        proof.reverse();
+        Some(proof)
+    }
+
+    /// The proof that the tree over the first `first` leaves is a prefix of the tree over all of them (RFC 9162 section
+    /// 2.1.4.1), or none if there are not so many. Empty for `first` = 0, with which every tree is consistent. Takes time
+    /// linear in the number of leaves.
+    #[must_use]
+    pub(in crate::ledger) fn prove_consistency(leaves: &[Sha256], first: u64) -> Option<Vec<Sha256>> {
+        let mut first = usize::try_from(first).ok().filter(|first| *first <= leaves.len())?;
+        let (mut proof, mut rest, mut known) = (Vec::new(), leaves, true);
+        if first == 0 {
+            return Some(proof);
+        }
+        while first < rest.len() {
+            let (left, right) = split(rest)?;
+            if first <= left.len() {
+                proof.push(root_of(right));
+                rest = left;
+            } else {
+                proof.push(root_of(left));
+                rest = right;
+                first -= left.len();
+                known = false;
+            }
+        }
+        if !known {
+            proof.push(root_of(rest));
+        }
+        proof.reverse();
+        Some(proof)
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{reference::root_of, *};
 
     /// The eight leaves of the certificate transparency reference tests, in hexadecimal.
     const LEAVES: [&str; 8] =

@@ -3,18 +3,20 @@
 //! Statements are recorded as the bytes that were verified, so that an auditor can verify them again, offline, years later.
 //! What is only the node's own word (facts, verdicts, reasons) stands beside them.
 
-use std::path::PathBuf;
+use std::{borrow::Cow, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
+use sha2::{Digest as _, Sha256 as Hasher};
 
+use super::leaf_hash;
 use crate::{
     border::Decision,
     core::{
         PartTaken,
         admin::{LocalModel, Side},
     },
-    id::{CrossingId, ManifestId, StatementId},
+    id::{CrossingId, ManifestId, Sha256, StatementId},
     key::PublicKey,
     limits,
     time::Timestamp,
@@ -25,7 +27,10 @@ pub const RECORD_BYTES_MAX: usize = 1024 * 1024;
 
 const _: () = assert!(limits::LAW_PACK_BYTES_MAX + limits::REQUEST_BYTES_MAX < RECORD_BYTES_MAX);
 
-/// One leaf of the ledger.
+/// Bytes of one leaf: what a length of 16 bits can say in a C2SP entry bundle.
+pub const LEAF_BYTES_MAX: usize = 65_535;
+
+/// One entry of the ledger.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
@@ -108,6 +113,8 @@ pub enum Record {
     Settled { crossing: CrossingId, receipt: ByteBuf },
     /// Importer: what came was deleted, in fulfilment of a duty that came with it.
     Deleted { crossing: CrossingId },
+    /// A node has signed two histories of its ledger; both checkpoints are the proof.
+    ForkFound { node: PublicKey, first: String, second: String },
     /// Either side: it was allowed, and did not come to its end.
     CrossingFailed {
         crossing: CrossingId,
@@ -118,6 +125,18 @@ pub enum Record {
         /// Whether bytes arrived that are not what the manifest says.
         tampered: bool,
     },
+}
+
+/// What stands in the tree for an entry that is longer than a leaf may be: its hash.
+#[derive(Debug, Serialize)]
+struct Detached<'a> {
+    at: Timestamp,
+    /// The kind of its record.
+    detached: &'a str,
+    /// Its length in bytes.
+    length: usize,
+    /// SHA-256 of its encoding.
+    sha256: Sha256,
 }
 
 /// Why an entry cannot be written or read.
@@ -132,7 +151,7 @@ pub enum EntryError {
 }
 
 impl Entry {
-    /// The bytes that are the leaf of the tree.
+    /// Its one encoding.
     ///
     /// # Errors
     /// It is too large, or holds a path that is not UTF-8.
@@ -142,6 +161,29 @@ impl Entry {
             return Err(EntryError::TooLarge { bytes: bytes.len() });
         }
         Ok(bytes)
+    }
+
+    /// The leaf of the tree that stands for this entry, whose encoding `bytes` are: these bytes, or, where they are more than
+    /// [`LEAF_BYTES_MAX`], a short map that names their hash.
+    ///
+    /// # Errors
+    /// That map cannot be encoded.
+    pub fn leaf<'a>(&self, bytes: &'a [u8]) -> Result<Cow<'a, [u8]>, EntryError> {
+        if bytes.len() <= LEAF_BYTES_MAX {
+            return Ok(Cow::Borrowed(bytes));
+        }
+        let sha256 = Sha256(Hasher::digest(bytes).into());
+        let detached = Detached { at: self.at, detached: self.record.kind(), length: bytes.len(), sha256 };
+        let leaf = serde_ipld_dagcbor::to_vec(&detached).map_err(|error| EntryError::Encode(error.to_string()))?;
+        Ok(Cow::Owned(leaf))
+    }
+
+    /// The hash of its leaf; `bytes` are its encoding.
+    ///
+    /// # Errors
+    /// As [`Self::leaf`].
+    pub fn leaf_hash(&self, bytes: &[u8]) -> Result<Sha256, EntryError> {
+        Ok(leaf_hash(&self.leaf(bytes)?))
     }
 
     /// Reads an entry; it must be in its one encoding.
@@ -181,6 +223,7 @@ impl Record {
             Self::PartDelivered { .. } => "part_delivered",
             Self::Settled { .. } => "settled",
             Self::Deleted { .. } => "deleted",
+            Self::ForkFound { .. } => "fork_found",
             Self::CrossingFailed { .. } => "crossing_failed",
         }
     }
@@ -196,7 +239,8 @@ impl Record {
             | Self::PackAccepted { .. }
             | Self::ApprovalAccepted { .. }
             | Self::OfferPublished { .. }
-            | Self::OfferWithdrawn { .. } => None,
+            | Self::OfferWithdrawn { .. }
+            | Self::ForkFound { .. } => None,
             Self::ModelImported { model } => model.crossing,
             Self::Requested { crossing, .. }
             | Self::RequestDenied { crossing, .. }
@@ -223,7 +267,7 @@ mod tests {
     use super::*;
     use crate::{
         border::{Denial, PartDecided},
-        crossing::{CrossingRequest, RefusalCode},
+        crossing::{CrossingRequest, LedgerHead, RefusalCode},
         envelope::Signed,
         gate::{Action, Facts, Grant, PackOwner, Party, People, RuleCited, RuleNature, RuleRole, Verdict, Volume},
         id::{AllianceId, ManifestId, SessionBinding, StatementId},
@@ -306,6 +350,7 @@ mod tests {
             accreditation: vec![1, 2, 3],
             verdicts: StatementId([4; 32]),
             session: SessionBinding([5; 32]),
+            ledger: LedgerHead { size: 1, root: Sha256([6; 32]) },
             asked: AT,
         };
         Signed::sign(&request, AllianceId([9; 32]), &key).expect("signs").bytes().to_vec()
@@ -334,6 +379,23 @@ mod tests {
         PartTaken { manifest: ManifestId([8; 32]), bytes: 1 << 30, files: 1, tensors: 40, left_out: 2 }
     }
 
+    #[test]
+    fn a_long_entry_is_a_short_leaf() {
+        let entry = |length| Entry { at: AT, record: Record::PackAccepted { pack: vec![7; length].into() } };
+        let short = entry(60_000);
+        let bytes = short.encode().expect("encodes");
+        assert_eq!(short.leaf(&bytes).expect("a leaf"), bytes);
+        let (long, other) = (entry(70_000), entry(70_001));
+        let bytes = long.encode().expect("encodes");
+        let leaf = long.leaf(&bytes).expect("a leaf").into_owned();
+        let sha256 = Sha256(Hasher::digest(&bytes).into());
+        let expected = Detached { at: AT, detached: "pack_accepted", length: bytes.len(), sha256 };
+        assert_eq!(leaf, serde_ipld_dagcbor::to_vec(&expected).expect("encodes"));
+        assert!(leaf.len() < 200 && Entry::decode(&leaf).is_err(), "it cannot pass as an entry");
+        let hash = |entry: &Entry| entry.leaf_hash(&entry.encode().expect("encodes")).expect("a leaf");
+        assert_ne!(hash(&long), hash(&other));
+    }
+
     /// One of each kind, with the crossing that it is about.
     fn samples() -> Vec<(Record, Option<CrossingId>)> {
         let (crossing, name, bytes) = (CROSSING, "usp/amazonia".to_owned(), ByteBuf::from(vec![7; 40]));
@@ -357,6 +419,7 @@ mod tests {
             Record::ModelImported { model: model() },
             Record::OfferPublished { offer: bytes.clone() },
             Record::OfferWithdrawn { withdrawal: bytes.clone() },
+            Record::ForkFound { node: peer, first: "one".to_owned(), second: "other".to_owned() },
         ];
         let of_a_crossing = vec![
             Record::ModelImported { model: LocalModel { crossing: Some(crossing), ..model() } },
@@ -419,7 +482,7 @@ mod tests {
             assert!(bytes.windows(named.len()).any(|window| window == named), "{kind}");
             kinds.insert(kind);
         }
-        assert_eq!(kinds.len(), 19);
+        assert_eq!(kinds.len(), 20);
     }
 
     #[test]

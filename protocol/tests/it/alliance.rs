@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use alliance_protocol::{
     authority::{Accreditation, LawPack, Organisation, Safeguard, Status},
-    charter::{Authority, Charter, Chartered},
+    charter::{Authority, Charter, Chartered, WitnessRule},
     envelope::{Draft, Signed, Statement},
     id::{AllianceId, StatementId},
     key::{PublicKey, SecretKey},
@@ -45,6 +45,11 @@ pub(crate) const MEMBERS: [&str; 4] = ["BR", "IN", "CN", "ZA"];
 
 impl Alliance {
     pub(crate) fn found() -> Self {
+        Self::found_under(WitnessRule::NONE)
+    }
+
+    /// Ledgers are witnessed as this rule demands.
+    pub(crate) fn found_under(witnesses: WitnessRule) -> Self {
         let officers: BTreeMap<_, Vec<_>> = (0u8..)
             .zip(MEMBERS)
             .map(|(at, code)| (country(code), (0..3).map(|seat| key(10 + 10 * at + seat)).collect()))
@@ -54,8 +59,15 @@ impl Alliance {
             (*member, Authority { name: format!("Authority of {member}"), officers, threshold: 2 }.into())
         };
         let members = officers.iter().map(authority).collect();
-        let charter =
-            Charter { name: "Test alliance".into(), version: 1, issued: DAWN, threshold: 3, previous: None, members };
+        let charter = Charter {
+            name: "Test alliance".into(),
+            version: 1,
+            issued: DAWN,
+            threshold: 3,
+            previous: None,
+            witnesses,
+            members,
+        };
         let draft = Chartered::draft(&charter).expect("a sound charter");
         let signers = officers.values().take(3).flat_map(|keys| keys.iter().take(2));
         let charter = signers.fold(draft, Draft::sign).to_bytes();

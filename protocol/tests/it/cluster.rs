@@ -7,8 +7,9 @@ use std::{
 
 use alliance_protocol::{
     authority::{Ban, LawPack, Status},
+    charter::WitnessRule,
     core::{
-        BulkEvent, CatalogueChange, Config, Core, Effects, Input, MeshEvent, Origin, RequestId, StartError,
+        BulkEvent, CatalogueChange, Config, Core, Effects, Input, Keep, MeshEvent, Origin, RequestId, StartError,
         admin::{AdminCall, CrossingState, CrossingView, LocalModel, NodeStatus, OfferDraft, PullCall, Reply},
     },
     envelope::Signed,
@@ -53,6 +54,9 @@ pub(crate) struct Node {
     pub(crate) core: Option<Core>,
     pub(crate) entries: Vec<Entry>,
     pub(crate) catalogue: BTreeMap<StatementId, Vec<u8>>,
+    /// What it has signed of others' ledgers, and others of its own.
+    pub(crate) held: BTreeMap<PublicKey, String>,
+    pub(crate) witnessed: Option<String>,
     pub(crate) house: Option<Pack>,
     pub(crate) approvers: BTreeSet<PublicKey>,
     pub(crate) baseline: Pack,
@@ -96,7 +100,15 @@ impl Cluster {
 
     /// As [`Cluster::new`]; each pulls what is large over so many connections.
     pub(crate) fn over(connections: u32, nodes: &[(&str, &str)]) -> Self {
-        let alliance = Alliance::found();
+        Self::of(Alliance::found(), connections, nodes)
+    }
+
+    /// As [`Cluster::new`]; ledgers are witnessed as the rule demands.
+    pub(crate) fn witnessed(rule: WitnessRule, nodes: &[(&str, &str)]) -> Self {
+        Self::of(Alliance::found_under(rule), 1, nodes)
+    }
+
+    fn of(alliance: Alliance, connections: u32, nodes: &[(&str, &str)]) -> Self {
         let mut cluster = Self {
             now: DAWN,
             connections,
@@ -135,6 +147,8 @@ impl Cluster {
             core: None,
             entries: Vec::new(),
             catalogue: BTreeMap::new(),
+            held: BTreeMap::new(),
+            witnessed: None,
             house: None,
             approvers: BTreeSet::new(),
             baseline: Pack::new(PackOwner::Alliance, 1, "", ""),
@@ -166,6 +180,8 @@ impl Cluster {
             accreditation: node.accreditation.clone(),
             entries: node.entries.clone(),
             catalogue: node.catalogue.values().cloned().collect(),
+            held: node.held.values().cloned().collect(),
+            witnessed: node.witnessed.clone(),
         };
         let (core, effects) = Core::start(origin, config, self.now, &TabledGate)?;
         node.core = Some(core);
@@ -205,6 +221,12 @@ impl Cluster {
         let now = self.now;
         let node = &mut self.nodes[at];
         node.entries.extend(effects.persist.iter().map(|record| Entry { at: now, record: record.clone() }));
+        for kept in &effects.keep {
+            match kept {
+                Keep::Held { log, note } => drop(node.held.insert(*log, note.clone())),
+                Keep::Witnessed { note } => node.witnessed = Some(note.clone()),
+            }
+        }
         for change in &effects.catalogue {
             match change {
                 CatalogueChange::Put { id, bytes } => drop(node.catalogue.insert(*id, bytes.clone())),

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use alliance_protocol::{
     authority::{Accreditation, Approval, LawPack, Safeguard, Status},
     charter::Charter,
-    crossing::{ClearanceGiven, CrossingRequest, Receipt, Refusal, RefusalCode},
+    crossing::{ClearanceGiven, CrossingRequest, LedgerHead, Receipt, Refusal, RefusalCode},
     envelope::{OpenError, Signed, Statement, kind_of},
     gate::{PackOwner, People, Volume},
-    id::{AllianceId, CrossingId, ManifestId, SessionBinding},
+    id::{AllianceId, CrossingId, ManifestId, SessionBinding, Sha256},
     key::{PublicKey, SecretKey},
     manifest::Part,
     offer::{ComputeOffer, ModelOffer, NodeRecord, Offer, Offered, Provenance, Terms, Withdrawal},
@@ -74,6 +74,7 @@ pub(crate) fn visit_all(visitor: &mut impl Visitor) {
         accreditation: accredited.bytes().to_vec(),
         verdicts: some_id(9),
         session: SessionBinding([4; 32]),
+        ledger: head(12),
         asked: DAWN,
     };
     let requested = alliance.signed(&key(101), &request);
@@ -90,6 +91,7 @@ pub(crate) fn visit_all(visitor: &mut impl Visitor) {
         people: Some(12),
         volume: Volume { people: People::new(12), ..Volume::default() },
         session: request.session,
+        ledger: head(40),
         validity: Validity::lasting_ms(DAWN, 60_000),
     };
     let cleared = alliance.signed(&key(100), &clearance);
@@ -131,8 +133,14 @@ pub(crate) fn visit_all(visitor: &mut impl Visitor) {
         manifest: request.manifest,
         bytes: 600,
         held_bytes: 400,
+        ledger: head(14),
         finished: DAWN,
     });
+}
+
+/// The head of some ledger.
+fn head(size: u64) -> LedgerHead {
+    LedgerHead { size, root: Sha256([5; 32]) }
 }
 
 const HERE: AllianceId = AllianceId([6; 32]);

@@ -8,9 +8,9 @@ use alliance_protocol::{
         AskId, BulkEvent, BulkOrder, Effects,
         admin::{AdminCall, LocalModel},
     },
-    crossing::{ClearanceGiven, CrossingRequest, Refusal, RefusalCode},
+    crossing::{ClearanceGiven, CrossingRequest, LedgerHead, Refusal, RefusalCode},
     envelope::{Draft, Signed},
-    id::{CrossingId, ManifestId, SessionBinding, StatementId},
+    id::{CrossingId, ManifestId, SessionBinding, Sha256, StatementId},
     key::{PublicKey, SecretKey},
     ledger::Record,
     limits,
@@ -58,6 +58,7 @@ impl Cluster {
             accreditation: importer.accreditation.clone(),
             verdicts: some_id(9),
             session,
+            ledger: LedgerHead { size: 0, root: Sha256([0; 32]) },
             asked: self.now,
         };
         Lie { body, signers: vec![importer.key()], peer: importer.public(), session }

@@ -59,6 +59,7 @@ impl Asking {
             people: None,
             volume: Volume::of(&[Label::Public, Label::Health].into(), None),
             session: asked.session,
+            ledger: asked.ledger,
             validity: Validity::lasting_ms(self.cluster.now, 60 * SECOND),
         }
     }

@@ -38,3 +38,4 @@ mod sources;
 mod tabled_gate;
 mod trust;
 mod versions;
+mod witnesses;

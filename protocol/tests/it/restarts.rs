@@ -176,6 +176,10 @@ fn a_node_does_not_start_from_what_does_not_hold() {
                 }
             }
         }),
+        ("Held", |cluster| {
+            let peer = cluster.nodes[1].public();
+            cluster.nodes[0].held.insert(peer, "alliance/a note that nobody signed\n".into());
+        }),
         ("Pack", |cluster| {
             let owner = alliance_protocol::gate::PackOwner::House;
             cluster.nodes[0].house = Some(alliance_protocol::gate::Pack::new(owner, 1, "unreadable", ""));
@@ -198,6 +202,7 @@ fn a_node_does_not_start_from_what_does_not_hold() {
             StartError::Accreditation(_) => "Accreditation",
             StartError::Ledger(_) => "Ledger",
             StartError::Record(..) => "Record",
+            StartError::Held(_) => "Held",
             StartError::Pack(_) => "Pack",
             StartError::OwnRecord(_) => "OwnRecord",
         };

@@ -8,7 +8,7 @@ use std::{
 use alliance_protocol::{
     core::{
         AskId, BulkEvent, BulkFailure, BulkOrder, Effects, Input, Judgement, MeshEvent, MeshOrder, MessageId, PartTaken,
-        SyncAnswer, SyncId, SyncRequest,
+        SyncAnswer, SyncId, SyncRequest, WitnessAnswer, WitnessAsk,
     },
     id::{CrossingId, ManifestId, SessionBinding},
     key::PublicKey,
@@ -46,6 +46,15 @@ pub(crate) enum Said {
     SyncAnswered {
         from: PublicKey,
         answer: SyncAnswer,
+    },
+    WitnessAsked {
+        from: PublicKey,
+        number: u64,
+        ask: WitnessAsk,
+    },
+    WitnessAnswered {
+        number: u64,
+        answer: Option<WitnessAnswer>,
     },
     Deleted {
         crossing: CrossingId,
@@ -104,6 +113,8 @@ impl Said {
             Self::Gossiped { .. } => "gossiped",
             Self::SyncAsked { .. } => "sync asked",
             Self::SyncAnswered { .. } => "sync answered",
+            Self::WitnessAsked { .. } => "witness asked",
+            Self::WitnessAnswered { .. } => "witness answered",
             Self::Deleted { .. } => "deleted",
             Self::Reached { .. } => "reached",
             Self::Asked { .. } => "asked",
@@ -128,6 +139,8 @@ impl Said {
             | Self::Settled { receipt: bytes, .. } => Some(bytes),
             Self::SyncAsked { .. }
             | Self::SyncAnswered { .. }
+            | Self::WitnessAsked { .. }
+            | Self::WitnessAnswered { .. }
             | Self::Deleted { .. }
             | Self::Reached { .. }
             | Self::Received { .. }
@@ -148,6 +161,7 @@ pub(crate) struct Wires {
     records: BTreeMap<usize, Vec<u8>>,
     messages: BTreeMap<MessageId, (PublicKey, Vec<u8>)>,
     syncs: BTreeMap<SyncId, PublicKey>,
+    questions: BTreeMap<SyncId, (PublicKey, u64)>,
     lines: BTreeMap<AskId, Line>,
     reached: BTreeMap<(usize, CrossingId), (usize, SessionBinding)>,
     /// Where a pull writes, and how much came by it.
@@ -321,6 +335,12 @@ impl Cluster {
                 mesh(MeshEvent::SyncAsked { sync, peer, request })
             }
             Said::SyncAnswered { from: peer, answer } => mesh(MeshEvent::SyncAnswered { peer, answer }),
+            Said::WitnessAsked { from: peer, number, ask } => {
+                let question = SyncId(self.draw());
+                self.wires.questions.insert(question, (peer, number));
+                mesh(MeshEvent::WitnessAsked { question, peer, ask })
+            }
+            Said::WitnessAnswered { number, answer } => mesh(MeshEvent::WitnessAnswered { number, answer }),
             Said::Deleted { crossing, problem } => bulk(BulkEvent::Deleted { crossing, problem }),
             Said::Reached { crossing, session } => bulk(BulkEvent::Reached { crossing, session }),
             Said::Asked { importer, crossing, peer, session, request } => {
@@ -390,6 +410,18 @@ impl Cluster {
             MeshOrder::AskSync { peer, request } => {
                 if let Some(other) = self.node_of(peer).filter(|other| self.neighbours(at).contains(other)) {
                     self.send(other, Said::SyncAsked { from, request });
+                }
+            }
+            MeshOrder::AskWitness { number, peer, ask } => {
+                match self.node_of(peer).filter(|other| self.neighbours(at).contains(other) && self.up(*other)) {
+                    Some(other) => self.send(other, Said::WitnessAsked { from, number, ask }),
+                    None => self.send(at, Said::WitnessAnswered { number, answer: None }),
+                }
+            }
+            MeshOrder::AnswerWitness { question, answer } => {
+                let (peer, number) = self.wires.questions.remove(&question).expect("a question is answered once");
+                if let Some(other) = self.node_of(peer) {
+                    self.send(other, Said::WitnessAnswered { number, answer: Some(answer) });
                 }
             }
             MeshOrder::AnswerSync { sync, answer } => {

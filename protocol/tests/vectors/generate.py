@@ -129,6 +129,7 @@ def valid_statements():
         "issued": NOW,
         "threshold": 2,
         "previous": None,
+        "witnesses": {"countries": 1, "grace_ms": 60_000},
         "members": {
             "BR": {"seat": "full", "authority": {"name": "Autoridade", "officers": [BR.public], "threshold": 1}},
             "IN": {"seat": "full", "authority": {"name": "Authority", "officers": [IN.public], "threshold": 1}},
@@ -265,6 +266,7 @@ def valid_statements():
         accreditation=importer,
         verdicts=hash_of(cbor([])),
         session=session,
+        ledger={"size": 7, "root": b"\x07" * 32},
         asked=NOW,
     )
     reason = "a request that presents a safeguard"
@@ -279,12 +281,14 @@ def valid_statements():
         people=12,
         volume={"people": 12, "sensitive_people": 2**63 - 1},
         session=session,
+        ledger={"size": 7, "root": b"\x07" * 32},
         validity=lasting(60_000),
     )
     _, cleared = valid("a clearance", "clearance", alliance, clearance, [NODE])
     refusal = {"crossing": crossing, "request": requested, "exporter": NODE.public, "code": "denied_by_law", "at": NOW}
     valid("a refusal", "refusal", alliance, refusal, [NODE])
     receipt = dict(ends, clearance=cleared, manifest=manifest, bytes=262_144, held_bytes=37_856, finished=NOW)
+    receipt["ledger"] = {"size": 9, "root": b"\x09" * 32}
     valid("a receipt with both signatures", "receipt", alliance, receipt, [NODE, IMPORTER])
     return alliance, accredited, offered
 

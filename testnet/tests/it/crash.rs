@@ -52,7 +52,7 @@ pub(crate) async fn restart(stage: &mut Stage, country: &str) {
     let all = stage.network.nodes_all().count();
     for node in stage.network.nodes_all() {
         let meets = |status: &alliance_protocol::core::admin::NodeStatus| {
-            usize::try_from(status.peers_admitted).expect("few") + 1 == all
+            usize::try_from(status.peers_admitted).expect("few") + 1 == all && status.witnessed.problem.is_none()
         };
         node.until("all its peers", meets).await.expect("the mesh comes about again");
     }

@@ -12,7 +12,7 @@ use std::{
 use alliance_node::authority::{AccreditRequest, AuthorityDir};
 use alliance_protocol::{
     authority::Organisation,
-    charter::{Charter, Chartered},
+    charter::{Charter, Chartered, WitnessRule},
     key::PublicKey,
     time::Timestamp,
     vocabulary::{Country, NodeRole, OrganisationRole},
@@ -193,8 +193,15 @@ fn foreign(dir: &Path, request: &AccreditRequest) -> Vec<u8> {
         let made = AuthorityDir::create(&dir.with_extension(country.as_str()), country, "Foreign", 1, 1);
         seats.insert(country, made.expect("made").public().into());
     }
-    let charter =
-        Charter { name: "Foreign".to_owned(), version: 1, issued: now(), threshold: 2, previous: None, members: seats };
+    let charter = Charter {
+        name: "Foreign".to_owned(),
+        version: 1,
+        issued: now(),
+        threshold: 2,
+        previous: None,
+        witnesses: WitnessRule::NONE,
+        members: seats,
+    };
     let mut bytes = Chartered::draft(&charter).expect("well formed").to_bytes();
     for country in ["BR", "CN"] {
         let authority = AuthorityDir::open(&dir.with_extension(country)).expect("opened");

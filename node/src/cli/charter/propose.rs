@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use alliance_protocol::{
-    charter::Charter,
+    charter::{Charter, WitnessRule},
     vocabulary::{Country, Seat},
 };
 use clap::Args;
 
-use super::{add, authority_of, log, majority, view};
+use super::{Witnesses, add, authority_of, log, majority, view};
 use crate::{
     cli::{
         Context, Problem,
@@ -53,6 +53,8 @@ pub(in crate::cli) struct Propose {
     /// How many full members must sign [default: as before, or more than half where that is not possible any more]
     #[arg(long, value_name = "K")]
     threshold: Option<u32>,
+    #[command(flatten)]
+    witnesses: Witnesses,
     /// Where the draft goes
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -62,10 +64,11 @@ impl Propose {
     pub(super) async fn run(self, context: &Context) -> Result<Exit, Problem> {
         let before = log(context, self.after.as_deref()).await?;
         let next = self.body(before.charter(), before.latest().id(), context.now)?;
-        if (&next.name, next.threshold, &next.members)
-            == (&before.charter().name, before.charter().threshold, &before.charter().members)
-        {
-            let hint = "say what changes: --admit, --partner, --seat, --withdraw, --officers, --name or --threshold";
+        let says =
+            |charter: &Charter| (charter.name.clone(), charter.threshold, charter.witnesses, charter.members.clone());
+        if says(&next) == says(before.charter()) {
+            let hint = "say what changes: --admit, --partner, --seat, --withdraw, --officers, --name, --threshold, --witnesses or \
+                        --witness-grace";
             return Err(Problem::new(Exit::Usage, "it would say what the charter says already").hint(hint));
         }
         let draft = before.draft_next(&next).map_err(|error| Problem::of(Exit::Usage, &error))?;
@@ -94,6 +97,7 @@ impl Propose {
         add(&mut members, &self.admit, Seat::Full)?;
         add(&mut members, &self.partner, Seat::Partner)?;
         let (least, full) = (majority(&members), members.values().filter(|member| member.seat == Seat::Full).count());
+        let others = members.len().saturating_sub(1);
         let most = u32::try_from(full).unwrap_or(u32::MAX).max(least);
         Ok(Charter {
             name: self.name.clone().unwrap_or_else(|| before.name.clone()),
@@ -102,6 +106,10 @@ impl Propose {
             issued: now.max(before.issued),
             threshold: self.threshold.unwrap_or(before.threshold.clamp(least, most)),
             previous: Some(id),
+            witnesses: self.witnesses.rule(WitnessRule {
+                countries: before.witnesses.countries.min(u32::try_from(others).unwrap_or(u32::MAX)),
+                ..before.witnesses
+            }),
             members,
         })
     }

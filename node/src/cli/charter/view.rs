@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use alliance_protocol::{
-    charter::{Authority, Charter, Chartered, Membership},
+    charter::{Authority, Charter, Chartered, Membership, WitnessRule},
     envelope::{Draft, Signed},
     id::{AllianceId, StatementId},
     key::{PublicKey, SecretKey},
@@ -25,6 +25,7 @@ struct View {
     version: u32,
     issued: String,
     threshold: u32,
+    witnesses: WitnessRule,
     members: Vec<MemberLine>,
     /// The id of the version; that of the founding one is the alliance's once it holds.
     id: StatementId,
@@ -110,6 +111,7 @@ fn print(
         version: body.version,
         issued: body.issued.to_string(),
         threshold: body.threshold,
+        witnesses: body.witnesses,
         members: body.members.iter().map(line).collect(),
         id: charter.id(),
         changes,
@@ -127,6 +129,7 @@ fn text(view: &View) -> String {
     fields.add("id", AllianceId(view.id.0));
     let full = view.members.iter().filter(|member| member.seat == Seat::Full).count();
     fields.add("must sign", format!("{} of {full} full members", view.threshold));
+    fields.add("witnesses", witnessed(&view.witnesses));
     for change in &view.changes {
         fields.add("changes", change);
     }
@@ -201,10 +204,21 @@ fn changes(old: &Charter, new: &Charter) -> Vec<String> {
     if old.threshold != new.threshold {
         changes.push(format!("{} full members must sign, not {}", new.threshold, old.threshold));
     }
+    if old.witnesses != new.witnesses {
+        changes.push(format!("witnesses: {}", witnessed(&new.witnesses)));
+    }
     if old.name != new.name {
         changes.push(format!("it is called {}", new.name));
     }
     changes
+}
+
+/// What a rule about witnesses says.
+fn witnessed(rule: &WitnessRule) -> String {
+    match rule.countries {
+        0 => "none".to_owned(),
+        countries => format!("nodes in {countries} other countries, within {} seconds", rule.grace_ms / 1000),
+    }
 }
 
 fn officers(old: &Authority, new: &Authority) -> String {
@@ -225,7 +239,15 @@ mod tests {
         };
         let members = members.iter().map(member).collect();
         let issued = alliance_protocol::time::Timestamp(0);
-        Charter { name: "A".to_owned(), version: 1, issued, threshold, previous: None, members }
+        Charter {
+            name: "A".to_owned(),
+            version: 1,
+            issued,
+            threshold,
+            previous: None,
+            witnesses: WitnessRule::NONE,
+            members,
+        }
     }
 
     #[test]

@@ -69,6 +69,8 @@ impl<'a> End<'a> {
     fn border(&self) -> Border<'_> {
         Border {
             outlook: None,
+            ledger: None,
+            doubts: BTreeMap::new(),
             trust: &self.scene.trust,
             gate: self.gate,
             baseline: &self.scene.baseline,
@@ -103,7 +105,8 @@ impl<'a> End<'a> {
         let body = CrossingRequest { parts, ..self.scene.request.clone() };
         let request = Signed::sign(&body, self.scene.trust.alliance(), &key(12)).expect("signs");
         let portion = Portion::asked(body.parts.as_ref());
-        let cleared = self.border().clear_export(&key(11), &request, &self.attempt(&portion), SessionBinding([4; 32]));
+        let cleared =
+            self.border().clear_export(&key(11), &request, &self.attempt(&portion), SessionBinding([4; 32]), HEAD);
         (request, cleared)
     }
 
@@ -412,6 +415,7 @@ fn no_door_opens_under_the_law_of_another_instant() {
         &request,
         &exporter.attempt(&Portion::All),
         SessionBinding([4; 32]),
+        HEAD,
     );
     assert_eq!(again.map(|_| ()).map_err(|decision| decision.denial.expect("a reason").code), Err(RefusalCode::BadRequest));
     let attempt = importer.attempt(&Portion::All);

@@ -1,0 +1,365 @@
+//! Other nodes' ledgers: signed as a witness, and compared, so that two histories of one ledger do not stay unseen.
+//!
+//! Heads of ledgers are gossiped, by the log itself and, where it keeps silent, by the witness that signed. Whoever hears two
+//! that differ asks the log how one continues the other. Two of one size with different roots are proof of a fork; two
+//! that the log does not connect are a doubt, and nothing crosses to or from it meanwhile.
+
+use std::collections::BTreeMap;
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+
+use super::{
+    Core, Effects, Keep, MeshOrder, SyncId, WitnessAnswer, WitnessAsk, exchange::NotTaken, window::Window,
+    witnessing::Asked,
+};
+use crate::{
+    id::Sha256,
+    key::PublicKey,
+    ledger::{Checkpoint, NotCosigned, Origin, Record, Witness, verify_consistency},
+    limits,
+    time::Timestamp,
+    trust::Accepted,
+};
+
+/// Milliseconds after which a witness gossips a head that it signed and that it has not heard of from the log itself.
+const SILENCE_MS: u64 = 10_000;
+
+/// Milliseconds within which a log must show how two of its heads belong together. With [`SILENCE_MS`], the time of a commit
+/// and of gossip, a fork shows within a minute.
+const PROOF_MS: u64 = 40_000;
+
+/// Milliseconds after which it is asked again.
+const ASK_AGAIN_MS: u64 = 10_000;
+
+#[derive(Debug)]
+pub(super) struct Watch {
+    pub(super) witness: Witness,
+    /// The newest head of each ledger that is known to continue those before.
+    seen: BTreeMap<PublicKey, Head>,
+    /// Heads of which that is not known yet.
+    open: BTreeMap<PublicKey, Open>,
+    /// Nodes of which two histories are known.
+    forked: BTreeMap<PublicKey, String>,
+    /// Heads that this node signed and that the log has not gossiped, and when this node will.
+    unheard: BTreeMap<PublicKey, (Head, Timestamp)>,
+    /// Heads of each node that were heard.
+    heard: Window<PublicKey>,
+}
+
+#[derive(Clone, Debug)]
+struct Head {
+    size: u64,
+    root: Sha256,
+    note: String,
+}
+
+/// A head that has to be connected with the one that is known.
+#[derive(Debug)]
+struct Open {
+    head: Head,
+    since: Timestamp,
+    asked: Timestamp,
+    /// The newest that came after it.
+    next: Option<Head>,
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        Self {
+            witness: Witness::default(),
+            seen: BTreeMap::new(),
+            open: BTreeMap::new(),
+            forked: BTreeMap::new(),
+            unheard: BTreeMap::new(),
+            heard: Window::new(limits::CHECKPOINTS_PER_WINDOW_MAX, limits::WINDOW_MS),
+        }
+    }
+}
+
+impl Head {
+    fn new(checkpoint: &Checkpoint, note: String) -> Self {
+        Self { size: checkpoint.size, root: checkpoint.root, note }
+    }
+}
+
+impl Watch {
+    /// Takes up what this node has signed of others' ledgers before the start. False if it is no such note.
+    pub(super) fn restore(&mut self, note: &str, me: &PublicKey) -> bool {
+        let restored = self.witness.restore(note, me);
+        if let Ok(checkpoint) = Checkpoint::parse_self_named(note)
+            && let Some(node) = checkpoint.origin.node().filter(|_| restored)
+        {
+            self.seen.insert(node, Head::new(&checkpoint, note.to_owned()));
+        }
+        restored
+    }
+
+    pub(super) fn is_forked(&self, node: &PublicKey) -> bool {
+        self.forked.contains_key(node)
+    }
+
+    pub(super) fn fork_recorded(&mut self, node: PublicKey, first: &str, second: &str) {
+        let size = |note| Checkpoint::parse_self_named(note).map_or(0, |checkpoint| checkpoint.size);
+        let why = format!(
+            "its ledger has forked: it has signed two histories of it, of {} and of {} entries; its authority must be asked",
+            size(first),
+            size(second)
+        );
+        self.forked.insert(node, why);
+        self.open.remove(&node);
+        self.unheard.remove(&node);
+    }
+
+    /// Nodes whose ledgers are not to be relied on now, and why.
+    pub(super) fn doubts(&self, now: Timestamp) -> BTreeMap<PublicKey, String> {
+        let late = self.open.iter().filter(|(_, open)| now >= open.since.plus_ms(PROOF_MS));
+        let late = late.map(|(node, open)| {
+            let known = self.seen.get(node).map_or(0, |head| head.size);
+            let why = format!("it does not show how {known} and {} entries of its ledger belong together", open.head.size);
+            (*node, why)
+        });
+        self.forked.iter().map(|(node, why)| (*node, why.clone())).chain(late).collect()
+    }
+
+    fn next_time(&self) -> Option<Timestamp> {
+        let unheard = self.unheard.values().map(|(_, due)| *due);
+        let open = self.open.values().flat_map(|open| [open.asked.plus_ms(ASK_AGAIN_MS), open.since.plus_ms(PROOF_MS)]);
+        unheard.chain(open).min()
+    }
+}
+
+impl Core {
+    /// The node whose ledger this names, if it is one whose ledger this node follows.
+    fn log_of(&self, origin: &Origin, now: Timestamp) -> Option<PublicKey> {
+        let node = origin.node()?;
+        let known = self.peers.get(&node)?;
+        self.trust.admission(&known.accreditation, &node, now).ok().map(|()| node)
+    }
+
+    /// A peer asks something of this node as a witness, or of its ledger.
+    pub(super) fn witness_asked(
+        &mut self,
+        question: SyncId,
+        peer: PublicKey,
+        ask: WitnessAsk,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) {
+        let text = |status, body: String| WitnessAnswer { status, body: body.into_bytes() };
+        let answer = match ask {
+            _ if !self.peers.is_admitted(&peer) => text(403, String::new()),
+            WitnessAsk::Held { log } => {
+                let held = log.parse().ok().and_then(|origin| self.watch.witness.held(&origin));
+                held.map_or_else(|| text(404, String::new()), |held| text(200, held.note.clone()))
+            }
+            WitnessAsk::Add { body } => {
+                let (status, _, body) = self.add_checkpoint(body.as_bytes(), now, effects);
+                text(status, body)
+            }
+            WitnessAsk::Prove { first, second } => {
+                let lines = |proof: Vec<Sha256>| proof.iter().map(|hash| BASE64_STANDARD.encode(hash.0) + "\n").collect();
+                let proof = self.witnessing.tiles.prove_consistency(first, second).map(lines);
+                proof.map_or_else(|| text(404, String::new()), |proof| text(200, proof))
+            }
+        };
+        effects.mesh.push(MeshOrder::AnswerWitness { question, answer });
+    }
+
+    /// `add-checkpoint` of C2SP `tlog-witness`: status, content type and body of the answer.
+    pub(super) fn add_checkpoint(
+        &mut self,
+        body: &[u8],
+        now: Timestamp,
+        effects: &mut Effects,
+    ) -> (u16, &'static str, String) {
+        let mut witness = std::mem::take(&mut self.watch.witness);
+        let signs_for = |origin: &Origin| self.log_of(origin, now).filter(|node| !self.watch.is_forked(node));
+        let outcome = witness.add_checkpoint(body, signs_for, &self.key, now);
+        self.watch.witness = witness;
+        match outcome {
+            Ok(cosigned) => {
+                let node = cosigned.checkpoint.origin.node();
+                let head = Head::new(&cosigned.checkpoint, cosigned.note.clone());
+                if let Some(node) = node {
+                    effects.keep.push(Keep::Held { log: node, note: cosigned.note });
+                    let due = now.plus_ms(SILENCE_MS);
+                    let known = self.watch.seen.get(&node);
+                    if known.is_none_or(|known| known.size < head.size) {
+                        self.watch.unheard.insert(node, (head.clone(), due));
+                        self.next_round = self.next_round.min(due);
+                    }
+                    // That it continues what was signed before is proved. If that is not all that is known, the log is asked.
+                    match self.watch.seen.get(&node) {
+                        Some(seen) if (seen.size, seen.root) == cosigned.before && !self.watch.open.contains_key(&node) => {
+                            self.watch.seen.insert(node, head);
+                        }
+                        _ => self.compare(node, head, now, effects),
+                    }
+                }
+                (200, "text/plain; charset=utf-8", cosigned.line)
+            }
+            Err(refused) => {
+                self.keep_contradiction(&refused, body, now, effects);
+                let (kind, text) = refused.answer();
+                (refused.status(), kind, text)
+            }
+        }
+    }
+
+    /// A log that asks for a signature under another history than was signed before has shown that it has two.
+    fn keep_contradiction(&mut self, refused: &NotCosigned, body: &[u8], now: Timestamp, effects: &mut Effects) {
+        if !matches!(refused, NotCosigned::OtherRoot { .. } | NotCosigned::Proof { .. }) {
+            return;
+        }
+        let note = crate::ledger::AddCheckpoint::parse(body).map(|request| request.checkpoint);
+        let Ok(Ok(checkpoint)) = note.as_deref().map(Checkpoint::parse_self_named) else { return };
+        if let (Some(node), Ok(note)) = (self.log_of(&checkpoint.origin, now), note) {
+            self.compare(node, Head::new(&checkpoint, note), now, effects);
+        }
+    }
+
+    /// A head of a ledger was gossiped.
+    pub(super) fn take_checkpoint(
+        &mut self,
+        bytes: &[u8],
+        now: Timestamp,
+        effects: &mut Effects,
+    ) -> Result<Accepted, NotTaken> {
+        let bad = |why: String| NotTaken::Bad(why);
+        let note = std::str::from_utf8(bytes).map_err(|_| bad("a checkpoint that is not UTF-8".to_owned()))?;
+        let named = note.split('\n').next().unwrap_or_default();
+        let node = named.parse::<Origin>().ok().and_then(|origin| origin.node());
+        let node = node.ok_or_else(|| bad("a checkpoint of no node".to_owned()))?;
+        // Signatures are verified of those that are not too many.
+        if node != self.me() {
+            let known = self.peers.get(&node).is_some();
+            if !known {
+                return Err(NotTaken::Useless("a checkpoint of a node that is not known".to_owned()));
+            }
+            if self.watch.heard.is_spent(node, now) {
+                return Err(NotTaken::Useless("too many checkpoints of one node".to_owned()));
+            }
+        }
+        let checkpoint = Checkpoint::parse_self_named(note).map_err(|error| bad(error.to_string()))?;
+        if node == self.me() {
+            self.own_checkpoint(&checkpoint);
+            return Ok(Accepted::Known);
+        }
+        if self.log_of(&checkpoint.origin, now).is_none() {
+            return Err(NotTaken::Useless("a checkpoint of a node without standing".to_owned()));
+        }
+        let head = Head::new(&checkpoint, note.to_owned());
+        if self.watch.unheard.get(&node).is_some_and(|(waiting, _)| waiting.size <= head.size) {
+            self.watch.unheard.remove(&node);
+        }
+        let is_known = self.watch.seen.get(&node).is_some_and(|seen| (seen.size, seen.root) == (head.size, head.root));
+        if is_known {
+            return Ok(Accepted::Known);
+        }
+        let _counted = self.watch.heard.admits(node, now);
+        self.compare(node, head, now, effects);
+        Ok(Accepted::New)
+    }
+
+    /// Compares a head that its log has signed with the newest that is known.
+    fn compare(&mut self, node: PublicKey, head: Head, now: Timestamp, effects: &mut Effects) {
+        if self.watch.is_forked(&node) {
+            return;
+        }
+        let known = [self.watch.seen.get(&node), self.watch.open.get(&node).map(|open| &open.head)];
+        let held = self.watch.witness.held(&Origin::of(&node));
+        let held = held.map(|held| Head { size: held.size, root: held.root, note: held.note.clone() });
+        let fork =
+            known.into_iter().flatten().chain(&held).find(|known| known.size == head.size && known.root != head.root);
+        if let Some(other) = fork {
+            let (first, second) = (other.note.clone(), head.note);
+            return self.found_fork(node, first, second, now, effects);
+        }
+        let Some(seen) = self.watch.seen.get(&node) else {
+            self.watch.seen.insert(node, head);
+            return;
+        };
+        if seen.size == head.size {
+            return;
+        }
+        if let Some(open) = self.watch.open.get_mut(&node) {
+            if open.head.size != head.size && open.next.as_ref().is_none_or(|next| next.size < head.size) {
+                open.next = Some(head);
+            }
+            return;
+        }
+        let sizes = (seen.size.min(head.size), seen.size.max(head.size));
+        self.watch.open.insert(node, Open { head, since: now, asked: now, next: None });
+        self.ask_proof(node, sizes, now, effects);
+    }
+
+    /// Asks a log how one head of it continues another.
+    fn ask_proof(&mut self, node: PublicKey, (first, second): (u64, u64), now: Timestamp, effects: &mut Effects) {
+        if self.peers.is_admitted(&node) {
+            let asked = Asked::Prove { first, second };
+            self.ask_witness(node, asked, WitnessAsk::Prove { first, second }, effects);
+        }
+        self.next_round = self.next_round.min(now.plus_ms(ASK_AGAIN_MS));
+    }
+
+    /// A log has shown, or not, how two heads of it belong together.
+    pub(super) fn proof_came(
+        &mut self,
+        node: PublicKey,
+        sizes: (u64, u64),
+        body: Option<&str>,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) {
+        let (Some(seen), Some(open)) = (self.watch.seen.get(&node), self.watch.open.get(&node)) else { return };
+        let pair = |head: &Head| (head.size, head.root);
+        let (first, second) = (pair(seen).min(pair(&open.head)), pair(seen).max(pair(&open.head)));
+        let hash = |line: &str| Some(Sha256(BASE64_STANDARD.decode(line).ok()?.try_into().ok()?));
+        let proof = body.and_then(|body| body.lines().take(64).map(hash).collect::<Option<Vec<_>>>());
+        let shown =
+            (first.0, second.0) == sizes && proof.is_some_and(|proof| verify_consistency(first, second, &proof).is_ok());
+        if !shown {
+            return;
+        }
+        let Some(open) = self.watch.open.remove(&node) else { return };
+        if open.head.size > seen.size {
+            self.watch.seen.insert(node, open.head);
+        }
+        if let Some(next) = open.next {
+            self.compare(node, next, now, effects);
+        }
+    }
+
+    /// Two heads of one ledger contradict each other. Both go into the ledger, and to everybody.
+    fn found_fork(&mut self, node: PublicKey, first: String, second: String, now: Timestamp, effects: &mut Effects) {
+        for note in [&first, &second] {
+            effects.mesh.push(MeshOrder::Publish { bytes: note.clone().into_bytes() });
+        }
+        self.record(Record::ForkFound { node, first, second }, now, effects);
+        self.next_round = self.next_round.min(now.plus_ms(1));
+    }
+
+    /// What time demands of this: gossip what its log has kept silent about, ask again.
+    pub(super) fn keep_watch(&mut self, now: Timestamp, effects: &mut Effects) {
+        self.watch.heard.expire(now);
+        let due: Vec<_> = self.watch.unheard.iter().filter(|(_, (_, due))| *due <= now).map(|(node, _)| *node).collect();
+        for node in due {
+            if let Some((head, _)) = self.watch.unheard.remove(&node) {
+                effects.mesh.push(MeshOrder::Publish { bytes: head.note.into_bytes() });
+            }
+        }
+        let again = self.watch.open.iter().filter(|(_, open)| now >= open.asked.plus_ms(ASK_AGAIN_MS));
+        let again: Vec<_> =
+            again.filter_map(|(node, open)| Some((*node, self.watch.seen.get(node)?.size, open.head.size))).collect();
+        for (node, seen, open) in again {
+            if let Some(open) = self.watch.open.get_mut(&node) {
+                open.asked = now;
+            }
+            self.ask_proof(node, (seen.min(open), seen.max(open)), now, effects);
+        }
+    }
+
+    pub(super) fn next_watch_time(&self, now: Timestamp) -> Option<Timestamp> {
+        self.watch.next_time().map(|time| time.max(now.plus_ms(1)))
+    }
+}

@@ -1,0 +1,439 @@
+//! This node's own ledger before others: its head is signed by nodes of other countries, or nothing crosses.
+//!
+//! A witness signs each head once it has seen that it continues the one before (C2SP `tlog-witness`, asked over the mesh).
+//! After a start, witnesses are first asked what they signed last: that shows a home that was restored from an old copy,
+//! before anything that it adds is shown to anyone.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::{Core, Effects, Keep, MeshOrder, WitnessAnswer, WitnessAsk, admin::WitnessedView};
+use crate::{
+    border::Denial,
+    charter::WitnessRule,
+    crossing::{LedgerHead, RefusalCode},
+    key::PublicKey,
+    ledger::{AddCheckpoint, Checkpoint, Origin, Tiles},
+    limits,
+    time::Timestamp,
+    vocabulary::Country,
+};
+
+/// Milliseconds for which new entries are collected before their head is shown to witnesses: one signature for all of them.
+const COLLECT_MS: u64 = 3_000;
+
+/// Milliseconds for which witnesses are waited for; then others are asked.
+const ROUND_MS: u64 = 10_000;
+
+/// Countries that are asked beyond those that are needed, so that one that does not answer costs no time.
+const SPARE_COUNTRIES: usize = 1;
+
+/// Instants that are kept of entries that nobody has signed. Beyond that, entries count as old as the last instant kept.
+const MARKS_MAX: usize = 4_096;
+
+/// Milliseconds between two of them.
+const MARK_EVERY_MS: u64 = 1_000;
+
+/// The own ledger, and what others have signed of it.
+#[derive(Debug)]
+pub(super) struct Witnessing {
+    pub(super) tiles: Tiles,
+    origin: Origin,
+    /// When entries that are not witnessed yet were recorded, ascending by number.
+    marks: VecDeque<Mark>,
+    /// The newest head that enough countries signed.
+    witnessed: Option<Witnessed>,
+    round: Option<Round>,
+    /// Peers that may be witnesses, and what they hold of this ledger.
+    talks: BTreeMap<PublicKey, Talk>,
+    /// Countries that have said since the start what they signed last, and it is part of this ledger.
+    confirmed: BTreeSet<Country>,
+    /// The number of entries of a checkpoint of this node that is not part of its ledger.
+    lost: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    index: u64,
+    at: Timestamp,
+}
+
+#[derive(Debug)]
+struct Witnessed {
+    size: u64,
+    by: BTreeSet<Country>,
+    at: Timestamp,
+}
+
+/// One head on its way to the witnesses.
+#[derive(Debug)]
+struct Round {
+    size: u64,
+    note: String,
+    began: Timestamp,
+    /// The signature lines that came, by country.
+    lines: BTreeMap<Country, String>,
+}
+
+/// What is known of a peer as a witness.
+#[derive(Debug, Default)]
+struct Talk {
+    /// The size of the last head that it signed; none until it said.
+    size: Option<u64>,
+    /// When it did not do what it was asked to last.
+    failed: Option<Timestamp>,
+}
+
+/// A question that waits for its answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// What it holds of this ledger.
+    Held,
+    /// To sign this many entries.
+    Add { size: u64 },
+    /// How a head of its own ledger continues another.
+    Prove { first: u64, second: u64 },
+}
+
+impl Witnessing {
+    pub(super) fn new(me: &PublicKey) -> Self {
+        Self {
+            tiles: Tiles::default(),
+            origin: Origin::of(me),
+            marks: VecDeque::new(),
+            witnessed: None,
+            round: None,
+            talks: BTreeMap::new(),
+            confirmed: BTreeSet::new(),
+            lost: None,
+        }
+    }
+
+    /// An entry was recorded.
+    pub(super) fn append(&mut self, leaf: crate::id::Sha256, at: Timestamp) {
+        let index = self.tiles.size();
+        self.tiles.append(leaf);
+        let due = self.marks.back().is_none_or(|last| at >= last.at.plus_ms(MARK_EVERY_MS));
+        if due && self.marks.len() < MARKS_MAX {
+            self.marks.push_back(Mark { index, at });
+        }
+    }
+
+    pub(super) fn head(&self) -> LedgerHead {
+        LedgerHead { size: self.tiles.size(), root: self.tiles.root() }
+    }
+
+    /// Whether a checkpoint of this node is part of its ledger.
+    fn has(&self, checkpoint: &Checkpoint) -> bool {
+        self.tiles.root_at(checkpoint.size) == Some(checkpoint.root)
+    }
+
+    /// When the oldest entry was recorded that not enough countries have signed.
+    fn unwitnessed_since(&self) -> Option<Timestamp> {
+        (self.witnessed.as_ref().map_or(0, |known| known.size) < self.tiles.size())
+            .then(|| self.marks.front().map_or(Timestamp(0), |mark| mark.at))
+    }
+
+    /// Forgets the instants of what is witnessed now, but for the last before what is not: entries count as old as that.
+    fn forget_marks(&mut self, size: u64) {
+        while self.marks.get(1).is_some_and(|next| next.index <= size) {
+            self.marks.pop_front();
+        }
+        if size >= self.tiles.size() {
+            self.marks.clear();
+        }
+    }
+
+    pub(super) fn left(&mut self, peer: &PublicKey) {
+        self.talks.remove(peer);
+    }
+}
+
+impl Core {
+    fn witness_rule(&self) -> WitnessRule {
+        self.trust.chartered().charter().witnesses
+    }
+
+    /// The member that a peer signs for as a witness of this node: one of another country.
+    fn witness_of(&self, peer: &PublicKey, now: Timestamp) -> Option<Country> {
+        let known = self.peers.get(peer)?;
+        let member = known.accreditation.body().member;
+        let counts = member != self.accreditation.body().member
+            && self.trust.admission(&known.accreditation, peer, now).is_ok()
+            && !self.watch.is_forked(peer);
+        counts.then_some(member)
+    }
+
+    /// Asks a peer what it has signed of this ledger, if that is not known.
+    pub(super) fn meet_witness(&mut self, peer: PublicKey, now: Timestamp, effects: &mut Effects) {
+        if self.witness_rule().countries == 0 || self.witness_of(&peer, now).is_none() {
+            return;
+        }
+        if !self.witnessing.talks.contains_key(&peer) && self.witnessing.talks.len() < limits::WITNESS_TALKS_MAX {
+            self.witnessing.talks.insert(peer, Talk::default());
+            self.ask_held(peer, effects);
+        }
+    }
+
+    fn ask_held(&mut self, peer: PublicKey, effects: &mut Effects) {
+        let ask = WitnessAsk::Held { log: self.witnessing.origin.as_str().to_owned() };
+        self.ask_witness(peer, Asked::Held, ask, effects);
+    }
+
+    pub(super) fn ask_witness(&mut self, peer: PublicKey, asked: Asked, ask: WitnessAsk, effects: &mut Effects) {
+        self.asked_witnesses += 1;
+        let number = self.asked_witnesses;
+        self.witness_asks.insert(number, (peer, asked));
+        effects.mesh.push(MeshOrder::AskWitness { number, peer, ask });
+    }
+
+    /// A peer answered what it was asked as a witness, or did not.
+    pub(super) fn witness_answered(
+        &mut self,
+        number: u64,
+        answer: Option<WitnessAnswer>,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) {
+        let Some((peer, asked)) = self.witness_asks.remove(&number) else { return };
+        let answer = answer.unwrap_or_default();
+        let body = std::str::from_utf8(&answer.body).unwrap_or_default();
+        match (asked, answer.status) {
+            (Asked::Prove { first, second }, status) => {
+                self.proof_came(peer, (first, second), (status == 200).then_some(body), now, effects);
+            }
+            (Asked::Held, 404) => self.witness_holds(peer, 0, now),
+            (Asked::Held, 200) => match Checkpoint::parse_verified(body, &self.me(), &self.witnessing.origin) {
+                Ok(checkpoint) if self.witnessing.has(&checkpoint) => self.witness_holds(peer, checkpoint.size, now),
+                // This node has signed it and does not have it: what it has is older, or other.
+                Ok(checkpoint) => self.found_lost(checkpoint.size),
+                Err(_) => self.witness_failed(peer, now),
+            },
+            (Asked::Add { size }, 200) => self.cosigned(peer, size, body, now, effects),
+            (Asked::Add { .. }, 409) => match body.trim_end().parse::<u64>() {
+                Ok(size) if size <= self.witnessing.tiles.size() => {
+                    if let Some(talk) = self.witnessing.talks.get_mut(&peer) {
+                        // Once more in this round; if it goes wrong again, in the next.
+                        let again = talk.failed.is_none_or(|failed| failed < now);
+                        (talk.size, talk.failed) = (Some(size), Some(now));
+                        if again {
+                            self.show_head(peer, effects);
+                        }
+                    }
+                }
+                // It claims to have signed more than there is: let it show it.
+                Ok(_) => self.ask_held(peer, effects),
+                Err(_) => self.witness_failed(peer, now),
+            },
+            (Asked::Held | Asked::Add { .. }, _) => self.witness_failed(peer, now),
+        }
+        // What was waited for may be decided now.
+        self.next_round = self.next_round.min(self.next_witness_time(now).unwrap_or(self.next_round));
+    }
+
+    fn witness_holds(&mut self, peer: PublicKey, size: u64, now: Timestamp) {
+        let member = self.witness_of(&peer, now);
+        if let Some(talk) = self.witnessing.talks.get_mut(&peer) {
+            (talk.size, talk.failed) = (Some(size), None);
+            self.witnessing.confirmed.extend(member);
+        }
+    }
+
+    fn witness_failed(&mut self, peer: PublicKey, now: Timestamp) {
+        if let Some(talk) = self.witnessing.talks.get_mut(&peer) {
+            talk.failed = Some(now);
+        }
+    }
+
+    /// A checkpoint turned up that this node has signed and that its ledger does not contain.
+    pub(super) fn found_lost(&mut self, size: u64) {
+        self.witnessing.lost = self.witnessing.lost.max(Some(size));
+    }
+
+    /// Whether a checkpoint of this node, however it came here, is part of its ledger.
+    pub(super) fn own_checkpoint(&mut self, checkpoint: &Checkpoint) {
+        if !self.witnessing.has(checkpoint) {
+            self.found_lost(checkpoint.size);
+        }
+    }
+
+    /// Takes up what was witnessed before the start.
+    pub(super) fn restore_witnessed(&mut self, note: &str) {
+        let me = self.me();
+        let Ok(checkpoint) = Checkpoint::parse_verified(note, &me, &self.witnessing.origin) else { return };
+        if !self.witnessing.has(&checkpoint) {
+            return self.found_lost(checkpoint.size);
+        }
+        // By whom is asked again of those who are known then; that it counted when it was kept is enough for its age.
+        let (size, by) = (checkpoint.size, BTreeSet::new());
+        self.witnessing.witnessed = Some(Witnessed { size, by, at: Timestamp(0) });
+        self.witnessing.forget_marks(size);
+    }
+
+    /// A witness signed.
+    fn cosigned(&mut self, peer: PublicKey, size: u64, line: &str, now: Timestamp, effects: &mut Effects) {
+        let Some(member) = self.witness_of(&peer, now) else { return };
+        let needed = usize::try_from(self.witness_rule().countries).unwrap_or(usize::MAX);
+        let Some(round) = self.witnessing.round.as_mut().filter(|round| round.size == size) else {
+            return self.witness_holds(peer, size, now);
+        };
+        let cosignature =
+            Checkpoint::with_cosignatures(&round.note, [line]).ok().and_then(|note| Checkpoint::cosignature(&note, &peer));
+        let skewed = |at: Timestamp| at > now.plus_ms(limits::CLOCK_SKEW_MS_MAX);
+        if cosignature.is_none_or(|found| skewed(found.at)) {
+            return self.witness_failed(peer, now);
+        }
+        round.lines.insert(member, line.to_owned());
+        let by: BTreeSet<_> = round.lines.keys().copied().collect();
+        let note = Checkpoint::with_cosignatures(&round.note, round.lines.values().map(String::as_str));
+        self.witness_holds(peer, size, now);
+        if by.len() < needed {
+            return;
+        }
+        let first = by.len() == needed;
+        self.witnessing.witnessed = Some(Witnessed { size, by, at: now });
+        self.witnessing.forget_marks(size);
+        if let Ok(note) = note {
+            if first {
+                effects.mesh.push(MeshOrder::Publish { bytes: note.clone().into_bytes() });
+            }
+            effects.keep.push(Keep::Witnessed { note });
+        }
+    }
+
+    /// Shows the head to witnesses when it is time.
+    pub(super) fn keep_witnessed(&mut self, now: Timestamp, effects: &mut Effects) {
+        let rule = self.witness_rule();
+        if rule.countries == 0 || self.witnessing.lost.is_some() {
+            return;
+        }
+        // Peers that could not say what they hold are asked again.
+        let unknown = |talk: &Talk| talk.size.is_none() && talk.failed.is_some_and(|at| now >= at.plus_ms(ROUND_MS));
+        let again: Vec<_> = self.witnessing.talks.iter().filter(|(_, talk)| unknown(talk)).map(|(peer, _)| *peer).collect();
+        for peer in again {
+            self.witnessing.talks.insert(peer, Talk::default());
+            self.ask_held(peer, effects);
+        }
+        if let Some(round) = &self.witnessing.round {
+            let witnessed = self.witnessing.witnessed.as_ref().is_some_and(|known| known.size >= round.size);
+            if !witnessed && now < round.began.plus_ms(ROUND_MS) {
+                return;
+            }
+            if !witnessed {
+                // Those who were asked and said nothing come last next time.
+                let (size, began) = (round.size, round.began);
+                let late = self.witnessing.talks.values_mut().filter(|talk| talk.size.is_some_and(|held| held < size));
+                late.for_each(|talk| talk.failed = talk.failed.max(Some(began)));
+            }
+            self.witnessing.round = None;
+        }
+        let due = self.witnessing.unwitnessed_since().map(|since| since.plus_ms(COLLECT_MS));
+        if due.is_none_or(|due| now < due) {
+            return;
+        }
+        let chosen = self.choose_witnesses(usize::try_from(rule.countries).unwrap_or(usize::MAX), now);
+        if chosen.is_empty() {
+            return;
+        }
+        let (size, root) = (self.witnessing.tiles.size(), self.witnessing.tiles.root());
+        let note = Checkpoint::sign(&self.key, &self.witnessing.origin, size, root);
+        self.witnessing.round = Some(Round { size, note, began: now, lines: BTreeMap::new() });
+        for peer in chosen {
+            self.show_head(peer, effects);
+        }
+    }
+
+    /// One peer of each country, of as many countries as are needed and one more: those that did what they were asked to
+    /// first. None, if there are not enough.
+    fn choose_witnesses(&self, needed: usize, now: Timestamp) -> Vec<PublicKey> {
+        // Each log begins elsewhere among its peers, so that they share the work.
+        let place = |peer: &PublicKey| *blake3::hash(&[self.me().0, peer.0].concat()).as_bytes();
+        let known = self.witnessing.talks.iter().filter(|(_, talk)| talk.size.is_some());
+        let mut all: Vec<_> =
+            known.filter_map(|(peer, talk)| Some((talk.failed, place(peer), *peer, self.witness_of(peer, now)?))).collect();
+        all.sort_unstable();
+        let mut countries = BTreeSet::new();
+        let chosen = all.into_iter().filter(|(.., member)| countries.insert(*member)).map(|(_, _, peer, _)| peer);
+        let chosen: Vec<_> = chosen.take(needed.saturating_add(SPARE_COUNTRIES)).collect();
+        if chosen.len() < needed { Vec::new() } else { chosen }
+    }
+
+    /// Asks a witness to sign the head of the round.
+    fn show_head(&mut self, peer: PublicKey, effects: &mut Effects) {
+        let (Some(round), Some(talk)) = (&self.witnessing.round, self.witnessing.talks.get(&peer)) else { return };
+        let (old, size) = (talk.size.unwrap_or(0), round.size);
+        let Some(proof) = self.witnessing.tiles.prove_consistency(old, size) else { return };
+        let body = AddCheckpoint { old, proof, checkpoint: round.note.clone() }.to_body();
+        self.ask_witness(peer, Asked::Add { size }, WitnessAsk::Add { body }, effects);
+    }
+
+    /// When something is to be done about witnesses next.
+    pub(super) fn next_witness_time(&self, now: Timestamp) -> Option<Timestamp> {
+        let rule = self.witness_rule();
+        if rule.countries == 0 || self.witnessing.lost.is_some() {
+            return None;
+        }
+        let since = self.witnessing.unwitnessed_since();
+        let times = [
+            since.map(|since| since.plus_ms(COLLECT_MS)),
+            since.map(|since| since.plus_ms(rule.grace_ms)),
+            self.witnessing.round.as_ref().map(|round| round.began.plus_ms(ROUND_MS)),
+        ];
+        times.into_iter().flatten().filter(|time| *time > now).min()
+    }
+
+    /// Whether witnesses have not yet said, since the start, that the ledger is the newest: a matter of moments.
+    pub(super) fn is_unconfirmed(&self) -> bool {
+        let needed = usize::try_from(self.witness_rule().countries).unwrap_or(usize::MAX);
+        self.witnessing.lost.is_none() && self.witnessing.confirmed.len() < needed
+    }
+
+    /// Why nothing may cross because of this node's ledger, if nothing may.
+    pub(super) fn ledger_problem(&self, now: Timestamp) -> Option<Denial> {
+        // What passes by itself is a ledger in which nothing counts as recorded now.
+        let deny = |problem| Some(Denial { code: RefusalCode::CannotRecord, problem });
+        if let Some(size) = self.witnessing.lost {
+            let code = RefusalCode::Unproven;
+            let problem = format!(
+                "this node has signed a checkpoint of {size} entries that its ledger of {} does not contain: the home is an \
+                 older copy of itself; bring back the newest copy of its ledger",
+                self.witnessing.tiles.size()
+            );
+            return Some(Denial { code, problem });
+        }
+        let rule = self.witness_rule();
+        let needed = usize::try_from(rule.countries).unwrap_or(usize::MAX);
+        if needed == 0 {
+            return None;
+        }
+        if self.is_unconfirmed() {
+            let confirmed = self.witnessing.confirmed.len();
+            return deny(format!(
+                "nodes of {confirmed} other countries have confirmed since the start that this ledger is the newest, and \
+                 {needed} must; wait until more peers are connected"
+            ));
+        }
+        let since = self.witnessing.unwitnessed_since()?;
+        if now < since.plus_ms(rule.grace_ms) {
+            return None;
+        }
+        deny(format!(
+            "the ledger has not been witnessed by nodes of {needed} other countries since {since}, and {} seconds are allowed",
+            rule.grace_ms / 1000
+        ))
+    }
+
+    /// What the operator is shown.
+    pub(super) fn witnessed_view(&self, now: Timestamp) -> WitnessedView {
+        let known = self.witnessing.witnessed.as_ref();
+        WitnessedView {
+            needed: self.witness_rule().countries,
+            grace_ms: self.witness_rule().grace_ms,
+            size: known.map_or(0, |known| known.size),
+            by: known.map(|known| known.by.clone()).unwrap_or_default(),
+            at: known.map(|known| known.at).filter(|at| at.0 > 0),
+            unwitnessed_since: self.witnessing.unwitnessed_since(),
+            problem: self.ledger_problem(now).map(|denial| denial.problem),
+            doubts: self.watch.doubts(now),
+        }
+    }
+}
