@@ -11,6 +11,7 @@ use clap::{CommandFactory as _, Parser, Subcommand, error::ErrorKind};
 use crate::{api::ApiClient, exit::Exit, home::Home};
 
 mod approval;
+mod audit;
 mod authority;
 mod charter;
 mod crossing;
@@ -44,9 +45,9 @@ pub struct Cli {
     #[arg(long, global = true, value_name = "DIR")]
     home: Option<PathBuf>,
 
-    /// How to print: a table for people, or JSON (a list as one object per line)
-    #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
-    output: Format,
+    /// How to print: a `table` for people, or `json` (a list as one object per line)
+    #[arg(short, long, global = true, default_value = "table", value_parser = output, value_name = "FORMAT")]
+    output: Output,
 
     #[command(subcommand)]
     noun: Noun,
@@ -80,9 +81,12 @@ enum Noun {
     /// See what is moving now, end it, and limit how much it may take
     #[command(subcommand)]
     Transfer(transfer::Transfer),
-    /// Read and verify the node's ledger; needs no daemon
+    /// Read, verify and publish the node's ledger; needs no daemon
     #[command(subcommand)]
     Ledger(ledger::Ledger),
+    /// Give an auditor a part of the ledger that proves itself, and check such files; needs no daemon
+    #[command(subcommand)]
+    Audit(audit::Audit),
     /// For officers of an authority: accredit, revoke, issue safeguards, publish law
     #[command(subcommand)]
     Authority(authority::Authority),
@@ -95,11 +99,29 @@ enum Noun {
     Manpage(shell::Manpage),
 }
 
+/// How to print; or where what a command writes goes, of the one command that takes that here too.
+#[derive(Clone, Debug)]
+enum Output {
+    Print(Format),
+    File(PathBuf),
+}
+
+/// What stands behind `-o`. A name with a dot or a slash is of a file.
+fn output(text: &str) -> Result<Output, String> {
+    match <Format as clap::ValueEnum>::from_str(text, false) {
+        Ok(format) => Ok(Output::Print(format)),
+        Err(_) if text.contains(['.', '/']) => Ok(Output::File(text.into())),
+        Err(_) => Err("write `table` or `json`".to_owned()),
+    }
+}
+
 /// What every command has at hand.
 #[derive(Debug)]
 struct Context {
     home: Option<PathBuf>,
     screen: Screen,
+    /// The file named by `-o`.
+    out: Option<PathBuf>,
     now: Timestamp,
 }
 
@@ -120,7 +142,15 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Ok(cli) => cli,
         Err(error) => return not_parsed(&arguments, &error),
     };
-    let context = Context { home: cli.home, screen: Screen::new(cli.output), now: clock() };
+    let (format, out) = match cli.output {
+        Output::Print(format) => (format, None),
+        Output::File(path) => (Format::default(), Some(path)),
+    };
+    let context = Context { home: cli.home, screen: Screen::new(format), out, now: clock() };
+    if context.out.is_some() && !matches!(cli.noun, Noun::Audit(audit::Audit::Export { .. })) {
+        let message = "-o says how to print: `table` or `json`; only `audit export` takes a file there";
+        return context.screen.problem(&Problem::new(Exit::Usage, message));
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let done = match runtime {
         Ok(runtime) => runtime.block_on(run(&context, cli.noun)),
@@ -142,6 +172,7 @@ async fn run(context: &Context, noun: Noun) -> Result<Exit, Problem> {
         Noun::Crossing(command) => command.run(context).await,
         Noun::Transfer(command) => command.run(context).await,
         Noun::Ledger(command) => command.run(context),
+        Noun::Audit(command) => command.run(context),
         Noun::Authority(command) => command.run(context).await,
         Noun::Charter(command) => command.run(context).await,
         Noun::Completions(command) => Ok(command.run(Cli::command())),

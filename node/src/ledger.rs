@@ -21,6 +21,7 @@ use alliance_protocol::{
 use self::disk::{Disk, Files};
 
 mod disk;
+mod publish;
 mod scan;
 
 #[cfg(test)]
@@ -28,7 +29,10 @@ mod crash_tests;
 #[cfg(test)]
 mod tests;
 
-pub use self::scan::{Report, Witnessed, read, verify};
+pub use self::{
+    publish::{PublishError, Published, publish},
+    scan::{Report, Witnessed, read, verify, whole},
+};
 
 /// The file of frames.
 const ENTRIES: &str = "entries";

@@ -19,6 +19,9 @@ const OWN: &str = "own.note";
 /// What the names of the notes end with.
 const SUFFIX: &str = ".note";
 
+/// What the names of the accreditations of witnesses end with.
+const PAPER: &str = ".accreditation";
+
 /// Notes that are read: of every node that there may be in an alliance.
 const NOTES_MAX: usize = limits::MEMBERS_MAX * limits::NODES_PER_MEMBER_MAX;
 
@@ -67,11 +70,38 @@ impl Notes {
     /// # Errors
     /// The disk does not take it.
     pub fn keep(&self, keep: &Keep) -> Result<(), FileError> {
-        let (name, note) = match keep {
-            Keep::Held { log, note } => (format!("{log}{SUFFIX}"), note),
-            Keep::Witnessed { note } => (OWN.to_owned(), note),
+        let write = |name: &str, bytes: &[u8]| {
+            durable::write(&self.directory.join(name), bytes, Readers::Owner, Existing::Replace)
         };
-        durable::write(&self.directory.join(name), note.as_bytes(), Readers::Owner, Existing::Replace)
+        match keep {
+            Keep::Held { log, note } => write(&format!("{log}{SUFFIX}"), note.as_bytes()),
+            Keep::Witnessed { note, witnesses } => {
+                for (witness, accreditation) in witnesses {
+                    let name = format!("{witness}{PAPER}");
+                    let path = self.directory.join(&name);
+                    if durable::read_if_there(&path, limits::STATEMENT_BYTES_MAX)?.as_ref() != Some(accreditation) {
+                        write(&name, accreditation)?;
+                    }
+                }
+                write(OWN, note.as_bytes())
+            }
+        }
+    }
+
+    /// The accreditations of those who have signed heads of the own ledger.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub fn witnesses(directory: &Path) -> Result<Vec<Vec<u8>>, FileError> {
+        let mut papers = Vec::new();
+        for entry in fs::read_dir(directory).map_err(at("read", directory))?.take(NOTES_MAX) {
+            let path = entry.map_err(at("read", directory))?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if name.ends_with(PAPER) && !name.starts_with('.') {
+                papers.push(durable::read(&path, limits::STATEMENT_BYTES_MAX)?);
+            }
+        }
+        Ok(papers)
     }
 
     /// The note about the ledger of the node whose notes lie in `directory`, if there is one.
@@ -101,9 +131,12 @@ mod tests {
         let (notes, kept) = Notes::open(&directory).expect("made");
         assert_eq!(kept, Kept::default());
         let held = |log, note: &str| Keep::Held { log: PublicKey([log; 32]), note: note.to_owned() };
-        for keep in [held(1, "a"), held(2, "b"), held(1, "c"), Keep::Witnessed { note: "d".to_owned() }] {
+        let witnesses = vec![(PublicKey([3; 32]), b"paper".to_vec())];
+        let own = Keep::Witnessed { note: "d".to_owned(), witnesses };
+        for keep in [held(1, "a"), held(2, "b"), held(1, "c"), own] {
             notes.keep(&keep).expect("kept");
         }
+        assert_eq!(Notes::witnesses(&directory).expect("read"), [b"paper"]);
         fs::write(directory.join(".half.note.tmp"), "torn").expect("written");
         let (_, mut kept) = Notes::open(&directory).expect("opened");
         kept.held.sort();

@@ -12,7 +12,9 @@
 //! - [`manifest`]: files, tensors and their verified groups
 //! - [`ledger`]: the append-only Merkle log
 //! - [`core`]: input in, effects out
+//! - [`audit`]: a part of a ledger that proves itself, and the halves of crossings compared
 
+pub mod audit;
 pub mod authority;
 pub mod border;
 pub mod charter;

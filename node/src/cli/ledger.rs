@@ -1,6 +1,9 @@
 //! `alliance ledger`: reads and verifies the ledger from its files. It never writes, and a daemon may run meanwhile.
 
-use std::{collections::VecDeque, path::Path};
+use std::{
+    collections::VecDeque,
+    path::{Path, PathBuf},
+};
 
 use alliance_protocol::{
     id::{AllianceId, CrossingId},
@@ -41,9 +44,21 @@ pub(super) enum Ledger {
         /// The number of the entry; the first is 0
         number: u64,
     },
-    /// Check every entry against the signed checkpoint
+    /// Check every entry against the signed checkpoint, and that against what witnesses have signed
     #[command(after_help = "Example:\n  alliance ledger verify\n\nExits with 8 if the ledger was changed.")]
     Verify,
+    /// Write the ledger to a directory as a C2SP tlog-tiles log, for a web server and for the tools of others
+    ///
+    /// The tiles hold hashes; with --entries the entries are written too, for everybody to read whom the server lets in.
+    /// What is there already of the same log is left as it is, so that it can be done again and again.
+    #[command(after_help = "Example:\n  alliance ledger publish /srv/www/tlog")]
+    Publish {
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
+        /// Also write the entries themselves
+        #[arg(long)]
+        entries: bool,
+    },
 }
 
 /// An entry in the form in which it is shown.
@@ -88,6 +103,18 @@ impl Ledger {
                 let witnessed = Notes::own(&home.notes_path())?;
                 let report = ledger::verify(&path, &node, witnessed.as_deref())?;
                 Ok(context.screen.one(&report, || verified(context, &report)))
+            }
+            Self::Publish { dir, entries } => {
+                let witnessed = Notes::own(&home.notes_path())?;
+                let node = home.key()?.public();
+                let published = ledger::publish(&path, &node, witnessed.as_deref(), &dir, entries)?;
+                Ok(context.screen.one(&published, || {
+                    let mut fields = Fields::default();
+                    fields.add("log", &published.origin);
+                    fields.add("entries", published.entries);
+                    fields.add("files written", published.files);
+                    fields.to_string()
+                }))
             }
         }
     }

@@ -14,7 +14,7 @@ use crate::{
     exit::Exit,
     home::{HomeError, PapersError},
     keys::KeyFileError,
-    ledger::LedgerError,
+    ledger::{LedgerError, PublishError},
     limits::LimitsError,
     mesh::MeshError,
     models::{ImportError, LoadError, TreeError},
@@ -235,6 +235,16 @@ impl From<LedgerError> for Problem {
             | LedgerError::Entry(_) => Exit::Damaged,
         };
         Self::of(exit, &error)
+    }
+}
+
+impl From<PublishError> for Problem {
+    fn from(error: PublishError) -> Self {
+        match error {
+            PublishError::Ledger(error) => error.into(),
+            PublishError::File(error) => error.into(),
+            PublishError::OtherLog(_) => Self::of(Exit::Conflict, &error).hint("give another directory"),
+        }
     }
 }
 

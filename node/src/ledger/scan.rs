@@ -94,6 +94,16 @@ pub fn verify(directory: &Path, node: &PublicKey, witnessed: Option<&str>) -> Re
     })
 }
 
+/// The signed head and all entries that it counts, checked; may be read while the node runs.
+///
+/// # Errors
+/// The first thing that is wrong with the ledger.
+pub fn whole(directory: &Path, node: &PublicKey) -> Result<(String, Vec<Entry>), LedgerError> {
+    let mut entries = Vec::new();
+    let scan = scan(directory, node, None, &mut |entry| entries.push(entry))?;
+    Ok((scan.note, entries))
+}
+
 /// Up to `limit` committed entries from the one numbered `from` (the first is 0), with their numbers. For showing: each
 /// entry must be readable, but only [`verify`] checks them against the signed root.
 ///

@@ -47,7 +47,11 @@ pub enum Keep {
     /// As a witness: the last head of another node's ledger that this node signed. To be durable before the answer is sent.
     Held { log: PublicKey, note: String },
     /// The newest head of this node's ledger that enough witnesses signed.
-    Witnessed { note: String },
+    Witnessed {
+        note: String,
+        /// The signed accreditations of the witnesses, so that it can be told later in which countries they were.
+        witnesses: Vec<(PublicKey, Vec<u8>)>,
+    },
 }
 
 /// A change of what is known of other nodes. It can be lost: the mesh gives it back.

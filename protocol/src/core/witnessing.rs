@@ -70,8 +70,8 @@ struct Round {
     size: u64,
     note: String,
     began: Timestamp,
-    /// The signature lines that came, by country.
-    lines: BTreeMap<Country, String>,
+    /// The signature lines that came, by country, and from whom.
+    lines: BTreeMap<Country, (PublicKey, String)>,
 }
 
 /// What is known of a peer as a witness.
@@ -282,9 +282,11 @@ impl Core {
         if cosignature.is_none_or(|found| skewed(found.at)) {
             return self.witness_failed(peer, now);
         }
-        round.lines.insert(member, line.to_owned());
+        round.lines.insert(member, (peer, line.to_owned()));
         let by: BTreeSet<_> = round.lines.keys().copied().collect();
-        let note = Checkpoint::with_cosignatures(&round.note, round.lines.values().map(String::as_str));
+        let note = Checkpoint::with_cosignatures(&round.note, round.lines.values().map(|(_, line)| line.as_str()));
+        let accreditation = |peer: &PublicKey| Some((*peer, self.peers.get(peer)?.accreditation.bytes().to_vec()));
+        let witnesses = round.lines.values().filter_map(|(peer, _)| accreditation(peer)).collect();
         self.witness_holds(peer, size, now);
         if by.len() < needed {
             return;
@@ -296,7 +298,7 @@ impl Core {
             if first {
                 effects.mesh.push(MeshOrder::Publish { bytes: note.clone().into_bytes() });
             }
-            effects.keep.push(Keep::Witnessed { note });
+            effects.keep.push(Keep::Witnessed { note, witnesses });
         }
     }
 

@@ -57,6 +57,8 @@ pub(crate) struct Node {
     /// What it has signed of others' ledgers, and others of its own.
     pub(crate) held: BTreeMap<PublicKey, String>,
     pub(crate) witnessed: Option<String>,
+    /// The accreditations of those who signed that.
+    pub(crate) witnesses: Vec<Vec<u8>>,
     pub(crate) house: Option<Pack>,
     pub(crate) approvers: BTreeSet<PublicKey>,
     pub(crate) baseline: Pack,
@@ -149,6 +151,7 @@ impl Cluster {
             catalogue: BTreeMap::new(),
             held: BTreeMap::new(),
             witnessed: None,
+            witnesses: Vec::new(),
             house: None,
             approvers: BTreeSet::new(),
             baseline: Pack::new(PackOwner::Alliance, 1, "", ""),
@@ -224,7 +227,10 @@ impl Cluster {
         for kept in &effects.keep {
             match kept {
                 Keep::Held { log, note } => drop(node.held.insert(*log, note.clone())),
-                Keep::Witnessed { note } => node.witnessed = Some(note.clone()),
+                Keep::Witnessed { note, witnesses } => {
+                    node.witnessed = Some(note.clone());
+                    node.witnesses = witnesses.iter().map(|(_, accreditation)| accreditation.clone()).collect();
+                }
             }
         }
         for change in &effects.catalogue {

@@ -13,6 +13,7 @@
 #![cfg(test)]
 
 mod alliance;
+mod audit;
 mod charter;
 mod cluster;
 mod crossings;

@@ -1,0 +1,212 @@
+//! Making an audit file from a whole ledger.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_bytes::ByteBuf;
+
+use super::{AuditFile, Disclosed, FORMAT, ProvedHead, WitnessedHead};
+use crate::{
+    border::Decision,
+    crossing::{ClearanceGiven, CrossingRequest, Receipt},
+    envelope::recorded_body,
+    gate::PackOwner,
+    id::{CrossingId, Sha256},
+    key::PublicKey,
+    ledger::{Checkpoint, CheckpointError, Entry, EntryError, Origin, Record, Tiles},
+    time::Timestamp,
+    vocabulary::Country,
+};
+
+/// What an audit file is made from.
+#[derive(Debug)]
+pub struct Source<'a> {
+    pub node: PublicKey,
+    /// The log of the charter.
+    pub charter: Vec<u8>,
+    /// The node's signed accreditation.
+    pub accreditation: Vec<u8>,
+    /// The member that the node belongs to: crossings of which not more is known concern this country.
+    pub home: Country,
+    /// The whole ledger.
+    pub entries: &'a [Entry],
+    /// Its signed head.
+    pub checkpoint: String,
+    /// The newest head that witnesses signed, and their accreditations.
+    pub witnessed: Option<String>,
+    pub witnesses: Vec<Vec<u8>>,
+}
+
+/// Why no audit file can be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotExported {
+    #[error("entry {index} of the ledger cannot be read")]
+    Entry {
+        index: u64,
+        #[source]
+        source: EntryError,
+    },
+    #[error("the head of the ledger is not signed by its node")]
+    Checkpoint(#[source] CheckpointError),
+    #[error("the {size} entries are not those that the head of the ledger signs")]
+    OtherRoot { size: u64 },
+    #[error("the head that witnesses signed is not one of this ledger")]
+    Witnessed,
+}
+
+impl Source<'_> {
+    /// The crossings that concern `country`, or all, that began at `since` or later, with what is needed to check them.
+    ///
+    /// # Errors
+    /// The ledger is not whole, or not the newest.
+    pub fn export(self, country: Option<Country>, since: Timestamp, made: Timestamp) -> Result<AuditFile, NotExported> {
+        let mut encoded = Vec::with_capacity(self.entries.len());
+        let mut tiles = Tiles::default();
+        for (index, entry) in (0..).zip(self.entries) {
+            let bytes = entry.encode().map_err(|source| NotExported::Entry { index, source })?;
+            tiles.append(entry.leaf_hash(&bytes).map_err(|source| NotExported::Entry { index, source })?);
+            encoded.push(bytes);
+        }
+        let origin = Origin::of(&self.node);
+        let head = Checkpoint::parse_verified(&self.checkpoint, &self.node, &origin).map_err(NotExported::Checkpoint)?;
+        if (head.size, head.root) != (tiles.size(), tiles.root()) {
+            return Err(NotExported::OtherRoot { size: tiles.size() });
+        }
+        let proved = |size: u64| -> Option<(Sha256, Vec<Sha256>)> {
+            Some((tiles.root_at(size)?, tiles.prove_consistency(size, tiles.size())?))
+        };
+        let witnessed = match self.witnessed {
+            None => None,
+            Some(note) => {
+                let signed = Checkpoint::parse_verified(&note, &self.node, &origin).map_err(NotExported::Checkpoint)?;
+                let (root, proof) = proved(signed.size).ok_or(NotExported::Witnessed)?;
+                if root != signed.root {
+                    return Err(NotExported::Witnessed);
+                }
+                Some(WitnessedHead { note, proof })
+            }
+        };
+        let chosen = chosen(self.entries, self.home, country, since);
+        let mut sizes = BTreeSet::new();
+        let mut entries = Vec::new();
+        for ((index, entry), bytes) in (0..).zip(self.entries).zip(encoded) {
+            if !chosen.holds(&entry.record) {
+                continue;
+            }
+            sizes.extend(own_heads(&entry.record, &self.node));
+            let proof = tiles.prove_inclusion(index, tiles.size()).unwrap_or_default();
+            entries.push(Disclosed { index, entry: ByteBuf::from(bytes), proof });
+        }
+        let head = |size| proved(size).map(|(root, proof)| ProvedHead { size, root, proof });
+        Ok(AuditFile {
+            format: FORMAT.to_owned(),
+            node: self.node,
+            country,
+            since,
+            made,
+            charter: ByteBuf::from(self.charter),
+            accreditation: ByteBuf::from(self.accreditation),
+            checkpoint: self.checkpoint,
+            witnessed,
+            witnesses: self.witnesses.into_iter().map(ByteBuf::from).collect(),
+            heads: sizes.into_iter().filter_map(head).collect(),
+            entries,
+        })
+    }
+}
+
+/// Which entries are disclosed.
+struct Chosen {
+    crossings: BTreeSet<CrossingId>,
+    /// The law packs that these crossings were decided by.
+    packs: BTreeSet<(Country, u64)>,
+}
+
+/// What of a crossing decides whether it is chosen.
+struct Begun {
+    at: Timestamp,
+    concerned: Option<BTreeSet<Country>>,
+    packs: BTreeSet<(Country, u64)>,
+}
+
+fn chosen(entries: &[Entry], home: Country, country: Option<Country>, since: Timestamp) -> Chosen {
+    let mut begun: BTreeMap<CrossingId, Begun> = BTreeMap::new();
+    for entry in entries {
+        let Some(crossing) = entry.record.crossing() else { continue };
+        let of = begun.entry(crossing).or_insert(Begun { at: entry.at, concerned: None, packs: BTreeSet::new() });
+        if let Some(decision) = decision_of(&entry.record) {
+            if let Some(countries) = concerned(decision) {
+                of.concerned.get_or_insert_default().extend(countries);
+            }
+            of.packs.extend(decision.verdicts.iter().filter_map(|verdict| match verdict.pack {
+                PackOwner::Member(member) => Some((member, verdict.epoch)),
+                PackOwner::Alliance | PackOwner::House => None,
+            }));
+        }
+    }
+    // What was denied before law was asked concerns the country of the node that denied it.
+    let concerns = |of: &Begun, country| match &of.concerned {
+        Some(countries) => countries.contains(&country),
+        None => country == home,
+    };
+    begun.retain(|_, of| of.at >= since && country.is_none_or(|country| concerns(of, country)));
+    let packs = begun.values().flat_map(|of| of.packs.iter().copied()).collect();
+    Chosen { crossings: begun.into_keys().collect(), packs }
+}
+
+impl Chosen {
+    fn holds(&self, record: &Record) -> bool {
+        match record {
+            Record::Founded { .. }
+            | Record::CharterAccepted { .. }
+            | Record::Accredited { .. }
+            | Record::ApprovalAccepted { .. }
+            | Record::ForkFound { .. } => true,
+            Record::PackAccepted { pack } => recorded_body::<crate::authority::LawPack>(pack)
+                .is_some_and(|pack| self.packs.contains(&(pack.member, pack.epoch))),
+            other => other.crossing().is_some_and(|crossing| self.crossings.contains(&crossing)),
+        }
+    }
+}
+
+/// The decision that a record holds.
+pub(super) fn decision_of(record: &Record) -> Option<&Decision> {
+    match record {
+        Record::Requested { decision, .. }
+        | Record::RequestDenied { decision, .. }
+        | Record::Cleared { decision, .. }
+        | Record::Refused { decision, .. }
+        | Record::ClearanceAccepted { decision, .. } => Some(decision),
+        _ => None,
+    }
+}
+
+/// The countries that a crossing concerns: of both ends, and of the people whom the data is about.
+pub(super) fn concerned(decision: &Decision) -> Option<BTreeSet<Country>> {
+    let facts = decision.facts.as_ref()?;
+    let ends = [facts.from.country, facts.to.country, facts.origin];
+    Some(facts.subjects.iter().copied().chain(ends).collect())
+}
+
+/// The sizes of the heads of this node's ledger that it signed into the statements of a record.
+fn own_heads(record: &Record, node: &PublicKey) -> BTreeSet<u64> {
+    let request = |bytes: &[u8]| {
+        let request = recorded_body::<CrossingRequest>(bytes)?;
+        (request.importer == *node).then_some(request.ledger.size)
+    };
+    let clearance = |bytes: &[u8]| {
+        let clearance = recorded_body::<ClearanceGiven>(bytes)?;
+        (clearance.exporter == *node).then_some(clearance.ledger.size)
+    };
+    let receipt = |bytes: &[u8]| {
+        let receipt = recorded_body::<Receipt>(bytes)?;
+        (receipt.importer == *node).then_some(receipt.ledger.size)
+    };
+    let sizes = match record {
+        Record::Requested { request: bytes, .. } | Record::Refused { request: bytes, .. } => vec![request(bytes)],
+        Record::Cleared { request: asked, clearance: given, .. } => vec![request(asked), clearance(given)],
+        Record::ClearanceAccepted { clearance: given, .. } => vec![clearance(given)],
+        Record::Received { receipt: bytes, .. } | Record::Settled { receipt: bytes, .. } => vec![receipt(bytes)],
+        _ => Vec::new(),
+    };
+    sizes.into_iter().flatten().collect()
+}

@@ -1,0 +1,293 @@
+//! An auditor with files from both sides: what is true is found true, and every way to lie has a name.
+
+use std::collections::BTreeSet;
+
+use alliance_protocol::{
+    audit::{AuditFile, FindingKind, Match, NotAnAuditFile, NotExported, Outcome, Report, Source, verify},
+    charter::WitnessRule,
+    core::{BulkEvent, BulkFailure, admin::PullCall},
+    crossing::RefusalCode,
+    gate::{Pack, PackOwner},
+    id::CrossingId,
+    ledger::{Checkpoint, Entry, Origin, Record, Tiles},
+    time::Timestamp,
+    vocabulary::{Country, Label, Purpose},
+};
+
+use crate::{
+    alliance::{SECOND, country},
+    cluster::{Cluster, MODEL_BYTES},
+};
+
+/// The file that the operator of a node makes of these entries, whatever they are: it has the node's key.
+fn file_of(cluster: &Cluster, at: usize, entries: &[Entry], of: Option<Country>, since: Timestamp) -> AuditFile {
+    let node = &cluster.nodes[at];
+    let leaf = |entry: &Entry| entry.leaf_hash(&entry.encode().expect("encodes")).expect("a leaf");
+    let tiles: Tiles = entries.iter().map(leaf).collect();
+    let source = Source {
+        node: node.public(),
+        charter: cluster.alliance.charter.clone(),
+        accreditation: node.accreditation.clone(),
+        home: node.member,
+        entries,
+        checkpoint: Checkpoint::sign(&node.key(), &Origin::of(&node.public()), tiles.size(), tiles.root()),
+        witnessed: node.witnessed.clone(),
+        witnesses: node.witnesses.clone(),
+    };
+    let file = source.export(of, since, cluster.now).expect("the ledger is whole");
+    // As it is written and read.
+    AuditFile::open(&file.seal(&node.key())).expect("an audit file")
+}
+
+fn file(cluster: &Cluster, at: usize) -> AuditFile {
+    file_of(cluster, at, &cluster.nodes[at].entries, None, Timestamp(0))
+}
+
+/// Brazil exports to India: one crossing is settled, one broke off, one is refused, one denied at home.
+fn busy() -> (Cluster, [CrossingId; 4]) {
+    let mut cluster = Cluster::pair();
+    cluster.crash(0);
+    cluster.nodes[0].house = Some(Pack::new(PackOwner::House, 1, "deny export purpose:military", ""));
+    cluster.restart(0);
+    cluster.enact(country("IN"), "deny import purpose:commercial");
+    let offer = cluster.offer(0, &[Label::Public]);
+    let settled = cluster.pull(1, offer);
+    cluster.run();
+    let failed = cluster.pull(1, offer);
+    cluster.run_to("received");
+    let failure = || BulkFailure::Lost("gone".into());
+    let effects = cluster.tell_bulk(1, BulkEvent::PullFailed { crossing: failed, failure: failure() });
+    cluster.route(1, effects);
+    cluster.silence_streams();
+    cluster.run();
+    let with = |cluster: &mut Cluster, purpose| {
+        let call = PullCall { purpose, ..cluster.pull_call(offer) };
+        let crossing = cluster.pull_with(1, call);
+        cluster.run();
+        crossing
+    };
+    let refused = with(&mut cluster, Purpose::Military);
+    let denied = with(&mut cluster, Purpose::Commercial);
+    (cluster, [settled, failed, refused, denied])
+}
+
+fn of(report: &Report, crossing: CrossingId) -> (Outcome, Match) {
+    let found = report.crossings.iter().find(|found| found.crossing == crossing).expect("is there");
+    (found.outcome, found.halves)
+}
+
+fn kinds(report: &Report) -> BTreeSet<FindingKind> {
+    report.findings.iter().map(|finding| finding.kind).collect()
+}
+
+#[test]
+fn what_is_true_is_found_true() {
+    let (cluster, [settled, failed, refused, denied]) = busy();
+    let report = verify(&[file(&cluster, 0), file(&cluster, 1)]);
+    assert_eq!(report.findings, []);
+    assert_eq!(of(&report, settled), (Outcome::Settled, Match::Both));
+    assert_eq!(of(&report, failed).1, Match::Both);
+    assert_eq!(of(&report, refused), (Outcome::Refused(RefusalCode::DeniedByTerms), Match::Both));
+    assert_eq!(of(&report, denied), (Outcome::DeniedAtHome, Match::OneExpected));
+    let first = report.crossings.iter().find(|found| found.crossing == settled).expect("is there");
+    assert_eq!((first.from, first.to, first.bytes), (Some(country("BR")), Some(country("IN")), Some(MODEL_BYTES)));
+    assert_eq!(report.files.iter().map(|file| file.organisation.as_str()).collect::<Vec<_>>(), ["usp", "iitb"]);
+    // One file alone holds, and says that the other half was not looked at.
+    for at in [0, 1] {
+        let alone = verify(&[file(&cluster, at)]);
+        assert_eq!(alone.findings, []);
+        assert_eq!(of(&alone, settled), (Outcome::Settled, Match::OneGiven));
+    }
+}
+
+#[test]
+fn a_file_has_what_concerns_a_country_since_a_day() {
+    let (mut cluster, [settled, ..]) = busy();
+    let entries = |cluster: &Cluster| cluster.nodes[0].entries.clone();
+    let of_country = |code| file_of(&cluster, 0, &entries(&cluster), Some(country(code)), Timestamp(0));
+    assert!(verify(&[of_country("IN")]).crossings.iter().any(|found| found.crossing == settled));
+    assert_eq!(verify(&[of_country("ZA")]).crossings, []);
+    cluster.let_pass(600 * SECOND);
+    let later = cluster.now;
+    let offer = cluster.offer(0, &[Label::Public]);
+    let second = cluster.pull(1, offer);
+    cluster.run();
+    let since = file_of(&cluster, 0, &entries(&cluster), Some(country("BR")), later);
+    let report = verify(&[since.clone(), file(&cluster, 1)]);
+    assert_eq!(report.findings, [], "what is before that day is not missed");
+    assert!(since.len() < file(&cluster, 0).len());
+    assert_eq!(of(&report, second), (Outcome::Settled, Match::Both));
+    assert_eq!(of(&report, settled), (Outcome::Settled, Match::OneExpected));
+}
+
+/// What an operator could do to its own ledger with its own key, and what it is called.
+#[test]
+fn every_way_to_lie_has_a_name() {
+    let (cluster, [settled, _, refused, denied]) = busy();
+    type Lie = fn(&mut Vec<Entry>, CrossingId);
+    let change = |entries: &mut Vec<Entry>, crossing, kind: &str, change: &dyn Fn(&mut Entry)| {
+        let fits = |entry: &&mut Entry| entry.record.crossing() == Some(crossing) && entry.record.kind() == kind;
+        change(entries.iter_mut().find(fits).expect("is there"));
+    };
+    let forget: Lie = |entries, crossing| entries.retain(|entry| entry.record.crossing() != Some(crossing));
+    let remove = |kind: &'static str| {
+        move |entries: &mut Vec<Entry>, crossing| {
+            entries.retain(|entry| entry.record.crossing() != Some(crossing) || entry.record.kind() != kind);
+        }
+    };
+    let swap: Lie = |entries, crossing| {
+        let of = |entry: &Entry| entry.record.crossing() == Some(crossing);
+        let first = entries.iter().position(of).expect("is there");
+        entries.swap(first, first - 1);
+        let (one, other) = (entries[first].at, entries[first - 1].at);
+        (entries[first].at, entries[first - 1].at) = (one.max(other), one.min(other));
+    };
+    let lies: Vec<(usize, CrossingId, FindingKind, Box<dyn Fn(&mut Vec<Entry>, CrossingId)>)> = vec![
+        (0, settled, FindingKind::Missing, Box::new(forget)),
+        (1, settled, FindingKind::Missing, Box::new(forget)),
+        (0, refused, FindingKind::Missing, Box::new(forget)),
+        (1, refused, FindingKind::Missing, Box::new(forget)),
+        (0, settled, FindingKind::Missing, Box::new(remove("settled"))),
+        (0, settled, FindingKind::Missing, Box::new(remove("cleared"))),
+        (1, settled, FindingKind::Missing, Box::new(remove("clearance_accepted"))),
+        (0, settled, FindingKind::Reordered, Box::new(swap)),
+        (1, settled, FindingKind::Reordered, Box::new(swap)),
+        (
+            0,
+            settled,
+            FindingKind::BackDated,
+            Box::new(move |entries, crossing| change(entries, crossing, "cleared", &|entry| entry.at.0 -= 1000)),
+        ),
+        (
+            1,
+            settled,
+            FindingKind::BackDated,
+            Box::new(move |entries, crossing| change(entries, crossing, "received", &|entry| entry.at.0 += 1000)),
+        ),
+        (
+            0,
+            refused,
+            FindingKind::BackDated,
+            Box::new(move |entries, crossing| change(entries, crossing, "refused", &|entry| entry.at.0 += 1000)),
+        ),
+        // What only this side said: its own facts. The head that it signed afterwards is another.
+        (
+            1,
+            settled,
+            FindingKind::Altered,
+            Box::new(move |entries, crossing| {
+                change(entries, crossing, "requested", &|entry| {
+                    let Record::Requested { name, .. } = &mut entry.record else { panic!("{entry:?}") };
+                    name.push_str("-harmless");
+                });
+            }),
+        ),
+        (
+            0,
+            settled,
+            FindingKind::Altered,
+            Box::new(move |entries, crossing| {
+                change(entries, crossing, "cleared", &|entry| {
+                    let Record::Cleared { request, .. } = &mut entry.record else { panic!("{entry:?}") };
+                    request[100] ^= 1;
+                });
+            }),
+        ),
+    ];
+    for (number, (at, crossing, kind, lie)) in lies.iter().enumerate() {
+        let mut entries = cluster.nodes[*at].entries.clone();
+        lie(&mut entries, *crossing);
+        let lying = file_of(&cluster, *at, &entries, None, Timestamp(0));
+        let honest = file(&cluster, 1 - *at);
+        let report = verify(&[lying, honest]);
+        let node = cluster.nodes[*at].public();
+        assert!(
+            report.findings.iter().any(|finding| finding.kind == *kind && finding.node == node),
+            "lie {number}: {:?}",
+            report.findings
+        );
+        if *kind != FindingKind::Altered {
+            assert_eq!(of(&report, *crossing).1, Match::Wrong, "lie {number}");
+        }
+        let innocent = cluster.nodes[1 - *at].public();
+        let accused: Vec<_> = report.findings.iter().filter(|finding| finding.node == innocent).collect();
+        assert!(accused.is_empty(), "lie {number}: {accused:?}");
+    }
+    let _has_no_other_half = denied;
+}
+
+#[test]
+fn two_files_of_one_ledger_that_are_not_of_one_history_are_a_fork() {
+    let (cluster, [settled, ..]) = busy();
+    let mut other = cluster.nodes[0].entries.clone();
+    other.retain(|entry| entry.record.crossing() != Some(settled));
+    let other = file_of(&cluster, 0, &other, None, Timestamp(0));
+    let report = verify(&[file(&cluster, 0), other]);
+    assert!(kinds(&report).contains(&FindingKind::Forked), "{:?}", report.findings);
+    // An earlier file of the same history is none.
+    let entries = &cluster.nodes[0].entries;
+    let earlier = file_of(&cluster, 0, &entries[..entries.len() - 3], None, Timestamp(0));
+    assert_eq!(verify(&[earlier, file(&cluster, 0)]).findings, []);
+}
+
+#[test]
+fn every_flipped_bit_of_a_file_is_found_when_it_is_opened() {
+    let cluster = Cluster::pair();
+    let sealed = file(&cluster, 0).seal(&cluster.nodes[0].key());
+    assert!(AuditFile::open(&sealed).is_ok());
+    for at in (0..sealed.len() * 8).step_by(5) {
+        let mut bytes = sealed.clone();
+        bytes[at / 8] ^= 1 << (at % 8);
+        assert!(AuditFile::open(&bytes).is_err(), "bit {at}");
+    }
+    for cut in 0..sealed.len().min(300) {
+        assert!(AuditFile::open(&sealed[..cut]).is_err());
+    }
+    // Another node cannot speak for this one.
+    let other = file(&cluster, 0).seal(&cluster.nodes[1].key());
+    assert_eq!(AuditFile::open(&other), Err(NotAnAuditFile::Signature(cluster.nodes[0].public())));
+}
+
+#[test]
+fn a_ledger_that_witnesses_have_seen_cannot_be_rewritten_and_one_that_they_have_not_is_named() {
+    let rule = WitnessRule { countries: 2, grace_ms: 120 * SECOND };
+    let mut cluster = Cluster::witnessed(rule, &[("BR", "usp"), ("IN", "iitb"), ("ZA", "uct")]);
+    let offer = cluster.offer(0, &[Label::Public]);
+    let crossing = cluster.pull(1, offer);
+    cluster.run();
+    cluster.advance_to(cluster.now.plus_ms(5 * SECOND));
+    let good = verify(&[file(&cluster, 0), file(&cluster, 1)]);
+    assert_eq!(good.findings, []);
+    let witnessed = good.files[0].witnessed.clone().expect("witnessed");
+    assert_eq!(witnessed.by, BTreeSet::from([country("IN"), country("ZA")]));
+    assert_eq!((witnessed.needed, witnessed.entries), (2, cluster.nodes[0].entries.len() as u64));
+
+    // Without the accreditation of one of them it is not known where it is.
+    let papers = std::mem::take(&mut cluster.nodes[0].witnesses);
+    cluster.nodes[0].witnesses = papers[..1].to_vec();
+    let report = verify(&[file(&cluster, 0)]);
+    assert_eq!(kinds(&report), BTreeSet::from([FindingKind::Unwitnessed]));
+    cluster.nodes[0].witnesses = papers;
+
+    // Rewritten, it does not go with what they signed, and no file is made of it; nor is one without them believed.
+    let mut rewritten = cluster.nodes[0].entries.clone();
+    rewritten.retain(|entry| entry.record.crossing() != Some(crossing));
+    let node = cluster.nodes[0].public();
+    let leaf = |entry: &Entry| entry.leaf_hash(&entry.encode().expect("encodes")).expect("a leaf");
+    let tiles: Tiles = rewritten.iter().map(leaf).collect();
+    let source = Source {
+        node,
+        charter: cluster.alliance.charter.clone(),
+        accreditation: cluster.nodes[0].accreditation.clone(),
+        home: country("BR"),
+        entries: &rewritten,
+        checkpoint: Checkpoint::sign(&cluster.nodes[0].key(), &Origin::of(&node), tiles.size(), tiles.root()),
+        witnessed: cluster.nodes[0].witnessed.clone(),
+        witnesses: cluster.nodes[0].witnesses.clone(),
+    };
+    assert_eq!(source.export(None, Timestamp(0), cluster.now), Err(NotExported::Witnessed));
+    cluster.nodes[0].witnessed = None;
+    let report = verify(&[file_of(&cluster, 0, &rewritten, None, Timestamp(0)), file(&cluster, 1)]);
+    let found = kinds(&report);
+    assert!(found.contains(&FindingKind::Unwitnessed) && found.contains(&FindingKind::Missing), "{found:?}");
+}
