@@ -70,9 +70,8 @@ impl Notes {
     /// # Errors
     /// The disk does not take it.
     pub fn keep(&self, keep: &Keep) -> Result<(), FileError> {
-        let write = |name: &str, bytes: &[u8]| {
-            durable::write(&self.directory.join(name), bytes, Readers::Owner, Existing::Replace)
-        };
+        let write =
+            |name: &str, bytes: &[u8]| durable::write(&self.directory.join(name), bytes, Readers::Owner, Existing::Replace);
         match keep {
             Keep::Held { log, note } => write(&format!("{log}{SUFFIX}"), note.as_bytes()),
             Keep::Witnessed { note, witnesses } => {

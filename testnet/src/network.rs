@@ -42,6 +42,8 @@ pub struct Options {
     pub program: Option<PathBuf>,
     /// Where the nodes are: in the order of [`Network::countries`], each at the place of its number. None is loopback.
     pub wan: Option<Arc<Wan>>,
+    /// How ledgers are witnessed; without it, as suits that many members.
+    pub witnesses: Option<WitnessRule>,
 }
 
 /// Members, authorities, nodes. [`Network::stop`] ends every process; dropping kills them.
@@ -183,8 +185,11 @@ impl Network {
             issued: now,
             threshold: u32::try_from(members.len()).unwrap_or(u32::MAX),
             previous: None,
-            // One country's nodes may be down without stopping the others.
-            witnesses: WitnessRule { countries: if members.len() > 3 { 2 } else { 1 }, grace_ms: WITNESS_GRACE_MS },
+            witnesses: options.witnesses.unwrap_or(WitnessRule {
+                // One country's nodes may be down without stopping the others.
+                countries: if members.len() > 3 { 2 } else { 1 },
+                grace_ms: WITNESS_GRACE_MS,
+            }),
             members: seats,
         };
         let mut bytes = Chartered::draft(&charter)?.to_bytes();
@@ -399,6 +404,11 @@ impl Network {
 
     /// Ends every process: asks all first, then kills what does not end.
     pub async fn stop(mut self) {
+        self.stop_all().await;
+    }
+
+    /// Ends every process; the network can be started again.
+    pub async fn stop_all(&mut self) {
         for node in self.nodes_all_mut() {
             node.ask_to_end();
         }
@@ -476,6 +486,12 @@ impl TestNode {
             process.kill().await.map_err(file("kill the daemon of", &path))?;
         }
         Ok(())
+    }
+
+    /// Ends the daemon in good order.
+    pub async fn stop(&mut self) {
+        self.ask_to_end();
+        self.wait_for_end().await;
     }
 
     fn ask_to_end(&mut self) {

@@ -69,9 +69,9 @@ impl Audit {
     pub(super) fn run(self, context: &Context) -> Result<Exit, Problem> {
         match self {
             Self::Export { country, since, out } => {
-                let out = out.or_else(|| context.out.clone()).ok_or_else(|| {
-                    Problem::new(Exit::Usage, "say where the file goes").hint("--out FILE, or -o FILE")
-                })?;
+                let out = out
+                    .or_else(|| context.out.clone())
+                    .ok_or_else(|| Problem::new(Exit::Usage, "say where the file goes").hint("--out FILE, or -o FILE"))?;
                 export(context, &context.home()?, country, since.unwrap_or(Timestamp(0)), &out)
             }
             Self::Verify { files, charter } => {
@@ -165,7 +165,8 @@ fn text(context: &Context, report: &Report) -> String {
             file.alliance.map(|alliance| alliance.to_string().chars().take(16).collect::<String>()).unwrap_or_default(),
         ]);
     }
-    let mut crossings = Table::new(["crossing", "artefact", "from", "to", "purpose", "bytes", "outcome", "halves", "began"]);
+    let mut crossings =
+        Table::new(["crossing", "artefact", "from", "to", "purpose", "bytes", "outcome", "halves", "began"]);
     for found in &report.crossings {
         let country = |country: Option<Country>| country.map(|country| country.to_string()).unwrap_or_default();
         crossings.row([

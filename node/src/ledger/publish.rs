@@ -70,7 +70,8 @@ pub fn publish(
     let mut files = 0;
     for at in TileAt::new_between(0, size) {
         let hashes = tiles.tile(at).unwrap_or_default();
-        files += u64::from(write_once(&to.join(at.to_string()), &hashes.iter().flat_map(|hash| hash.0).collect::<Vec<_>>())?);
+        files +=
+            u64::from(write_once(&to.join(at.to_string()), &hashes.iter().flat_map(|hash| hash.0).collect::<Vec<_>>())?);
     }
     for at in BundleAt::new_between(0, size).filter(|_| bundles) {
         let mut bundle = Vec::new();
@@ -90,7 +91,9 @@ pub fn publish(
 /// A directory that holds a log already must hold this one, no longer than it is.
 fn check_same_log(to: &Path, tiles: &Tiles, node: &PublicKey) -> Result<(), PublishError> {
     let path = to.join("checkpoint");
-    let Some(bytes) = durable::read_if_there(&path, alliance_protocol::ledger::CHECKPOINT_BYTES_MAX)? else { return Ok(()) };
+    let Some(bytes) = durable::read_if_there(&path, alliance_protocol::ledger::CHECKPOINT_BYTES_MAX)? else {
+        return Ok(());
+    };
     let text = String::from_utf8(bytes).unwrap_or_default();
     let same = Checkpoint::parse_verified(&text, node, &Origin::of(node))
         .is_ok_and(|head| tiles.root_at(head.size) == Some(head.root));

@@ -155,7 +155,12 @@ impl Ledger<'_> {
     }
 
     /// Opens a statement of a crossing; says so where it does not hold.
-    fn open<T: Statement>(&mut self, crossing: CrossingId, bytes: &[u8], of: impl Fn(&T) -> CrossingId) -> Option<Signed<T>> {
+    fn open<T: Statement>(
+        &mut self,
+        crossing: CrossingId,
+        bytes: &[u8],
+        of: impl Fn(&T) -> CrossingId,
+    ) -> Option<Signed<T>> {
         match Signed::<T>::open(bytes, self.alliance) {
             Ok(statement) if of(statement.body()) == crossing => Some(statement),
             Ok(_) => {
@@ -189,7 +194,8 @@ impl Ledger<'_> {
         let Some(clearance) = self.open::<ClearanceGiven>(crossing, bytes, |clearance| clearance.crossing) else { return };
         let Some(half) = self.halves.get_mut(&crossing) else { return };
         let body = clearance.body();
-        if !clearance.signed_only_by(&body.exporter) || body.exporter != half.exporter() || body.importer != half.importer() {
+        if !clearance.signed_only_by(&body.exporter) || body.exporter != half.exporter() || body.importer != half.importer()
+        {
             let what = "its clearance is not signed by its exporter, or is between others".to_owned();
             return self.find(FindingKind::Untrusted, crossing, what);
         }
@@ -242,7 +248,9 @@ impl Ledger<'_> {
         match there {
             Some(id) if id == named => {}
             Some(_) => self.find(FindingKind::Altered, crossing, format!("its {what} follows another {before}")),
-            None => self.find(FindingKind::Missing, crossing, format!("it has the {what}, and lacks the {before} before it")),
+            None => {
+                self.find(FindingKind::Missing, crossing, format!("it has the {what}, and lacks the {before} before it"))
+            }
         }
     }
 
@@ -260,7 +268,8 @@ impl Ledger<'_> {
             self.find(FindingKind::Reordered, crossing, what);
         }
         if self.heads.get(&head.size).is_some_and(|root| *root != head.root) {
-            let what = format!("the {} entries before it are not those that its node signed when it was recorded", head.size);
+            let what =
+                format!("the {} entries before it are not those that its node signed when it was recorded", head.size);
             self.find(FindingKind::Altered, crossing, what);
         }
         if !self.heads.contains_key(&head.size) {

@@ -129,7 +129,10 @@ impl Looked<'_> {
         for proved in &self.file.heads {
             let holds = verify_consistency((proved.size, proved.root), head, &proved.proof).is_ok();
             if !holds || self.heads.insert(proved.size, proved.root).is_some_and(|root| root != proved.root) {
-                self.find(FindingKind::Altered, format!("its ledger does not continue its head of {} entries", proved.size));
+                self.find(
+                    FindingKind::Altered,
+                    format!("its ledger does not continue its head of {} entries", proved.size),
+                );
             }
         }
     }
@@ -152,7 +155,8 @@ impl Looked<'_> {
                     }
                 }
                 Ok(signed) => {
-                    let what = format!("its ledger does not continue the {} entries that witnesses have signed", signed.size);
+                    let what =
+                        format!("its ledger does not continue the {} entries that witnesses have signed", signed.size);
                     self.find(FindingKind::Forked, what);
                 }
                 Err(error) => {
@@ -162,7 +166,10 @@ impl Looked<'_> {
         }
         if found.by.len() < usize::try_from(needed).unwrap_or(usize::MAX) {
             let by = found.by.len();
-            self.find(FindingKind::Unwitnessed, format!("nodes in {by} other countries have signed its head, {needed} must"));
+            self.find(
+                FindingKind::Unwitnessed,
+                format!("nodes in {by} other countries have signed its head, {needed} must"),
+            );
         }
         self.found.witnessed = Some(found);
     }
@@ -190,7 +197,10 @@ impl Looked<'_> {
                 self.findings.push(Finding { kind, node, crossing, what });
             }
             if last.is_some_and(|(before, _)| before >= index) {
-                self.find(FindingKind::Reordered, format!("entry {index} stands behind entry {}", last.unwrap_or_default().0));
+                self.find(
+                    FindingKind::Reordered,
+                    format!("entry {index} stands behind entry {}", last.unwrap_or_default().0),
+                );
             }
             if last.is_some_and(|(_, before)| before > entry.at) {
                 let what = format!("entry {index} has an earlier time than entry {}", last.unwrap_or_default().0);
@@ -287,7 +297,8 @@ fn against_the_other_side(half: &Half, file: &Looked<'_>, looked: &[Looked<'_>])
             _ => {}
         }
     }
-    if half.node < peer && (half.from, half.to) != (theirs.from, theirs.to) && theirs.from.is_some() && half.from.is_some() {
+    if half.node < peer && (half.from, half.to) != (theirs.from, theirs.to) && theirs.from.is_some() && half.from.is_some()
+    {
         find(FindingKind::Altered, file.file.node, "the two sides name different countries".to_owned());
     }
     let apart = half.began.0.abs_diff(theirs.began.0);

@@ -120,29 +120,31 @@ fn a_file_has_what_concerns_a_country_since_a_day() {
     assert_eq!(of(&report, settled), (Outcome::Settled, Match::OneExpected));
 }
 
+/// Changes what a ledger says of a crossing.
+type Lie = Box<dyn Fn(&mut Vec<Entry>, CrossingId)>;
+
 /// What an operator could do to its own ledger with its own key, and what it is called.
 #[test]
 fn every_way_to_lie_has_a_name() {
     let (cluster, [settled, _, refused, denied]) = busy();
-    type Lie = fn(&mut Vec<Entry>, CrossingId);
     let change = |entries: &mut Vec<Entry>, crossing, kind: &str, change: &dyn Fn(&mut Entry)| {
         let fits = |entry: &&mut Entry| entry.record.crossing() == Some(crossing) && entry.record.kind() == kind;
         change(entries.iter_mut().find(fits).expect("is there"));
     };
-    let forget: Lie = |entries, crossing| entries.retain(|entry| entry.record.crossing() != Some(crossing));
+    let forget = |entries: &mut Vec<Entry>, crossing| entries.retain(|entry| entry.record.crossing() != Some(crossing));
     let remove = |kind: &'static str| {
         move |entries: &mut Vec<Entry>, crossing| {
             entries.retain(|entry| entry.record.crossing() != Some(crossing) || entry.record.kind() != kind);
         }
     };
-    let swap: Lie = |entries, crossing| {
+    let swap = |entries: &mut Vec<Entry>, crossing| {
         let of = |entry: &Entry| entry.record.crossing() == Some(crossing);
         let first = entries.iter().position(of).expect("is there");
         entries.swap(first, first - 1);
         let (one, other) = (entries[first].at, entries[first - 1].at);
         (entries[first].at, entries[first - 1].at) = (one.max(other), one.min(other));
     };
-    let lies: Vec<(usize, CrossingId, FindingKind, Box<dyn Fn(&mut Vec<Entry>, CrossingId)>)> = vec![
+    let lies: Vec<(usize, CrossingId, FindingKind, Lie)> = vec![
         (0, settled, FindingKind::Missing, Box::new(forget)),
         (1, settled, FindingKind::Missing, Box::new(forget)),
         (0, refused, FindingKind::Missing, Box::new(forget)),

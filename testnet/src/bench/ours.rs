@@ -66,7 +66,8 @@ impl Daemons {
     /// They do not come up.
     pub async fn up(dir: &Path, homes: &Path, importers: usize, wan: Option<Arc<Wan>>) -> Result<Self, BenchError> {
         let home = Some(homes.join("alliance"));
-        let mut network = Network::found(Options { members: members(importers), home, program: None, wan })?;
+        let mut network =
+            Network::found(Options { members: members(importers), home, program: None, wan, witnesses: None })?;
         network.start().await?;
         Ok(Self { network, dir: dir.to_owned() })
     }

@@ -12,6 +12,7 @@ use std::{
 };
 
 use alliance_protocol::{
+    charter::WitnessRule,
     core::admin::{AdminCall, CrossingView, OfferView, PullCall, Reply},
     id::CrossingId,
     vocabulary::{Purpose, Use},
@@ -161,9 +162,14 @@ pub(crate) struct Stage {
 impl Stage {
     /// A network of these members in which nothing runs yet.
     pub(crate) fn found(members: &[&str]) -> Self {
+        Self::found_under(members, None)
+    }
+
+    /// As [`Stage::found`], with ledgers witnessed as this rule demands.
+    pub(crate) fn found_under(members: &[&str], witnesses: Option<WitnessRule>) -> Self {
         let members = members.iter().map(|country| country.parse().expect("a country")).collect();
-        let network =
-            Network::found(Options { members, home: None, program: Some(program()), wan: None }).expect("founded");
+        let options = Options { members, home: None, program: Some(program()), wan: None, witnesses };
+        let network = Network::found(options).expect("founded");
         Self { bin: Bin::new(), network, dir: tempfile::tempdir().expect("a directory") }
     }
 

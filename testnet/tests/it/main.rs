@@ -15,6 +15,8 @@ mod dated;
 #[cfg(test)]
 mod denial;
 #[cfg(test)]
+mod evidence;
+#[cfg(test)]
 mod full_disk;
 #[cfg(test)]
 mod harness;
