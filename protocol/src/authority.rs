@@ -57,6 +57,19 @@ pub struct Status {
     pub revoked: BTreeSet<PublicKey>,
     /// What the regulator has banned or limited. Being in the status, it is never older than the status.
     pub bans: BTreeSet<Ban>,
+    /// Who approves crossings for the authority, where its rules demand that; its officers, where none is named. Ascending by
+    /// key.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub experts: Vec<Expert>,
+}
+
+/// Somebody whom an authority has named to supervise what is released.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Expert {
+    pub key: PublicKey,
+    /// The name, for people.
+    pub name: String,
 }
 
 /// A law pack that comes into force at an instant, whether or not there is another status by then.
@@ -136,7 +149,8 @@ pub struct Safeguard {
     pub validity: Validity,
 }
 
-/// Officers approve one kind of crossing, where a pack demands the approval of some of them.
+/// Named people approve or refuse one kind of crossing, where a pack demands the approval of some of them. The last word of each
+/// counts, and as long as it is valid.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Approval {
@@ -144,11 +158,17 @@ pub struct Approval {
     pub on_behalf: PackOwner,
     pub manifest: ManifestId,
     pub exporter: PublicKey,
-    pub importer: PublicKey,
+    /// To whom; to everybody to whom the law lets it go, where none: an offer is approved.
+    pub importer: Option<PublicKey>,
     pub purpose: Purpose,
     /// What will technically be done with it.
     #[serde(rename = "use")]
     pub use_: Use,
+    /// Whether it is a yes.
+    pub granted: bool,
+    /// Why; a refusal has to say it.
+    pub reason: String,
+    /// From when it was given until it runs out.
     pub validity: Validity,
 }
 

@@ -8,6 +8,7 @@
 
 mod counted;
 mod decision;
+mod duties;
 mod portion;
 
 use std::{
@@ -18,6 +19,7 @@ use std::{
 use self::decision::keep;
 pub(crate) use self::{
     counted::{Counted, InYear},
+    duties::{Said, ToApprove},
     portion::Portion,
 };
 pub use self::{
@@ -28,12 +30,11 @@ use crate::{
     authority::{Accreditation, Approval, Safeguard},
     crossing::{ClearanceGiven, CrossingRequest, LedgerHead, RefusalCode},
     envelope::{OpenError, Signed},
-    gate::{Action, Facts, Gate, Grant, Pack, PackOwner, Party, Verdict, Volume},
+    gate::{Action, Facts, Gate, Grant, Pack, Party, Verdict, Volume},
     id::{CrossingId, ManifestId, SessionBinding, StatementId},
     key::{PublicKey, SecretKey},
     limits,
     manifest::{Manifest, ManifestError, Part},
-    obligation::Duty,
     offer::{ModelOffer, Offer, Offered},
     time::{Timestamp, Validity},
     trust::{Scope, Trust},
@@ -306,6 +307,8 @@ impl Border<'_> {
         };
         let facts = self.facts(attempt, &model, &mut decision.ignored);
         let questions = self.all_questions(attempt, &model, &facts)?;
+        let direct = questions.iter().find(|question| *question.facts != facts);
+        decision.direct = direct.map(|question| Facts::clone(&question.facts));
         self.put(&questions, &facts.labels, &model.parts, decision);
         decision.facts = Some(facts);
         if let Some(packs) = decision.deniers(false) {
@@ -376,63 +379,23 @@ impl Border<'_> {
         }
     }
 
-    /// The first duty that a node enforces before a crossing and that is not met.
-    fn unmet(&self, attempt: &Attempt<'_>, model: &ModelOffer, verdicts: &[Arc<Verdict>]) -> Option<String> {
-        let duties =
-            verdicts.iter().flat_map(|verdict| verdict.obligations.iter().map(|duty| (verdict.pack, duty, duty.duty())));
-        for (pack, words, duty) in duties {
-            match duty {
-                Duty::Require(evidence) if !model.provenance.evidence.contains(&evidence) => {
-                    return Some(format!(
-                        "the rules of {pack} demand `{words}`, and the exporter declares no `{evidence}` for the artefact"
-                    ));
-                }
-                Duty::Approval { officers } if self.approves_here(pack, attempt) => {
-                    let approved = self.approved(pack, attempt, model);
-                    if approved < usize::from(officers) {
-                        let whose = match pack {
-                            PackOwner::Member(member) => format!("the authority of {member}"),
-                            PackOwner::House | PackOwner::Alliance => "this house".to_owned(),
-                        };
-                        return Some(format!(
-                            "the rules of {pack} demand `{words}`: {approved} of {officers} officers of {whose} have approved"
-                        ));
-                    }
-                }
-                Duty::Require(_)
-                | Duty::Approval { .. }
-                | Duty::DeleteWithin { .. }
-                | Duty::RetainAtMost { .. }
-                | Duty::Told => {}
-            }
+    /// Asks again what was asked for a recorded decision, of the law that is in force here now: verdicts on the whole and on
+    /// each part. Says nothing about terms and duties, and clears nothing.
+    pub(crate) fn judge_again(&self, recorded: &Decision) -> Result<Decision, Denial> {
+        let mut again = Decision { facts: recorded.facts.clone(), direct: recorded.direct.clone(), ..Decision::default() };
+        let Some(facts) = &recorded.facts else { return Ok(again) };
+        let mut questions = self.questions(facts)?;
+        if let Some(direct) = &recorded.direct {
+            let facts = Arc::new(direct.clone());
+            let asked = |pack| Question { pack, action: Action::Export, facts: Arc::clone(&facts) };
+            questions.extend(self.laws(direct.from.country)?.into_iter().map(asked));
         }
-        None
-    }
-
-    /// Whether this side is the one that holds the approvals which a pack demands: each end for its own country and house,
-    /// and both for anyone else.
-    fn approves_here(&self, pack: PackOwner, attempt: &Attempt<'_>) -> bool {
-        let ends = [attempt.exporter.body().member, attempt.importer.body().member];
-        match pack {
-            PackOwner::House | PackOwner::Alliance => true,
-            PackOwner::Member(member) => member == self.home || !ends.contains(&member),
-        }
-    }
-
-    /// How many officers have approved this crossing, each counted once.
-    fn approved(&self, pack: PackOwner, attempt: &Attempt<'_>, model: &ModelOffer) -> usize {
-        let ends = (attempt.exporter.body().node, attempt.importer.body().node);
-        let wanted = (model.manifest, ends, attempt.purpose, attempt.use_);
-        let counts = |signer: &&PublicKey| match pack {
-            PackOwner::Member(member) => self.trust.officers(member).contains(signer),
-            PackOwner::House | PackOwner::Alliance => self.approvers.contains(*signer),
-        };
-        let matching = self.approvals.values().filter(|approval| {
-            let body = approval.body();
-            let given = (body.manifest, (body.exporter, body.importer), body.purpose, body.use_);
-            given == wanted && body.on_behalf == pack && body.validity.check(self.now).is_ok()
-        });
-        matching.flat_map(|approval| approval.signers()).filter(counts).collect::<BTreeSet<_>>().len()
+        let parts: Vec<_> = recorded.parts.iter().map(|decided| decided.part.clone()).collect();
+        self.put(&questions, &facts.labels, &parts, &mut again);
+        // What did not fit was cut in the record, and is cut alike.
+        again.against.clone_from(&recorded.against);
+        again.fit();
+        Ok(again)
     }
 
     /// When the first of the papers that a decision rests on runs out: accreditations, offer, and the safeguards that count.

@@ -10,6 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 pub mod admin;
+mod approvals;
 mod effects;
 mod exchange;
 mod exporting;
@@ -219,6 +220,7 @@ impl Core {
         };
         let mut begun = false;
         let mut accredited = false;
+        let mut loaded = None;
         for entry in &entries {
             core.witnessing.append(leaf_of(entry), entry.at);
             let Entry { at, record } = entry;
@@ -228,6 +230,7 @@ impl Core {
                 }
                 Record::Founded { .. } => begun = true,
                 Record::Accredited { accreditation } => accredited = *accreditation == accreditation_bytes,
+                Record::RulesLoaded { .. } => loaded = Some(record),
                 other => core.replay(other, *at, gate)?,
             }
         }
@@ -254,6 +257,13 @@ impl Core {
         stands.map_err(StartError::Accreditation)?;
         if !accredited {
             core.record(Record::Accredited { accreditation: accreditation_bytes.into() }, now, &mut effects);
+        }
+        let rules = Record::RulesLoaded {
+            baseline: (&core.config.baseline).into(),
+            house: core.config.house.as_ref().map(Into::into),
+        };
+        if loaded != Some(&rules) {
+            core.record(rules, now, &mut effects);
         }
         for (crossing, side) in core.history.unfinished() {
             let problem = "the daemon stopped during the crossing".to_owned();
@@ -397,6 +407,7 @@ impl Core {
             Record::Founded { .. }
             | Record::CharterAccepted { .. }
             | Record::Accredited { .. }
+            | Record::RulesLoaded { .. }
             | Record::StatusAccepted { .. }
             | Record::PackAccepted { .. }
             | Record::ApprovalAccepted { .. }
@@ -449,13 +460,14 @@ impl Core {
                 self.answered.insert(*crossing, at);
             }
             Record::ApprovalAccepted { approval } => {
-                let key = local::approval_key(approval);
+                let key = approvals::approval_key(approval);
                 let approval =
                     Signed::<Approval>::open(approval, alliance).map_err(|error| StartError::Record("approval", error))?;
                 self.approvals.insert(key, approval);
             }
             Record::Founded { .. }
             | Record::Accredited { .. }
+            | Record::RulesLoaded { .. }
             | Record::Requested { .. }
             | Record::RequestDenied { .. }
             | Record::ClearanceAccepted { .. }

@@ -17,6 +17,6 @@ mod witness;
 
 pub use checkpoint::{BadOrigin, CHECKPOINT_BYTES_MAX, Checkpoint, CheckpointError, Cosignature, Origin};
 pub use merkle::{BadProof, Merkle, leaf_hash, verify_consistency, verify_inclusion};
-pub use record::{Entry, EntryError, LEAF_BYTES_MAX, RECORD_BYTES_MAX, Record};
+pub use record::{Entry, EntryError, LEAF_BYTES_MAX, PackText, RECORD_BYTES_MAX, Record};
 pub use tiles::{BundleAt, TILE_WIDTH, TileAt, Tiles};
 pub use witness::{ADD_CHECKPOINT_BYTES_MAX, AddCheckpoint, Cosigned, Held, NotCosigned, Witness};

@@ -11,6 +11,7 @@
 //! - [`border`]: the one door; the only maker of clearances
 //! - [`manifest`]: files, tensors and their verified groups
 //! - [`ledger`]: the append-only Merkle log
+//! - [`replay`]: recorded decisions, made again from a ledger alone
 //! - [`core`]: input in, effects out
 //! - [`audit`]: a part of a ledger that proves itself, and the halves of crossings compared
 
@@ -29,6 +30,7 @@ pub mod limits;
 pub mod manifest;
 pub mod obligation;
 pub mod offer;
+pub mod replay;
 pub mod time;
 pub mod trust;
 pub mod vocabulary;

@@ -82,6 +82,9 @@ pub const UPCOMING_MAX: usize = 2;
 /// Bans listed in one status: with [`REVOCATIONS_MAX`] revocations and [`OFFICERS_MAX`] signatures it still fits a statement.
 pub const BANS_MAX: usize = 64;
 
+/// Experts whom one authority names. A panel has a dozen or two.
+pub const EXPERTS_MAX: usize = 32;
+
 /// Rules that one safeguard may satisfy. The kind that most rules of a founding pack name is named by eight.
 pub const RULES_PER_SAFEGUARD_MAX: usize = 32;
 

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    authority::{Accreditation, Adoption, Approval, Ban, LawPack, Safeguard, Status},
+    authority::{Accreditation, Adoption, Approval, Ban, Expert, LawPack, Safeguard, Status},
     charter::{CharterError, Chartered},
     crossing::RefusalCode,
     envelope::{OpenError, Signed},
@@ -343,6 +343,13 @@ impl Trust {
         if body.bans.len() > limits::BANS_MAX {
             return Err(Distrust::Malformed("it lists more bans than one status may"));
         }
+        let named = |expert: &Expert| !expert.name.is_empty() && expert.name.len() <= limits::NAME_BYTES_MAX;
+        let ascending = body.experts.is_sorted_by(|one, other| one.key < other.key);
+        if body.experts.len() > limits::EXPERTS_MAX || !ascending || !body.experts.iter().all(named) {
+            return Err(Distrust::Malformed(
+                "it names more experts than one status may, without a name, or not in their order",
+            ));
+        }
         if body.upcoming.len() > limits::UPCOMING_MAX || !body.is_ordered() {
             return Err(Distrust::Malformed("it adopts more law packs ahead than one status may, or not in their order"));
         }
@@ -460,8 +467,42 @@ impl Trust {
     /// It is not an approval of this alliance, or does not count now.
     pub fn approval(&self, bytes: &[u8], now: Timestamp) -> Result<Signed<Approval>, Distrust> {
         let statement = Signed::<Approval>::open(bytes, self.alliance())?;
-        statement.body().validity.check(now)?;
+        let body = statement.body();
+        body.validity.check(now)?;
+        if body.reason.len() > limits::TEXT_BYTES_MAX || (!body.granted && body.reason.trim().is_empty()) {
+            return Err(Distrust::Malformed("it refuses without a reason, or gives one beyond its bounds"));
+        }
+        if body.validity.until > body.validity.from.plus_ms(limits::OFFER_MS_MAX) {
+            return Err(Distrust::Malformed("it counts for too long"));
+        }
         Ok(statement)
+    }
+
+    /// Those who approve crossings for a member, and their names: the experts whom its newest status names, or else the
+    /// officers of its authority, who have none here.
+    pub fn approvers(&self, member: Country) -> impl Iterator<Item = (PublicKey, &str)> {
+        let status = self.members.get(&member).and_then(|member| member.status.as_ref());
+        let experts = status.map_or(&[][..], |status| &status.body().experts);
+        let officers = if experts.is_empty() { self.officers(member) } else { &[] };
+        let named = experts.iter().map(|expert| (expert.key, expert.name.as_str()));
+        named.chain(officers.iter().map(|officer| (*officer, "")))
+    }
+
+    /// Whether a member has named experts.
+    #[must_use]
+    pub fn has_experts(&self, member: Country) -> bool {
+        let status = self.members.get(&member).and_then(|member| member.status.as_ref());
+        status.is_some_and(|status| !status.body().experts.is_empty())
+    }
+
+    /// What somebody who approves for a pack is called.
+    #[must_use]
+    pub fn named(&self, pack: PackOwner, key: &PublicKey) -> String {
+        let name = match pack {
+            PackOwner::Member(member) => self.approvers(member).find(|(known, _)| known == key).map(|(_, name)| name),
+            PackOwner::House | PackOwner::Alliance => None,
+        };
+        name.filter(|name| !name.is_empty()).map_or_else(|| key.short(), str::to_owned)
     }
 
     /// The officers who speak for a member.

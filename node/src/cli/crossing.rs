@@ -1,5 +1,6 @@
 //! `alliance crossing`: what crossed or was not let across, and why.
 
+mod replay;
 mod tensors;
 
 use alliance_protocol::{
@@ -37,12 +38,26 @@ pub(super) enum Crossing {
         #[arg(long)]
         tensors: bool,
     },
+    /// Decide a recorded crossing again from the ledger alone, by the law of its day; needs no daemon
+    ///
+    /// The law packs, statuses and rules that were in force are taken from the entries before it, and asked about the facts
+    /// that it records.
+    #[command(after_help = "Example:\n  alliance crossing replay 4f0c12ab\n\nExits with 8 if another verdict comes out.")]
+    Replay {
+        /// Its id, or the beginning of it
+        #[arg(value_name = "ID")]
+        crossing: String,
+    },
 }
 
 impl Crossing {
     pub(super) async fn run(self, context: &Context) -> Result<Exit, Problem> {
+        if let Self::Replay { crossing } = &self {
+            return replay::run(context, crossing);
+        }
         let daemon = context.daemon().await?;
         match self {
+            Self::Replay { crossing } => replay::run(context, &crossing),
             Self::List => {
                 let crossings = list(&daemon).await?;
                 Ok(context.screen.list(&crossings, || table(context, &crossings)))

@@ -93,7 +93,17 @@ impl Alliance {
         let revoked = revoked.iter().copied().collect();
         self.spoken(
             member,
-            &Status { member, serial, validity, law_pack, epoch, upcoming: Vec::new(), revoked, bans: BTreeSet::new() },
+            &Status {
+                member,
+                serial,
+                validity,
+                law_pack,
+                epoch,
+                upcoming: Vec::new(),
+                revoked,
+                bans: BTreeSet::new(),
+                experts: Vec::new(),
+            },
         )
         .bytes()
         .to_vec()

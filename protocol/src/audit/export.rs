@@ -133,7 +133,7 @@ fn chosen(entries: &[Entry], home: Country, country: Option<Country>, since: Tim
     for entry in entries {
         let Some(crossing) = entry.record.crossing() else { continue };
         let of = begun.entry(crossing).or_insert(Begun { at: entry.at, concerned: None, packs: BTreeSet::new() });
-        if let Some(decision) = decision_of(&entry.record) {
+        if let Some(decision) = entry.record.decision() {
             if let Some(countries) = concerned(decision) {
                 of.concerned.get_or_insert_default().extend(countries);
             }
@@ -159,24 +159,13 @@ impl Chosen {
             Record::Founded { .. }
             | Record::CharterAccepted { .. }
             | Record::Accredited { .. }
+            | Record::RulesLoaded { .. }
             | Record::ApprovalAccepted { .. }
             | Record::ForkFound { .. } => true,
             Record::PackAccepted { pack } => recorded_body::<crate::authority::LawPack>(pack)
                 .is_some_and(|pack| self.packs.contains(&(pack.member, pack.epoch))),
             other => other.crossing().is_some_and(|crossing| self.crossings.contains(&crossing)),
         }
-    }
-}
-
-/// The decision that a record holds.
-pub(super) fn decision_of(record: &Record) -> Option<&Decision> {
-    match record {
-        Record::Requested { decision, .. }
-        | Record::RequestDenied { decision, .. }
-        | Record::Cleared { decision, .. }
-        | Record::Refused { decision, .. }
-        | Record::ClearanceAccepted { decision, .. } => Some(decision),
-        _ => None,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    export::{concerned, decision_of},
+    export::concerned,
     findings::{Finding, FindingKind, Outcome},
 };
 use crate::{
@@ -94,7 +94,7 @@ impl Ledger<'_> {
         };
         let node = self.node;
         let half = self.halves.entry(crossing).or_insert_with(|| Half::begun(crossing, node, side, entry.at));
-        if let Some(decision) = decision_of(&entry.record) {
+        if let Some(decision) = entry.record.decision() {
             half.concerned = half.concerned.take().or_else(|| concerned(decision));
             let ends = decision.facts.as_ref().map(|facts| (facts.from.country, facts.to.country));
             (half.from, half.to) = (half.from.or(ends.map(|ends| ends.0)), half.to.or(ends.map(|ends| ends.1)));

@@ -22,6 +22,9 @@ use crate::{
 pub struct Decision {
     /// What the packs were asked; none where it did not come to that.
     pub facts: Option<Facts>,
+    /// What the law of the first exporter's country was asked, where the artefact is offered on: the way from there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direct: Option<Facts>,
     /// What the packs said of the whole artefact, and then what they said otherwise of one of its parts.
     pub verdicts: Vec<Arc<Verdict>>,
     /// What was said of each part; empty where it did not come to that. A tensor's part is in the manifest, so that this

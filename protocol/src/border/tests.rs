@@ -7,7 +7,7 @@ use crate::{
     authority::{LawPack, Organisation, Status},
     charter::{Authority, Charter, Chartered, WitnessRule},
     envelope::encode,
-    gate::{PackError, PackSummary},
+    gate::{PackError, PackOwner, PackSummary},
     id::Sha256,
     offer::{Provenance, Terms},
 };
@@ -86,6 +86,7 @@ impl Scene {
                 upcoming: Vec::new(),
                 revoked,
                 bans: BTreeSet::new(),
+                experts: Vec::new(),
             };
             trust.accept_status(Signed::sign(&status, alliance, officer).expect("signs").bytes()).expect("accepted");
             statuses.push(status);

@@ -13,9 +13,10 @@ use super::{
     transfers::{ScopedLimit, TransferCall, TransferView},
 };
 use crate::{
+    authority::Approval,
     border::PartDecided,
     crossing::RefusalCode,
-    gate::{Facts, Verdict, Volume},
+    gate::{Facts, PackOwner, Verdict, Volume},
     id::{AllianceId, CrossingId, ManifestId, StatementId},
     key::PublicKey,
     manifest::Part,
@@ -40,6 +41,8 @@ pub enum AdminCall {
     Crossing(CrossingId),
     /// The crossings that serve the same pull as this one.
     Sources(CrossingId),
+    /// What waits for approval, and what was approved and refused.
+    Approvals,
     /// Register a model whose manifest the shell has made.
     Import(LocalModel),
     /// Publish an offer in this node's name.
@@ -159,6 +162,10 @@ pub enum Reply {
     Models(Vec<LocalModel>),
     Crossings(Vec<CrossingView>),
     Crossing(Box<CrossingView>),
+    Approvals {
+        pending: Vec<PendingApproval>,
+        standing: Vec<ApprovalView>,
+    },
     Imported(Box<LocalModel>),
     Published(Box<OfferView>),
     Withdrawn {
@@ -326,6 +333,56 @@ pub struct Ending {
 pub enum EndingOf {
     Crossing(CrossingId),
     Offer(StatementId),
+}
+
+/// A crossing that was denied because not enough have approved it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PendingApproval {
+    pub crossing: CrossingId,
+    pub name: String,
+    pub manifest: ManifestId,
+    pub exporter: PublicKey,
+    pub importer: PublicKey,
+    pub from: Country,
+    pub to: Country,
+    pub purpose: Purpose,
+    #[serde(rename = "use")]
+    pub use_: Use,
+    pub denied: Timestamp,
+    pub needed: Vec<NeededApproval>,
+}
+
+/// Whose approval the rules of one pack demand.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NeededApproval {
+    pub on_behalf: PackOwner,
+    /// How many must approve.
+    pub officers: u32,
+    /// Those whose word counts.
+    pub approvers: Vec<Approver>,
+}
+
+/// Somebody whose word counts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Approver {
+    pub key: PublicKey,
+    /// The name, where the authority has given one.
+    pub name: String,
+    /// The last word; none where there is none.
+    pub granted: Option<bool>,
+}
+
+/// An approval or a refusal that counts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApprovalView {
+    /// The hash of its bytes.
+    pub approval: StatementId,
+    pub body: Approval,
+    pub by: Vec<Approver>,
 }
 
 /// A node that this one knows of.

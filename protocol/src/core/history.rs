@@ -177,7 +177,8 @@ impl History {
                 view.deleted = Some(at);
                 view.problem = None;
             }),
-            Record::ForkFound { .. }
+            Record::RulesLoaded { .. }
+            | Record::ForkFound { .. }
             | Record::Founded { .. }
             | Record::CharterAccepted { .. }
             | Record::Accredited { .. }

@@ -12,9 +12,8 @@ use crate::{
     authority::Approval,
     border::{Attempt, Border, Counted, Portion},
     envelope::{OpenError, Signed, Statement as _, kind_of},
-    gate::{Gate, PackOwner},
+    gate::Gate,
     id::{CrossingId, StatementId},
-    key::PublicKey,
     ledger::Record,
     limits,
     manifest::check_parts,
@@ -54,6 +53,9 @@ impl Core {
             AdminCall::Sources(crossing) => {
                 let missing = || not_found(format!("no crossing {crossing} is recorded here"));
                 self.sources_of(crossing).map(Reply::Crossings).ok_or_else(missing)
+            }
+            AdminCall::Approvals => {
+                Ok(Reply::Approvals { pending: self.pending_approvals(now, gate), standing: self.approval_views() })
             }
             AdminCall::Import(model) => self.import(model, now, effects),
             AdminCall::Publish(draft) => self.publish(draft, now, gate, effects),
@@ -385,42 +387,6 @@ impl Core {
         }
         Ok(Reply::Adopted { accepted, known })
     }
-}
-
-impl Core {
-    /// Takes in an approval that officers handed over. It stays here: it is for this node's own crossings.
-    fn take_approval(&mut self, bytes: &[u8], now: Timestamp, effects: &mut Effects) -> Result<Accepted, Failure> {
-        let untrusted = |why: String| Failure { kind: FailureKind::Untrusted, message: format!("not adopted: {why}") };
-        let approval = self.trust.approval(bytes, now).map_err(|error| untrusted(error.to_string()))?;
-        let body = approval.body();
-        if ![body.exporter, body.importer].contains(&self.me()) {
-            return Err(untrusted("it approves a crossing between other nodes".to_owned()));
-        }
-        let counts = |signer: &PublicKey| match body.on_behalf {
-            PackOwner::Member(member) => self.trust.officers(member).contains(signer),
-            PackOwner::House => self.config.approvers.contains(signer),
-            PackOwner::Alliance => false,
-        };
-        if !approval.signers().iter().any(counts) {
-            return Err(untrusted(format!("none of its signers is an officer who approves for {}", body.on_behalf)));
-        }
-        let key = approval_key(bytes);
-        if self.approvals.contains_key(&key) {
-            return Ok(Accepted::Known);
-        }
-        if self.approvals.len() >= limits::APPROVALS_MAX {
-            let message = format!("{} approvals stand; wait for some to run out", self.approvals.len());
-            return Err(Failure { kind: FailureKind::Busy, message });
-        }
-        self.record(Record::ApprovalAccepted { approval: bytes.to_vec().into() }, now, effects);
-        self.approvals.insert(key, approval);
-        Ok(Accepted::New)
-    }
-}
-
-/// Under which an approval is kept: two officers may have signed the same body, each by himself.
-pub(super) fn approval_key(bytes: &[u8]) -> StatementId {
-    StatementId(*blake3::hash(bytes).as_bytes())
 }
 
 fn usage(message: String) -> Failure {

@@ -16,6 +16,7 @@ use crate::{
         PartTaken,
         admin::{LocalModel, Side},
     },
+    gate::Pack,
     id::{CrossingId, ManifestId, Sha256, StatementId},
     key::PublicKey,
     limits,
@@ -49,6 +50,9 @@ pub enum Record {
     CharterAccepted { charter: ByteBuf },
     /// This node's own accreditation.
     Accredited { accreditation: ByteBuf },
+    /// The rules that are nobody's statement and that this node goes by from now on: the baseline of its release, and those of
+    /// its house.
+    RulesLoaded { baseline: PackText, house: Option<PackText> },
     /// A member's status was accepted; no older one will be.
     StatusAccepted { status: ByteBuf },
     /// A member's law pack was accepted; no older one will be.
@@ -139,6 +143,21 @@ struct Detached<'a> {
     sha256: Sha256,
 }
 
+/// The text of a pack.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PackText {
+    pub epoch: u64,
+    pub law: String,
+    pub directives: String,
+}
+
+impl From<&Pack> for PackText {
+    fn from(pack: &Pack) -> Self {
+        Self { epoch: pack.epoch, law: pack.law.to_string(), directives: pack.directives.to_string() }
+    }
+}
+
 /// Why an entry cannot be written or read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EntryError {
@@ -207,6 +226,7 @@ impl Record {
             Self::Founded { .. } => "founded",
             Self::CharterAccepted { .. } => "charter_accepted",
             Self::Accredited { .. } => "accredited",
+            Self::RulesLoaded { .. } => "rules_loaded",
             Self::StatusAccepted { .. } => "status_accepted",
             Self::PackAccepted { .. } => "pack_accepted",
             Self::ApprovalAccepted { .. } => "approval_accepted",
@@ -228,6 +248,19 @@ impl Record {
         }
     }
 
+    /// The decision that it records.
+    #[must_use]
+    pub fn decision(&self) -> Option<&Decision> {
+        match self {
+            Self::Requested { decision, .. }
+            | Self::RequestDenied { decision, .. }
+            | Self::Cleared { decision, .. }
+            | Self::Refused { decision, .. }
+            | Self::ClearanceAccepted { decision, .. } => Some(decision),
+            _ => None,
+        }
+    }
+
     /// The crossing that it is about, for lists and filters.
     #[must_use]
     pub fn crossing(&self) -> Option<CrossingId> {
@@ -235,6 +268,7 @@ impl Record {
             Self::Founded { .. }
             | Self::CharterAccepted { .. }
             | Self::Accredited { .. }
+            | Self::RulesLoaded { .. }
             | Self::StatusAccepted { .. }
             | Self::PackAccepted { .. }
             | Self::ApprovalAccepted { .. }
@@ -403,6 +437,7 @@ mod tests {
         let problem = "no ground".to_owned();
         let decision = Decision {
             facts: Some(facts()),
+            direct: Some(facts()),
             verdicts: verdicts(),
             parts: vec![PartDecided { part: model().parts[0].clone(), verdicts: [0, 1].into() }],
             left_out: vec![PartDecided { part: model().parts[0].clone(), verdicts: [1].into() }],
@@ -413,6 +448,14 @@ mod tests {
         let own = vec![
             Record::Founded { charter: bytes.clone() },
             Record::Accredited { accreditation: bytes.clone() },
+            Record::RulesLoaded {
+                baseline: PackText {
+                    epoch: 1,
+                    law: "permit (principal, action, resource);".into(),
+                    directives: String::new(),
+                },
+                house: Some(PackText { epoch: 0, law: String::new(), directives: String::new() }),
+            },
             Record::StatusAccepted { status: bytes.clone() },
             Record::PackAccepted { pack: bytes.clone() },
             Record::ApprovalAccepted { approval: bytes.clone() },
@@ -482,7 +525,7 @@ mod tests {
             assert!(bytes.windows(named.len()).any(|window| window == named), "{kind}");
             kinds.insert(kind);
         }
-        assert_eq!(kinds.len(), 20);
+        assert_eq!(kinds.len(), 21);
     }
 
     #[test]

@@ -136,6 +136,7 @@ pub(crate) fn status_of(member: Country, serial: u64, pack: &Signed<LawPack>) ->
         upcoming: Vec::new(),
         revoked: BTreeSet::new(),
         bans: BTreeSet::new(),
+        experts: Vec::new(),
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use alliance_protocol::{
-    authority::{Ban, LawPack, Status},
+    authority::{Ban, Expert, LawPack, Status},
     charter::WitnessRule,
     core::{
         BulkEvent, CatalogueChange, Config, Core, Effects, Input, Keep, MeshEvent, Origin, RequestId, StartError,
@@ -73,6 +73,7 @@ struct InForce {
     pack: Signed<LawPack>,
     revoked: BTreeSet<PublicKey>,
     bans: BTreeSet<Ban>,
+    experts: Vec<Expert>,
 }
 
 impl Node {
@@ -265,9 +266,17 @@ impl Cluster {
         let epoch = self.in_force.get(&member).map_or(1, |known| known.pack.body().epoch + 1);
         let pack = self.alliance.law(member, epoch, law);
         let known = self.in_force.remove(&member);
-        let (serial, revoked, bans) =
-            known.map_or((0, BTreeSet::new(), BTreeSet::new()), |known| (known.serial, known.revoked, known.bans));
-        self.in_force.insert(member, InForce { serial, pack: pack.clone(), revoked, bans });
+        let next = match known {
+            Some(known) => InForce { pack: pack.clone(), ..known },
+            None => InForce {
+                serial: 0,
+                pack: pack.clone(),
+                revoked: BTreeSet::new(),
+                bans: BTreeSet::new(),
+                experts: Vec::new(),
+            },
+        };
+        self.in_force.insert(member, next);
         let first = self.first_up();
         assert!(matches!(self.adopt(first, &[pack.bytes()]), Reply::Adopted { accepted: 1, .. }), "the pack is adopted");
         self.run();
@@ -281,6 +290,7 @@ impl Cluster {
             validity: Validity::lasting_ms(self.now, STATUS_MS),
             revoked: known.revoked.clone(),
             bans: known.bans.clone(),
+            experts: known.experts.clone(),
             ..status_of(member, known.serial + 1, &known.pack)
         }
     }
@@ -307,6 +317,15 @@ impl Cluster {
 
     pub(crate) fn ban_in_status(&mut self, member: Country, ban: Ban) {
         self.in_force.get_mut(&member).expect("a member").bans.insert(ban);
+        self.renew(member);
+    }
+
+    /// The authority names those who approve for it, in its next status.
+    pub(crate) fn name_experts(&mut self, member: Country, experts: &[(&SecretKey, &str)]) {
+        let mut experts: Vec<_> =
+            experts.iter().map(|(key, name)| Expert { key: key.public(), name: (*name).to_owned() }).collect();
+        experts.sort();
+        self.in_force.get_mut(&member).expect("a member").experts = experts;
         self.renew(member);
     }
 

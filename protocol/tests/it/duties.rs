@@ -37,9 +37,11 @@ impl Cluster {
             on_behalf,
             manifest: ManifestId([7; 32]),
             exporter: self.nodes[0].public(),
-            importer: self.nodes[1].public(),
+            importer: Some(self.nodes[1].public()),
             purpose: Purpose::Research,
             use_: Use::Inference,
+            granted: true,
+            reason: String::new(),
             validity: Validity::lasting_ms(self.now, ms),
         }
     }
@@ -117,7 +119,7 @@ fn an_approval_that_nobody_may_give_is_not_adopted() {
     assert!(refused(cluster.approve(0, &other, &[&key(210)])), "nobody approves for the alliance");
     let other = Approval { on_behalf: PackOwner::Member(country("BR")), ..approval.clone() };
     assert!(refused(cluster.approve(0, &other, &[&key(210)])), "not an officer of that authority");
-    let other = Approval { exporter: key(98).public(), importer: key(99).public(), ..approval.clone() };
+    let other = Approval { exporter: key(98).public(), importer: Some(key(99).public()), ..approval.clone() };
     assert!(refused(cluster.approve(0, &other, &[&key(210)])), "between other nodes");
     let other = Approval { validity: Validity::lasting_ms(cluster.now, 0), ..approval.clone() };
     assert!(refused(cluster.approve(0, &other, &[&key(210)])), "run out");
@@ -380,4 +382,71 @@ fn personal_data_names_whose_people_it_is_about() {
     assert_eq!(what.within_bounds(), Err(alliance_protocol::offer::OutOfBounds::NoSubjects), "no peer passes it on");
     let reply = cluster.call(0, AdminCall::Import(model));
     assert!(matches!(reply, Reply::Failed(failure) if failure.kind == FailureKind::Usage));
+}
+
+/// Named experts of the authority, not its officers, decide about what it has put under supervision.
+#[test]
+fn experts_whom_the_authority_has_named_approve_and_refuse() {
+    let mut cluster = Cluster::pair();
+    let (ana, rui, eva) = (key(220), key(221), key(222));
+    let brazil = country("BR");
+    cluster.name_experts(brazil, &[(&ana, "Ana"), (&rui, "Rui"), (&eva, "Eva")]);
+    cluster.enact(brazil, "duty export approval(2)");
+    let offer = cluster.offer(0, &[Label::Public]);
+    assert_eq!(cluster.ends(offer), DENIED);
+    let pending = |cluster: &mut Cluster| match cluster.call(0, AdminCall::Approvals) {
+        Reply::Approvals { pending, standing } => (pending, standing),
+        other => panic!("{other:?}"),
+    };
+    let (waiting, standing) = pending(&mut cluster);
+    assert_eq!((waiting.len(), standing.len()), (1, 0));
+    let needed = &waiting[0].needed;
+    assert_eq!((needed.len(), needed[0].officers, needed[0].on_behalf), (1, 2, PackOwner::Member(brazil)));
+    let names: BTreeSet<_> = needed[0].approvers.iter().map(|approver| approver.name.as_str()).collect();
+    assert_eq!(names, BTreeSet::from(["Ana", "Eva", "Rui"]));
+
+    // An officer of the authority is no expert of it.
+    let approval = cluster.approval(PackOwner::Member(brazil), DAY);
+    let officer = SecretKey::from_seed(&cluster.alliance.officer(brazil, 0).to_seed());
+    assert!(matches!(cluster.approve(0, &approval, &[&officer]), Reply::Failed(_)));
+    assert!(matches!(cluster.approve(0, &approval, &[&ana]), Reply::Adopted { accepted: 1, .. }));
+    assert!(matches!(cluster.approve(0, &approval, &[&rui]), Reply::Adopted { accepted: 1, .. }));
+    assert_eq!(cluster.ends(offer), DONE);
+
+    // A refusal needs a reason, counts from then on, and takes an earlier yes back.
+    cluster.let_pass(1000);
+    let refusal = Approval { granted: false, ..cluster.approval(PackOwner::Member(brazil), DAY) };
+    assert!(matches!(cluster.approve(0, &refusal, &[&rui]), Reply::Failed(_)), "no reason");
+    let crossing = cluster.pull(1, offer);
+    cluster.run_to("received");
+    let refusal = Approval { reason: "it leaks prompts".into(), ..refusal };
+    assert!(matches!(cluster.approve(0, &refusal, &[&rui]), Reply::Adopted { accepted: 1, .. }));
+    cluster.tick();
+    cluster.advance_to(cluster.now.plus_ms(10));
+    assert_eq!(cluster.view(1, crossing).state, CrossingState::Failed, "what runs ends");
+    assert_eq!(cluster.ends(offer), DENIED);
+    let (waiting, standing) = pending(&mut cluster);
+    let words: Vec<_> = waiting[0].needed[0].approvers.iter().map(|it| (it.name.as_str(), it.granted)).collect();
+    assert!(
+        words.contains(&("Ana", Some(true))) && words.contains(&("Rui", Some(false))) && words.contains(&("Eva", None))
+    );
+    assert_eq!(standing.len(), 3);
+    let crossing = waiting[0].crossing;
+    let problem = cluster.view(0, crossing).problem.expect("a reason");
+    assert!(
+        problem.contains("1 of 2 named experts of the authority of BR have approved; Rui refused: it leaks prompts"),
+        "{problem}"
+    );
+
+    // Eva approves the offer, for whoever asks.
+    cluster.let_pass(1000);
+    let to_all = Approval { importer: None, ..cluster.approval(PackOwner::Member(brazil), DAY) };
+    assert!(matches!(cluster.approve(0, &to_all, &[&eva]), Reply::Adopted { accepted: 1, .. }));
+    assert_eq!(cluster.ends(offer), DONE);
+    // She is named no longer: her word does not count, nor does it after a restart.
+    cluster.name_experts(brazil, &[(&ana, "Ana"), (&rui, "Rui")]);
+    assert_eq!(cluster.ends(offer), DENIED);
+    cluster.restart(0);
+    cluster.run();
+    assert_eq!(cluster.ends(offer), DENIED);
 }

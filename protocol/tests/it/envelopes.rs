@@ -187,7 +187,8 @@ fn provenance() -> Provenance {
 
 fn approval_of(member: Country, (exporter, importer): (PublicKey, PublicKey), validity: Validity) -> Approval {
     let (on_behalf, manifest, purpose) = (PackOwner::Member(member), ManifestId([7; 32]), Purpose::Research);
-    Approval { on_behalf, manifest, exporter, importer, purpose, use_: Use::FineTuning, validity }
+    let (importer, reason) = (Some(importer), "for the trial".to_owned());
+    Approval { on_behalf, manifest, exporter, importer, purpose, use_: Use::FineTuning, granted: true, reason, validity }
 }
 
 #[test]

@@ -32,6 +32,7 @@ mod parts;
 mod parts_lies;
 mod parts_running;
 mod quotas;
+mod replays;
 mod restarts;
 mod routes;
 mod running;

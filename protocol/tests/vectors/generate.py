@@ -180,6 +180,7 @@ def valid_statements():
         "upcoming": [{"from": NOW + HOUR, "law_pack": hash_of(b"a law pack"), "epoch": 4}],
         "revoked": [Key(12).public],
         "bans": [{"destination": "IN"}, {"recipient": Key(13).public}],
+        "experts": [{"key": key, "name": "Ana"} for key in sorted([Key(14).public])],
     }
     valid("a status, with a law pack to come, one key revoked and two bans", "status", alliance, status, [BR])
     safeguard = {
@@ -203,8 +204,12 @@ def valid_statements():
         "importer": IMPORTER.public,
         "purpose": "research",
         "use": "inference",
+        "granted": True,
+        "reason": "",
         "validity": lasting(HOUR),
     }
+    refused_by = dict(approval, importer=None, granted=False, reason="not before the evaluation")
+    valid("a refusal to all, with its reason", "approval", alliance, refused_by, [BR])
     valid("an approval by an officer of an authority", "approval", alliance, approval, [BR])
     valid("an approval for the house", "approval", alliance, dict(approval, on_behalf="house"), [NODE])
 

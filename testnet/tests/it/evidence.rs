@@ -44,6 +44,16 @@ async fn an_auditor_checks_both_halves_from_files_alone_and_names_what_is_wrong(
     stage.cli("CN", &["pull", &name, "--purpose", "military", "--to", text(&stage.path("no"))]).await.with(3);
     for country in ["BR", "CN"] {
         witnessed(&stage, country).await;
+        // Each decision comes out again from the ledger, under the real law.
+        let ids = stage.cli_json(country, &["crossing", "list"]).await.good().lines();
+        assert!(!ids.is_empty());
+        for crossing in ids {
+            let id = crossing["crossing"].as_str().expect("an id");
+            let answer = stage.cli_json(country, &["crossing", "replay", id]).await.good().json();
+            assert_eq!(answer["same"], true, "{answer}");
+            assert!(answer["decisions"].as_array().is_some_and(|all| !all.is_empty()), "{answer}");
+        }
+        stage.cli(country, &["crossing", "replay", "nothing"]).await.with(4);
     }
     let (exporter, importer) = (stage.path("br.audit"), stage.path("cn.audit"));
     export(&stage, &stage.home("BR"), &exporter).await.good();
