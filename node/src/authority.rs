@@ -13,7 +13,7 @@ use std::{
 
 use alliance_policy::CedarGate;
 use alliance_protocol::{
-    authority::{Accreditation, Adoption, Ban, LawPack, Organisation, Safeguard, Status},
+    authority::{Accreditation, Adoption, Ban, Expert, LawPack, Organisation, Safeguard, Status},
     charter::{Authority, CharterError, Chartered, Membership},
     envelope::{Draft, OpenError, Signed, Statement},
     gate::{Pack, PackError, PackOwner},
@@ -33,6 +33,7 @@ use crate::{
 
 mod publish;
 mod rotation;
+mod supervision;
 
 /// An authority's directory, open and locked.
 #[derive(Debug)]
@@ -63,6 +64,9 @@ struct Book {
     revoked: BTreeSet<PublicKey>,
     #[serde(default)]
     bans: BTreeSet<Ban>,
+    /// Who approves for the authority. Ascending by key.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    experts: Vec<Expert>,
     /// The highest epoch that was ever given to a pack, also to one that was taken back; 0 where none was.
     #[serde(default)]
     given: u64,
@@ -172,6 +176,10 @@ pub enum AuthorityError {
     NoRule { member: Country, kind: SafeguardKind },
     #[error("a status lists at most {} bans", limits::BANS_MAX)]
     TooManyBans,
+    #[error("a status names at most {} experts", limits::EXPERTS_MAX)]
+    TooManyExperts,
+    #[error("an expert's name has from 1 to {} bytes and no control characters", limits::NAME_BYTES_MAX)]
+    ExpertName,
     #[error(transparent)]
     Pack(#[from] PackError),
     #[error("another command is working in `{}`", .0.display())]
@@ -275,6 +283,7 @@ impl AuthorityDir {
             officers: secrets.iter().map(SecretKey::public).collect(),
             revoked: BTreeSet::new(),
             bans: BTreeSet::new(),
+            experts: Vec::new(),
             given: 0,
             upcoming: Vec::new(),
             retired: BTreeSet::new(),
@@ -460,27 +469,6 @@ impl AuthorityDir {
             return Err(AuthorityError::NoRule { member, kind: request.kind });
         }
         Ok(rules)
-    }
-
-    /// Bans a destination or a recipient, or lifts a ban; it takes effect with the next status. Returns whether that changed
-    /// anything.
-    ///
-    /// # Errors
-    /// Too many are banned, or the disk does not permit it.
-    pub fn set_ban(&mut self, ban: Ban, banned: bool) -> Result<bool, AuthorityError> {
-        if self.book.bans.contains(&ban) == banned {
-            return Ok(false);
-        }
-        if banned && self.book.bans.len() >= limits::BANS_MAX {
-            return Err(AuthorityError::TooManyBans);
-        }
-        if banned {
-            self.book.bans.insert(ban);
-        } else {
-            self.book.bans.remove(&ban);
-        }
-        self.save()?;
-        Ok(true)
     }
 
     /// Signs with as many officers' keys as the threshold demands.

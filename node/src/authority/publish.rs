@@ -86,6 +86,7 @@ impl AuthorityDir {
             upcoming: book.upcoming.clone(),
             revoked: book.revoked.clone(),
             bans: book.bans.clone(),
+            experts: book.experts.clone(),
         };
         let status = self.sign(charter, &status)?;
         // A crash after the packs and before the book leaves files that the next publication overwrites; a crash after the

@@ -1,5 +1,7 @@
-//! `alliance approval`: officers approve a crossing, where the rules demand the approval of some of them. Signing needs no
-//! daemon, so that each officer can sign where his key lies.
+//! `alliance approval`: officers and named experts approve or refuse a crossing, where the rules demand the approval of some of
+//! them. Signing needs no daemon, so that each can sign where his key lies.
+
+mod pending;
 
 use std::path::PathBuf;
 
@@ -28,7 +30,41 @@ use crate::{
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Approval {
-    /// Make the key of an officer who approves; its public half goes into the node's config.toml, under [house] approvers
+    /// List what waits for approval at this node, and what was approved and refused and still counts
+    #[command(after_help = "Example:\n  alliance approval list")]
+    List,
+    /// Show who has to approve a crossing, and what they have said
+    #[command(after_help = "Example:\n  alliance approval show 4f0c12ab")]
+    Show {
+        /// The crossing that was denied, by its id or the beginning of it
+        #[arg(value_name = "ID")]
+        crossing: String,
+    },
+    /// Approve what waits, and hand that to the node: the same may then be pulled
+    #[command(
+        after_help = "Example:\n  alliance approval grant 4f0c12ab --key ana.key --reason 'evaluated on 12 May' --for 30d"
+    )]
+    Grant {
+        #[command(flatten)]
+        word: pending::Word,
+        /// Why
+        #[arg(long, default_value = "", hide_default_value = true, value_name = "TEXT")]
+        reason: String,
+    },
+    /// Refuse what waits, or take an approval back; running crossings end
+    #[command(
+        after_help = "Example:\n  alliance approval refuse 4f0c12ab --key ana.key --reason 'it repeats its training data'"
+    )]
+    Refuse {
+        #[command(flatten)]
+        word: pending::Word,
+        /// Why
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+    },
+    /// Make the key of an expert, or of an officer of the house
+    ///
+    /// Its public half goes to the authority (alliance authority expert), or into the node's config.toml, under [house] approvers.
     #[command(after_help = "Example:\n  alliance approval new-key --out ana.key")]
     NewKey {
         /// Where the key goes
@@ -44,9 +80,9 @@ pub(super) enum Approval {
     },
 }
 
-/// Approve that an artefact goes from one node to another for a purpose and a use
+/// Approve or refuse, away from any node, that an artefact goes from one node to another for a purpose and a use
 ///
-/// One officer signs at a time; the node counts the officers of all approvals that it was given. What has to be approved
+/// One person signs at a time; the node counts the last word of each. What has to be approved
 /// stands in the denial of the crossing (`alliance crossing show`).
 #[derive(Debug, Args)]
 #[command(
@@ -69,15 +105,21 @@ pub(super) struct Sign {
     /// The key of the node that sends
     #[arg(long, value_name = "KEY")]
     exporter: PublicKey,
-    /// The key of the node that receives
+    /// The key of the node that receives [default: everybody to whom the law lets it go]
     #[arg(long, value_name = "KEY")]
-    importer: PublicKey,
+    importer: Option<PublicKey>,
     /// What it is wanted for
     #[arg(long, value_name = "PURPOSE")]
     purpose: Purpose,
     /// What will be done with it
     #[arg(long = "use", default_value_t = Use::Inference, value_name = "USE")]
     use_: Use,
+    /// Refuse it instead, which needs a reason
+    #[arg(long, requires = "reason")]
+    refuse: bool,
+    /// Why
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
     /// For how long
     #[arg(long = "for", default_value = "7d", value_name = "SPAN")]
     span: Span,
@@ -102,6 +144,10 @@ struct Submitted {
 impl Approval {
     pub(super) async fn run(self, context: &Context) -> Result<Exit, Problem> {
         match self {
+            Self::List => pending::list(context).await,
+            Self::Show { crossing } => pending::show(context, &crossing).await,
+            Self::Grant { word, reason } => word.say(context, true, reason).await,
+            Self::Refuse { word, reason } => word.say(context, false, reason).await,
             Self::NewKey { out } => {
                 let key = keys::write_new(&out, &keys::generate()?)?;
                 let made = NewKey { file: out, key };
@@ -165,13 +211,16 @@ impl Sign {
             importer: self.importer,
             purpose: self.purpose,
             use_: self.use_,
+            granted: !self.refuse,
+            reason: self.reason.unwrap_or_default(),
             validity: Validity::lasting_ms(context.now, self.span.ms),
         };
         let signed = Draft::new(&body, charter.alliance()).sign(&keys::read(&self.key)?).finish()?;
         durable::write(&self.out, signed.bytes(), Readers::All, Existing::Replace)?;
         Ok(context.screen.one(&body, || {
             let until = figures::instant(body.validity.until, context.now);
-            format!("approved for {}, until {until}\nwritten to {}", body.on_behalf, self.out.display())
+            let word = if body.granted { "approved" } else { "refused" };
+            format!("{word} for {}, until {until}\nwritten to {}", body.on_behalf, self.out.display())
         }))
     }
 }

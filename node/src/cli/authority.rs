@@ -1,5 +1,7 @@
 //! `alliance authority`: what the officers of a member's supervisory body do.
 
+mod expert;
+
 use std::{
     path::{Path, PathBuf},
     time::Duration,
@@ -79,6 +81,7 @@ pub(super) enum Authority {
     },
     IssueSafeguard(IssueSafeguard),
     Ban(Ban),
+    Expert(expert::Command),
     Publish(Publish),
     /// Draw keys for officers who shall come after those of now
     ///
@@ -337,6 +340,7 @@ impl Authority {
             }
             Self::IssueSafeguard(command) => command.run(context),
             Self::Ban(command) => command.run(context),
+            Self::Expert(command) => command.run(context),
             Self::Publish(command) => command.run(context).await,
             Self::Rotate { dir, charter: file, officers, threshold, again } => {
                 let mut authority = AuthorityDir::open(&dir)?;

@@ -213,6 +213,8 @@ impl From<AuthorityError> for Problem {
             AuthorityError::NotFiled => (Exit::Usage, "add --filed DATE"),
             AuthorityError::NoRule { .. } => (Exit::Usage, "alliance policy explain says which kinds satisfy a rule"),
             AuthorityError::TooManyBans => (Exit::Conflict, "lift one first: --lift"),
+            AuthorityError::TooManyExperts => (Exit::Conflict, "remove one first: --remove"),
+            AuthorityError::ExpertName => (Exit::Usage, ""),
             AuthorityError::Pack(_) => (Exit::Usage, "mend the text; alliance policy lint shows what is wrong"),
         };
         Self::of(exit, &error).hint(hint)

@@ -339,7 +339,10 @@ pub enum EndingOf {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PendingApproval {
+    /// The last that was denied.
     pub crossing: CrossingId,
+    /// Earlier ones of the same question.
+    pub earlier: Vec<CrossingId>,
     pub name: String,
     pub manifest: ManifestId,
     pub exporter: PublicKey,

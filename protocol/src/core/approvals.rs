@@ -1,8 +1,6 @@
 //! Approvals by named people, where the rules demand them: taken in, kept until they run out, and shown with what waits for
 //! them.
 
-use std::collections::BTreeSet;
-
 use super::{
     Core, Effects,
     admin::{ApprovalView, Approver, CrossingState, Failure, FailureKind, NeededApproval, PendingApproval, Side},
@@ -22,7 +20,7 @@ use crate::{
     trust::Accepted,
 };
 
-/// Crossings that are shown as waiting for approval, the newest first.
+/// Questions that are shown as waiting for approval, the newest first, and earlier crossings of each.
 const PENDING_MAX: usize = 64;
 
 impl Core {
@@ -86,8 +84,7 @@ impl Core {
     /// Crossings that were denied because somebody has not approved them, each question once, the newest first.
     pub(super) fn pending_approvals(&self, now: Timestamp, gate: &dyn Gate) -> Vec<PendingApproval> {
         let border = self.border(gate, now);
-        let mut seen = BTreeSet::new();
-        let mut pending = Vec::new();
+        let mut pending: Vec<PendingApproval> = Vec::new();
         let denied = self
             .history
             .iter()
@@ -101,7 +98,16 @@ impl Core {
             };
             let (manifest, purpose, use_) = (view.manifest, facts.purpose, facts.use_);
             let what = ToApprove { manifest, exporter, importer, purpose, use_ };
-            if pending.len() >= PENDING_MAX || !seen.insert((manifest, exporter, importer, purpose, use_)) {
+            let same = |one: &&mut PendingApproval| {
+                (one.manifest, one.exporter, one.importer, one.purpose, one.use_) == (manifest, exporter, importer, purpose, use_)
+            };
+            if let Some(known) = pending.iter_mut().find(same) {
+                if known.earlier.len() < PENDING_MAX {
+                    known.earlier.push(view.crossing);
+                }
+                continue;
+            }
+            if pending.len() >= PENDING_MAX {
                 continue;
             }
             let mut needed = Vec::new();
@@ -125,6 +131,7 @@ impl Core {
             if !needed.is_empty() {
                 pending.push(PendingApproval {
                     crossing: view.crossing,
+                    earlier: Vec::new(),
                     name: view.name.clone(),
                     manifest,
                     exporter,

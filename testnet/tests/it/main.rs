@@ -31,6 +31,8 @@ mod memory;
 #[cfg(test)]
 mod steps;
 #[cfg(test)]
+mod supervision;
+#[cfg(test)]
 mod taken_back;
 #[cfg(test)]
 mod transfer;

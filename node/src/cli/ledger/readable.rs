@@ -4,7 +4,7 @@
 //! bytes and never as if it were believed.
 
 use alliance_protocol::{
-    authority::{Accreditation, LawPack, Safeguard, Status},
+    authority::{Accreditation, Approval, LawPack, Safeguard, Status},
     charter::Charter,
     crossing::{ClearanceGiven, CrossingRequest, Receipt, Refusal},
     envelope::{Signed, Statement, kind_of},
@@ -77,6 +77,7 @@ fn statement(bytes: &[u8], alliance: Option<AllianceId>, depth: u32) -> Option<V
         // The charter founds the alliance and so cannot name it.
         Charter::KIND => body::<Charter>(bytes, AllianceId::NONE),
         Accreditation::KIND => body::<Accreditation>(bytes, here),
+        Approval::KIND => body::<Approval>(bytes, here),
         Status::KIND => body::<Status>(bytes, here),
         LawPack::KIND => body::<LawPack>(bytes, here),
         Safeguard::KIND => body::<Safeguard>(bytes, here),
