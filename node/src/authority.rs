@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     durable::{self, Existing, FileError, Readers, at},
-    keys::{self, KeyFileError},
+    keys::{self, KeyFileError, PassphraseFrom, Protection},
 };
 
 mod publish;
@@ -41,9 +41,11 @@ pub struct AuthorityDir {
     path: PathBuf,
     book: Book,
     /// The officers' keys that lie here; there may be fewer than officers.
-    officers: Vec<SecretKey>,
+    officers: Vec<OfficerKey>,
     /// Those of the officers who come after them.
-    next: Vec<SecretKey>,
+    next: Vec<OfficerKey>,
+    /// Where the passphrases of the keys come from, if those have any.
+    passphrases: PassphraseFrom,
     lock: File,
 }
 
@@ -244,6 +246,14 @@ const OFFICER_FILES_MAX: u32 = 256;
 /// Bytes of `authority.toml` with all revocations, and of `authority.json`.
 const BOOK_BYTES_MAX: usize = 128 * 1024;
 
+/// The key of an officer, as it lies here.
+#[derive(Clone, Debug)]
+struct OfficerKey {
+    file: PathBuf,
+    /// Its public half, by what the file says until it is read.
+    public: PublicKey,
+}
+
 impl Drop for AuthorityDir {
     fn drop(&mut self) {
         // Closing the file is not enough where another thread is just starting a process, which has the file open until it
@@ -258,6 +268,20 @@ impl AuthorityDir {
     /// # Errors
     /// There is one already, the numbers make no sense, or the disk does not permit it.
     pub fn create(path: &Path, member: Country, name: &str, officers: u32, threshold: u32) -> Result<Self, AuthorityError> {
+        Self::create_with(path, member, name, (officers, threshold), &Protection::Plain)
+    }
+
+    /// As [`AuthorityDir::create`], with the officers' keys protected like this.
+    ///
+    /// # Errors
+    /// As [`AuthorityDir::create`].
+    pub fn create_with(
+        path: &Path,
+        member: Country,
+        name: &str,
+        (officers, threshold): (u32, u32),
+        protection: &Protection,
+    ) -> Result<Self, AuthorityError> {
         numbers(officers, threshold)?;
         if name.is_empty() || name.len() > limits::NAME_BYTES_MAX {
             return Err(AuthorityError::Name);
@@ -267,11 +291,11 @@ impl AuthorityDir {
         if book_path(path).exists() {
             return Err(AuthorityError::Exists(path.to_owned()));
         }
-        let mut secrets = Vec::new();
+        let mut files = Vec::new();
         for number in 1..=officers {
-            let key = keys::generate()?;
-            keys::write_new(&officer_path(path, number), &key)?;
-            secrets.push(key);
+            let file = officer_path(path, number);
+            let public = keys::write_new(&file, &keys::generate()?, protection)?;
+            files.push(OfficerKey { file, public });
         }
         let book = Book {
             member,
@@ -280,7 +304,7 @@ impl AuthorityDir {
             epoch: 0,
             serial: 0,
             law_pack: None,
-            officers: secrets.iter().map(SecretKey::public).collect(),
+            officers: files.iter().map(|key| key.public).collect(),
             revoked: BTreeSet::new(),
             bans: BTreeSet::new(),
             experts: Vec::new(),
@@ -289,7 +313,8 @@ impl AuthorityDir {
             retired: BTreeSet::new(),
             next: None,
         };
-        let made = Self { path: path.to_owned(), book, officers: secrets, next: Vec::new(), lock };
+        let passphrases = PassphraseFrom::locate(None);
+        let made = Self { path: path.to_owned(), book, officers: files, next: Vec::new(), passphrases, lock };
         made.save()?;
         made.save_public(&made.public_path(), &made.public())?;
         Ok(made)
@@ -307,19 +332,27 @@ impl AuthorityDir {
         let text = durable::read_text(&book_path(path), BOOK_BYTES_MAX)?;
         let book: Book = toml::from_str(&text).map_err(|error| malformed(&book_path(path), error.message()))?;
         let (mut officers, mut next) = (Vec::new(), Vec::new());
-        let comes = |key: &SecretKey| book.next.as_ref().is_some_and(|next| next.officers.contains(&key.public()));
+        let comes = |key: &PublicKey| book.next.as_ref().is_some_and(|next| next.officers.contains(key));
         for number in 1..=OFFICER_FILES_MAX {
             let file = officer_path(path, number);
-            match keys::read(&file) {
-                Ok(key) if book.officers.contains(&key.public()) => officers.push(key),
-                Ok(key) if comes(&key) => next.push(key),
-                Ok(key) if book.retired.contains(&key.public()) => {}
+            match keys::inspect(&file).map(|facts| facts.public) {
+                Ok(public) if book.officers.contains(&public) => officers.push(OfficerKey { file, public }),
+                Ok(public) if comes(&public) => next.push(OfficerKey { file, public }),
+                Ok(public) if book.retired.contains(&public) => {}
                 Ok(_) => return Err(AuthorityError::OtherKey(file)),
                 Err(KeyFileError::Missing(_)) => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(Self { path: path.to_owned(), book, officers, next, lock })
+        let passphrases = PassphraseFrom::locate(None);
+        Ok(Self { path: path.to_owned(), book, officers, next, passphrases, lock })
+    }
+
+    /// The same, with the passphrases of its keys from elsewhere.
+    #[must_use]
+    pub fn with_passphrases(mut self, passphrases: PassphraseFrom) -> Self {
+        self.passphrases = passphrases;
+        self
     }
 
     #[must_use]
@@ -478,7 +511,7 @@ impl AuthorityDir {
     }
 
     /// The keys of the officers who speak for the authority under this charter.
-    fn signing_keys(&self, charter: &Chartered) -> Result<&[SecretKey], AuthorityError> {
+    fn signing_keys(&self, charter: &Chartered) -> Result<Vec<SecretKey>, AuthorityError> {
         let member = self.book.member;
         let known = charter.authority(member).ok_or(AuthorityError::NotInCharter(member))?;
         let (keys, need) = match &self.book.next {
@@ -487,7 +520,13 @@ impl AuthorityDir {
             Some(_) | None => return Err(AuthorityError::NotInCharter(member)),
         };
         let enough = usize::try_from(need).ok().and_then(|count| keys.get(..count));
-        enough.ok_or(AuthorityError::TooFewKeys { have: keys.len(), need })
+        enough.ok_or(AuthorityError::TooFewKeys { have: keys.len(), need })?.iter().map(|key| self.unlock(key)).collect()
+    }
+
+    /// Reads the key of an officer, for which a passphrase may be needed.
+    fn unlock(&self, key: &OfficerKey) -> Result<SecretKey, AuthorityError> {
+        let secret = keys::read(&key.file, &mut |file| self.passphrases.ask(file))?;
+        if secret.public() == key.public { Ok(secret) } else { Err(AuthorityError::OtherKey(key.file.clone())) }
     }
 
     fn authority(&self) -> Authority {

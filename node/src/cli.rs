@@ -3,12 +3,21 @@
 //! Each noun has its own file. A command reads its arguments, asks the daemon or the files, and prints what came back; it
 //! decides nothing about crossings. With `-o json` every command prints JSON, and errors are JSON as well.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
 
 use alliance_protocol::time::Timestamp;
 use clap::{CommandFactory as _, Parser, Subcommand, error::ErrorKind};
 
-use crate::{api::ApiClient, exit::Exit, home::Home};
+use crate::{
+    api::ApiClient,
+    authority::{AuthorityDir, AuthorityError},
+    exit::Exit,
+    home::Home,
+    keys::{KeyFileError, PassphraseFrom, Protection},
+};
 
 mod approval;
 mod audit;
@@ -18,6 +27,7 @@ mod crossing;
 mod denial;
 mod figures;
 mod init;
+mod key;
 mod ledger;
 mod model;
 mod offer;
@@ -48,6 +58,11 @@ pub struct Cli {
     /// How to print: a `table` for people, or `json` (a list as one object per line)
     #[arg(short, long, global = true, default_value = "table", value_parser = output, value_name = "FORMAT")]
     output: Output,
+
+    /// The file that holds the passphrase of a key that has one, on one line [default: $ALLIANCE_PASSPHRASE_FILE, or the
+    /// terminal]
+    #[arg(long, global = true, value_name = "FILE")]
+    passphrase_file: Option<PathBuf>,
 
     #[command(subcommand)]
     noun: Noun,
@@ -87,6 +102,9 @@ enum Noun {
     /// Give an auditor a part of the ledger that proves itself, and check such files; needs no daemon
     #[command(subcommand)]
     Audit(audit::Audit),
+    /// Show a key file, encrypt it with a passphrase, or take that off; needs no daemon
+    #[command(subcommand)]
+    Key(key::Key),
     /// For officers of an authority: accredit, revoke, issue safeguards, publish law
     #[command(subcommand)]
     Authority(authority::Authority),
@@ -122,12 +140,27 @@ struct Context {
     screen: Screen,
     /// The file named by `-o`.
     out: Option<PathBuf>,
+    /// Where passphrases of keys come from.
+    passphrases: PassphraseFrom,
     now: Timestamp,
 }
 
 impl Context {
     fn home(&self) -> Result<Home, Problem> {
-        Ok(Home::locate(self.home.as_deref())?)
+        Ok(Home::locate(self.home.as_deref())?.with_passphrases(self.passphrases.clone()))
+    }
+
+    /// How a new key is kept: with a passphrase, where that was asked for.
+    fn protection(&self, protect: bool, key: &Path) -> Result<Protection, Problem> {
+        if !protect {
+            return Ok(Protection::Plain);
+        }
+        Ok(Protection::Passphrase(self.passphrases.choose(key).map_err(KeyFileError::from)?))
+    }
+
+    /// The directory of an authority.
+    fn authority(&self, path: &Path) -> Result<AuthorityDir, AuthorityError> {
+        Ok(AuthorityDir::open(path)?.with_passphrases(self.passphrases.clone()))
     }
 
     async fn daemon(&self) -> Result<ApiClient, Problem> {
@@ -146,7 +179,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Output::Print(format) => (format, None),
         Output::File(path) => (Format::default(), Some(path)),
     };
-    let context = Context { home: cli.home, screen: Screen::new(format), out, now: clock() };
+    let passphrases = PassphraseFrom::locate(cli.passphrase_file.as_deref());
+    let context = Context { home: cli.home, screen: Screen::new(format), out, passphrases, now: clock() };
     if context.out.is_some() && !matches!(cli.noun, Noun::Audit(audit::Audit::Export { .. })) {
         let message = "-o says how to print: `table` or `json`; only `audit export` takes a file there";
         return context.screen.problem(&Problem::new(Exit::Usage, message));
@@ -173,6 +207,7 @@ async fn run(context: &Context, noun: Noun) -> Result<Exit, Problem> {
         Noun::Transfer(command) => command.run(context).await,
         Noun::Ledger(command) => command.run(context),
         Noun::Audit(command) => command.run(context),
+        Noun::Key(command) => command.run(context),
         Noun::Authority(command) => command.run(context).await,
         Noun::Charter(command) => command.run(context).await,
         Noun::Completions(command) => Ok(command.run(Cli::command())),

@@ -23,6 +23,7 @@ use crate::{
     durable::FileError,
     exit::Exit,
     home::{Home, HomeError, OpenHome, SocketError},
+    keys::PassphraseFrom,
     ledger::{LedgerError, LedgerFile},
     limits::{LimitsError, read_limits},
     mesh::{Mesh, MeshConfig, MeshError},
@@ -226,13 +227,17 @@ struct Arguments {
     /// The node's home directory; without it ALLIANCE_HOME, or else ~/.alliance.
     #[arg(long, value_name = "DIR")]
     home: Option<std::path::PathBuf>,
+    /// The file that holds the passphrase of the node's key, on one line; without it ALLIANCE_PASSPHRASE_FILE, or the terminal.
+    #[arg(long, value_name = "FILE")]
+    passphrase_file: Option<std::path::PathBuf>,
 }
 
 /// The command `allianced`: reads its arguments and runs the daemon.
 #[must_use]
 pub fn command() -> Exit {
     let arguments = <Arguments as clap::Parser>::parse();
-    let home = Home::locate(arguments.home.as_deref());
+    let passphrases = PassphraseFrom::locate(arguments.passphrase_file.as_deref());
+    let home = Home::locate(arguments.home.as_deref()).map(|home| home.with_passphrases(passphrases));
     report(home.map_err(DaemonError::Home).and_then(|home| main(&home)))
 }
 

@@ -7,6 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use zeroize::Zeroizing;
+
 /// A file could not be read or written; says which one and what was tried.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {verb} `{}`", path.display())]
@@ -64,6 +66,31 @@ pub(crate) fn read_open(file: &File, path: &Path, bytes_max: usize) -> Result<Ve
     Ok(bytes)
 }
 
+/// As [`read`], of an open file with a secret in it: no copy is left in memory once the result is dropped.
+pub(crate) fn read_open_secret(file: &File, path: &Path, bytes_max: usize) -> Result<Zeroizing<Vec<u8>>, FileError> {
+    let invalid = |text: &str| at("read", path)(io::Error::new(io::ErrorKind::InvalidData, text));
+    if !file.metadata().map_err(at("read", path))?.is_file() {
+        return Err(invalid("it is not a plain file"));
+    }
+    // A buffer of its final size, filled in place: one that grows leaves what it held behind, and is not wiped there.
+    let mut bytes = Zeroizing::new(vec![0; bytes_max.saturating_add(1)]);
+    let mut filled: usize = 0;
+    let mut file = file;
+    while let Some(room) = bytes.get_mut(filled..).filter(|room| !room.is_empty()) {
+        match file.read(room) {
+            Ok(0) => break,
+            Ok(count) => filled = filled.saturating_add(count),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(at("read", path)(error)),
+        }
+    }
+    if filled > bytes_max {
+        return Err(invalid("it has more bytes than such a file may have"));
+    }
+    bytes.truncate(filled);
+    Ok(bytes)
+}
+
 /// As [`read`], of UTF-8 text.
 ///
 /// # Errors
@@ -91,10 +118,7 @@ pub fn read_if_there(path: &Path, bytes_max: usize) -> Result<Option<Vec<u8>>, F
 /// The disk failed, or the file exists and must be kept.
 pub fn write(path: &Path, bytes: &[u8], readers: Readers, existing: Existing) -> Result<(), FileError> {
     let fail = |source| FileError { verb: "write", path: path.to_owned(), source };
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
+    let folder = folder_of(path);
     let name = path.file_name().ok_or_else(|| fail(io::Error::from(io::ErrorKind::InvalidInput)))?;
     let temporary = folder.join(format!(".{}.{}.tmp", name.to_string_lossy(), random_name().map_err(fail)?));
     let done = write_temporary(&temporary, bytes, readers).and_then(|()| match existing {
@@ -109,6 +133,35 @@ pub fn write(path: &Path, bytes: &[u8], readers: Readers, existing: Existing) ->
     }
     // Without this the new name may be gone after a power cut.
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(fail)
+}
+
+/// Removes what crashes have left of earlier writings of this file beside it, and makes that durable.
+///
+/// # Errors
+/// The disk does not permit it.
+pub(crate) fn sweep(path: &Path) -> Result<(), FileError> {
+    let Some(name) = path.file_name() else { return Ok(()) };
+    let folder = folder_of(path);
+    let begin = format!(".{}.", name.to_string_lossy());
+    let random = |middle: &str| middle.len() == RANDOM_DIGITS && middle.bytes().all(|byte| byte.is_ascii_hexdigit());
+    for entry in fs::read_dir(folder).map_err(at("read", folder))? {
+        let entry = entry.map_err(at("read", folder))?;
+        let found = entry.file_name().to_string_lossy().into_owned();
+        if found.strip_prefix(&begin).and_then(|rest| rest.strip_suffix(".tmp")).is_some_and(random) {
+            match fs::remove_file(entry.path()) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at("remove", &entry.path())(error)),
+                Ok(()) | Err(_) => {}
+            }
+        }
+    }
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(at("write", folder))
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
 }
 
 fn write_temporary(path: &Path, bytes: &[u8], readers: Readers) -> io::Result<()> {
@@ -149,8 +202,11 @@ pub fn own_uid() -> io::Result<u32> {
     Ok(uid)
 }
 
+/// Digits of the random part of a temporary name.
+const RANDOM_DIGITS: usize = 16;
+
 fn random_name() -> io::Result<String> {
-    let mut bytes = [0; 8];
+    let mut bytes = [0; RANDOM_DIGITS / 2];
     getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
     Ok(hex::encode(bytes))
 }

@@ -22,7 +22,7 @@ use alliance_protocol::{
 use crate::{
     config::{Config, ConfigError},
     durable::{self, Existing, FileError, Readers, at},
-    keys::{self, KeyFileError},
+    keys::{self, KeyFileError, PassphraseFrom, Protection},
     ledger::{self, LedgerError, LedgerFile},
 };
 
@@ -36,6 +36,8 @@ pub use socket::SocketError;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Home {
     root: PathBuf,
+    /// Where the passphrase of its key comes from, if that has one.
+    passphrases: PassphraseFrom,
 }
 
 /// A home that passed every check, locked against a second daemon while this value lives.
@@ -99,6 +101,10 @@ impl HomeError {
                 format!("assume that it was read: make a new one, or at least chmod 600 {}", path.display())
             }
             Self::Key(KeyFileError::Corrupt(_)) => "restore it from a copy; a new key needs a new accreditation".into(),
+            Self::Key(KeyFileError::WrongPassphrase(_)) => "try again, or restore the key from a copy".into(),
+            Self::Key(KeyFileError::Scheme(_) | KeyFileError::CostTooHigh(_)) => {
+                "restore the file as `alliance key protect` had written it".into()
+            }
             Self::Key(_) | Self::File(_) | Self::Config(ConfigError::File(_)) => String::new(),
             Self::Config(ConfigError::Syntax { .. } | ConfigError::Meaning { .. }) => {
                 "mend the file and start again".into()
@@ -138,7 +144,14 @@ impl Home {
     /// # Errors
     /// The path is empty or the current directory is gone.
     pub fn at(root: &Path) -> Result<Self, HomeError> {
-        Ok(Self { root: std::path::absolute(root).map_err(at("use", root))? })
+        let root = std::path::absolute(root).map_err(at("use", root))?;
+        Ok(Self { root, passphrases: PassphraseFrom::locate(None) })
+    }
+
+    /// The same home, with the passphrase of its key from elsewhere.
+    #[must_use]
+    pub fn with_passphrases(self, passphrases: PassphraseFrom) -> Self {
+        Self { passphrases, ..self }
     }
 
     #[must_use]
@@ -211,30 +224,39 @@ impl Home {
         self.root.join("allianced.lock")
     }
 
-    /// Makes the home with a new key and a configuration. In a home that exists, only what is missing is added.
+    /// Makes the home with a new key and a configuration. In a home that exists, only what is missing is added. A new key is
+    /// encrypted with a passphrase where `protect` says so.
     ///
     /// # Errors
-    /// The place is open to others or another user's, its key is unusable, or the disk does not permit it.
-    pub fn create(&self, config: &Config) -> Result<Created, HomeError> {
+    /// The place is open to others or another user's, its key is unusable, there is no passphrase, or the disk does not permit
+    /// it.
+    pub fn create(&self, config: &Config, protect: bool) -> Result<Created, HomeError> {
         durable::private_dir(&self.root)?;
         self.check_owned()?;
         for folder in FOLDERS {
             durable::private_dir(&self.root.join(folder))?;
         }
-        let (node, new_key) = match keys::read(&self.key_path()) {
-            Ok(key) => (key, false),
+        let (node, new_key) = match keys::inspect(&self.key_path()) {
+            Ok(facts) => (facts.public, None),
             Err(KeyFileError::Missing(path)) => {
+                let protection = match protect {
+                    true => Protection::Passphrase(self.passphrases.choose(&path).map_err(KeyFileError::from)?),
+                    false => Protection::Plain,
+                };
                 let key = keys::generate()?;
-                keys::write_new(&path, &key)?;
-                (key, true)
+                (keys::write_new(&path, &key, &protection)?, Some(key))
             }
             Err(error) => return Err(error.into()),
         };
         // Begun before the node has ever been accredited, and never again: a ledger that is gone later is noticed.
-        if !self.accreditation_path().exists() {
-            LedgerFile::open(&self.ledger_path(), &node).map_err(HomeError::Ledger)?;
+        if !self.accreditation_path().exists() && (new_key.is_some() || !ledger::exists(&self.ledger_path())) {
+            let key = match &new_key {
+                Some(key) => SecretKey::from_seed(&key.to_seed()),
+                None => self.key()?,
+            };
+            LedgerFile::open(&self.ledger_path(), &key).map_err(HomeError::Ledger)?;
         }
-        let node = node.public();
+        let new_key = new_key.is_some();
         let new_config = !self.config_path().exists();
         if new_config {
             durable::write(&self.config_path(), config.to_text().as_bytes(), Readers::Owner, Existing::Keep)?;
@@ -248,7 +270,16 @@ impl Home {
     /// There is none, or it is unusable.
     pub fn key(&self) -> Result<SecretKey, HomeError> {
         self.check_owned()?;
-        Ok(keys::read(&self.key_path())?)
+        Ok(keys::read(&self.key_path(), &mut |key| self.passphrases.ask(key))?)
+    }
+
+    /// The public half of the node's key, for which no passphrase is needed.
+    ///
+    /// # Errors
+    /// There is none, or it is unusable.
+    pub fn public(&self) -> Result<PublicKey, HomeError> {
+        self.check_owned()?;
+        Ok(keys::inspect(&self.key_path())?.public)
     }
 
     /// Opens the home for a daemon, and locks it.
@@ -266,7 +297,7 @@ impl Home {
         self.check_owned()?;
         let lock = self.lock()?;
         let config = Config::read(&self.config_path())?;
-        let key = keys::read(&self.key_path())?;
+        let key = keys::read(&self.key_path(), &mut |key| self.passphrases.ask(key))?;
         let Papers { charter, accreditation } = self.papers(key.public(), now)?;
         let house = durable::read_if_there(&self.house_path(), limits::LAW_PACK_BYTES_MAX)?;
         let house = house

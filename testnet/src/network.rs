@@ -607,7 +607,7 @@ struct Maker<'a> {
 impl Maker<'_> {
     fn node(&self, member: &Member, organisation: &str, site: Site) -> Result<TestNode, NetworkError> {
         let home = Home::at(&self.root.join("nodes").join(organisation))?;
-        let key = home.create(&site.config())?.node;
+        let key = home.create(&site.config(), false)?.node;
         let request = AccreditRequest {
             node: key,
             organisation: Organisation {

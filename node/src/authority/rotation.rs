@@ -8,10 +8,13 @@ use alliance_protocol::{
     key::SecretKey,
 };
 
-use super::{AuthorityDir, AuthorityError, OFFICER_FILES_MAX, Officers, PublicAuthority, malformed, numbers, officer_path};
+use super::{
+    AuthorityDir, AuthorityError, OFFICER_FILES_MAX, OfficerKey, Officers, PublicAuthority, malformed, numbers,
+    officer_path,
+};
 use crate::{
     durable::{self, Existing, Readers},
-    keys,
+    keys::{self, Protection},
 };
 
 impl AuthorityDir {
@@ -26,6 +29,7 @@ impl AuthorityDir {
         officers: u32,
         threshold: u32,
         again: bool,
+        protection: &Protection,
     ) -> Result<PathBuf, AuthorityError> {
         numbers(officers, threshold)?;
         self.settle(charter)?;
@@ -49,15 +53,19 @@ impl AuthorityDir {
             return Err(AuthorityError::TooManyOfficers);
         }
         let drawn = (0..officers).map(|_| keys::generate()).collect::<Result<Vec<_>, _>>()?;
+        let files = (first..)
+            .zip(&drawn)
+            .map(|(number, key)| OfficerKey { file: officer_path(&self.path, number), public: key.public() });
+        let files: Vec<_> = files.collect();
         let next = Officers { threshold, officers: drawn.iter().map(SecretKey::public).collect() };
         // The book first: it can name a key that a crash kept from its file, and such officers are given up; a file with a key
         // that no book names would be in the way.
         self.book.next = Some(next.clone());
         self.save()?;
-        for (number, key) in (first..).zip(&drawn) {
-            keys::write_new(&officer_path(&self.path, number), key)?;
+        for (file, key) in files.iter().zip(&drawn) {
+            keys::write_new(&file.file, key, protection)?;
         }
-        self.next = drawn;
+        self.next = files;
         self.save_next_public(&next)?;
         Ok(self.next_public_path())
     }
@@ -99,9 +107,12 @@ impl AuthorityDir {
     /// Neither version knows these officers, it is not known which of them speak, or no key is here.
     pub fn sign_charter(&self, bytes: &[u8], before: Option<&Chartered>) -> Result<Signed<Charter>, AuthorityError> {
         let member = self.book.member;
-        let any = self.officers.first().or(self.next.first()).ok_or(AuthorityError::TooFewKeys { have: 0, need: 1 })?;
-        // A body is only given out from under a signature; this copy is thrown away.
-        let copy = Draft::<Charter>::open(bytes)?.sign(any).finish()?;
+        if self.officers.is_empty() && self.next.is_empty() {
+            return Err(AuthorityError::TooFewKeys { have: 0, need: 1 });
+        }
+        // A body is only given out from under a signature; this copy, signed by nobody's key, is thrown away.
+        let nobody = SecretKey::from_seed(blake3::hash(bytes).as_bytes());
+        let copy = Draft::<Charter>::open(bytes)?.sign(&nobody).finish()?;
         let body = copy.body();
         body.well_formed()?;
         let before = before.and_then(|log| log.versions().find(|version| Some(version.id()) == body.previous));
@@ -119,7 +130,9 @@ impl AuthorityDir {
         for (authority, keys) in [Some((self.authority(), &self.officers)), next].into_iter().flatten() {
             if has_seat(&authority) || leaves {
                 let enough = usize::try_from(authority.threshold).unwrap_or(usize::MAX);
-                draft = keys.iter().take(enough).fold(draft, Draft::sign);
+                for key in keys.iter().take(enough) {
+                    draft = draft.sign(&self.unlock(key)?);
+                }
                 seated = true;
             }
         }

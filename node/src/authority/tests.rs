@@ -264,8 +264,8 @@ fn next_officers_speak_from_the_version_that_names_them_and_the_former_ones_unti
     let (dir, mut br, india, charter) = alliance();
     let node = SecretKey::from_seed(&[9; 32]).public();
     let before = br.publish(&charter, &text("law"), NOW, &FakeGate).expect("published");
-    br.rotate(&charter, 2, 2, false).expect("drawn");
-    assert!(matches!(br.rotate(&charter, 2, 2, false), Err(AuthorityError::RotationWaits(_))));
+    br.rotate(&charter, 2, 2, false, &Protection::Plain).expect("drawn");
+    assert!(matches!(br.rotate(&charter, 2, 2, false, &Protection::Plain), Err(AuthorityError::RotationWaits(_))));
     assert!(br.accredit(&charter, &accredit_request(node), NOW).is_ok(), "those of now still speak");
     let unchanged = Charter { version: 2, previous: Some(charter.latest().id()), ..charter.charter().clone() };
     let draft = charter.draft_next(&unchanged).expect("follows").to_bytes();
@@ -286,7 +286,7 @@ fn next_officers_speak_from_the_version_that_names_them_and_the_former_ones_unti
     trust.accept_pack(again.law_pack.bytes(), &FakeGate).expect("signed by those of now");
     trust.accept_status(again.status.bytes()).expect("signed by those of now");
 
-    br.rotate(&after, 1, 1, false).expect("drawn");
+    br.rotate(&after, 1, 1, false, &Protection::Plain).expect("drawn");
     assert!(br.accredit(&after, &accredit_request(node), NOW).is_ok());
     assert!(matches!(br.accredit(&charter, &accredit_request(node), NOW), Err(AuthorityError::NotInCharter(_))));
     drop(br);
@@ -379,7 +379,7 @@ fn renamed(charter: &Chartered) -> Vec<u8> {
 #[test]
 fn after_a_rotation_only_those_sign_who_have_a_seat() {
     let (_dir, mut br, india, charter) = alliance();
-    br.rotate(&charter, 2, 2, false).expect("drawn");
+    br.rotate(&charter, 2, 2, false, &Protection::Plain).expect("drawn");
     let mut after = rotated(&br, &india, &charter);
     let draft = renamed(&after);
     assert!(matches!(br.sign_charter(&draft, None), Err(AuthorityError::VersionBefore)), "who speaks is not known");
@@ -401,7 +401,7 @@ fn after_a_rotation_only_those_sign_who_have_a_seat() {
 #[test]
 fn a_rotation_that_was_cut_short_or_whose_keys_are_lost_is_begun_again() {
     let (dir, mut br, _, charter) = alliance();
-    br.rotate(&charter, 2, 2, false).expect("drawn");
+    br.rotate(&charter, 2, 2, false, &Protection::Plain).expect("drawn");
     let path = dir.path().join("br");
     // As a crash leaves it between the book and the files.
     for number in [4, 5] {
@@ -410,9 +410,9 @@ fn a_rotation_that_was_cut_short_or_whose_keys_are_lost_is_begun_again() {
     fs::remove_file(br.next_public_path()).expect("removed");
     drop(br);
     let mut br = AuthorityDir::open(&path).expect("opens");
-    assert!(matches!(br.rotate(&charter, 2, 2, false), Err(AuthorityError::RotationWaits(_))));
+    assert!(matches!(br.rotate(&charter, 2, 2, false, &Protection::Plain), Err(AuthorityError::RotationWaits(_))));
     assert!(br.next_public_path().exists(), "written anew");
-    br.rotate(&charter, 1, 1, true).expect("drawn again");
+    br.rotate(&charter, 1, 1, true, &Protection::Plain).expect("drawn again");
     br.publish(&charter, &text("law"), NOW, &FakeGate).expect("those of now speak");
     drop(br);
     let br = AuthorityDir::open(&path).expect("opens");
@@ -426,6 +426,6 @@ fn keys_that_are_kept_elsewhere_keep_their_numbers() {
     for number in 1..=3 {
         fs::rename(officer_path(&path, number), dir.path().join(format!("kept-{number}"))).expect("moved");
     }
-    br.rotate(&charter, 2, 2, false).expect("drawn");
+    br.rotate(&charter, 2, 2, false, &Protection::Plain).expect("drawn");
     assert_eq!([1, 3, 4, 5].map(|number| officer_path(&path, number).exists()), [false, false, true, true]);
 }

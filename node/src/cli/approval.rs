@@ -70,6 +70,9 @@ pub(super) enum Approval {
         /// Where the key goes
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
+        /// Encrypt it with a passphrase
+        #[arg(long)]
+        protect: bool,
     },
     Sign(Sign),
     /// Hand approvals to the node; it keeps them until they run out
@@ -148,8 +151,8 @@ impl Approval {
             Self::Show { crossing } => pending::show(context, &crossing).await,
             Self::Grant { word, reason } => word.say(context, true, reason).await,
             Self::Refuse { word, reason } => word.say(context, false, reason).await,
-            Self::NewKey { out } => {
-                let key = keys::write_new(&out, &keys::generate()?)?;
+            Self::NewKey { out, protect } => {
+                let key = keys::write_new(&out, &keys::generate()?, &context.protection(protect, &out)?)?;
                 let made = NewKey { file: out, key };
                 Ok(context.screen.one(&made, || {
                     format!(
@@ -215,7 +218,9 @@ impl Sign {
             reason: self.reason.unwrap_or_default(),
             validity: Validity::lasting_ms(context.now, self.span.ms),
         };
-        let signed = Draft::new(&body, charter.alliance()).sign(&keys::read(&self.key)?).finish()?;
+        let signed = Draft::new(&body, charter.alliance())
+            .sign(&keys::read(&self.key, &mut |key| context.passphrases.ask(key))?)
+            .finish()?;
         durable::write(&self.out, signed.bytes(), Readers::All, Existing::Replace)?;
         Ok(context.screen.one(&body, || {
             let until = figures::instant(body.validity.until, context.now);

@@ -66,6 +66,9 @@ pub(super) enum Authority {
         /// The directory to make
         #[arg(long)]
         dir: PathBuf,
+        /// Encrypt the keys with one passphrase; give each officer another one later (alliance key protect)
+        #[arg(long)]
+        protect: bool,
     },
     Accredit(Accredit),
     /// Withdraw a node's accreditation; it takes effect when the next status is published
@@ -107,6 +110,9 @@ pub(super) enum Authority {
         /// Give up officers who wait to be adopted, and draw others
         #[arg(long)]
         again: bool,
+        /// Encrypt the new keys with one passphrase
+        #[arg(long)]
+        protect: bool,
     },
 }
 
@@ -319,8 +325,9 @@ struct HandedOver {
 impl Authority {
     pub(super) async fn run(self, context: &Context) -> Result<Exit, Problem> {
         match self {
-            Self::Init { member, name, officers, threshold, dir } => {
-                let made = AuthorityDir::create(&dir, member, &name, officers, threshold)?;
+            Self::Init { member, name, officers, threshold, dir, protect } => {
+                let protection = context.protection(protect, &dir)?;
+                let made = AuthorityDir::create_with(&dir, member, &name, (officers, threshold), &protection)?;
                 let public = made.public();
                 Ok(context.screen.one(&public, || {
                     let mut fields = Fields::default();
@@ -332,7 +339,7 @@ impl Authority {
             }
             Self::Accredit(command) => command.run(context),
             Self::Revoke { dir, node } => {
-                let new = AuthorityDir::open(&dir)?.revoke(node)?;
+                let new = context.authority(&dir)?.revoke(node)?;
                 Ok(context.screen.one(&Revoked { node, new }, || {
                     let known = if new { "revoked" } else { "was revoked before" };
                     format!("{node} {known}\nIt takes effect with the next status: alliance authority publish")
@@ -342,9 +349,10 @@ impl Authority {
             Self::Ban(command) => command.run(context),
             Self::Expert(command) => command.run(context),
             Self::Publish(command) => command.run(context).await,
-            Self::Rotate { dir, charter: file, officers, threshold, again } => {
-                let mut authority = AuthorityDir::open(&dir)?;
-                let public = authority.rotate(&charter(&file)?, officers, threshold, again)?;
+            Self::Rotate { dir, charter: file, officers, threshold, again, protect } => {
+                let mut authority = context.authority(&dir)?;
+                let protection = context.protection(protect, &dir)?;
+                let public = authority.rotate(&charter(&file)?, officers, threshold, again, &protection)?;
                 let view = PublicAuthority::read(&public)?;
                 Ok(context.screen.one(&view, || {
                     let member = view.member;
@@ -371,7 +379,7 @@ impl Accredit {
         let roles = self.roles.into_iter().collect();
         let valid_ms = self.days.saturating_mul(DAY_MS);
         let request = AccreditRequest { node: self.node, organisation, zone: self.zone, roles, valid_ms };
-        let signed: Signed<Accreditation> = AuthorityDir::open(&self.dir)?.accredit(&charter, &request, context.now)?;
+        let signed: Signed<Accreditation> = context.authority(&self.dir)?.accredit(&charter, &request, context.now)?;
         written(context, &self.out, &signed, |body| {
             let until = figures::instant(body.validity.until, context.now);
             format!("accredited {} as {}, {}, until {until}", body.node, body.organisation.name, body.member)
@@ -393,7 +401,7 @@ impl IssueSafeguard {
             valid_ms: self.days.saturating_mul(DAY_MS),
             reference: self.reference,
         };
-        let signed: Signed<Safeguard> = AuthorityDir::open(&self.dir)?.issue_safeguard(&charter, &request, context.now)?;
+        let signed: Signed<Safeguard> = context.authority(&self.dir)?.issue_safeguard(&charter, &request, context.now)?;
         written(context, &self.out, &signed, |body| {
             let until = figures::instant(body.validity.until, context.now);
             format!(
@@ -416,7 +424,7 @@ impl Ban {
             (None, None) => return Err(Problem::new(Exit::Usage, "say what is banned: --to CC or --node KEY")),
         };
         let banned = !self.lift;
-        let changed = AuthorityDir::open(&self.dir)?.set_ban(ban, banned)?;
+        let changed = context.authority(&self.dir)?.set_ban(ban, banned)?;
         Ok(context.screen.one(&Banned { ban, banned, changed }, || {
             let what = match ban {
                 authority::Ban::Destination(country) => country.to_string(),
@@ -446,7 +454,7 @@ impl Publish {
             // Before anything is signed, so that no number is spent on what cannot be handed out.
             std::fs::create_dir_all(out).map_err(durable::at("make the directory", out))?;
         }
-        let mut authority = AuthorityDir::open(&self.dir)?;
+        let mut authority = context.authority(&self.dir)?;
         let newly_allowed = self.newly_allowed(&authority, &charter, &request, context.now).await?;
         let published = authority.publish(&charter, &request, context.now, &CedarGate::new())?;
         let (mut pack_path, mut status_path) = (authority.law_pack_path(), authority.status_path());

@@ -25,7 +25,7 @@ use super::{
     words::{MemberFile, Span},
 };
 use crate::{
-    authority::{AuthorityDir, PublicAuthority},
+    authority::PublicAuthority,
     durable::{self, Existing, Readers},
     exit::Exit,
 };
@@ -163,7 +163,7 @@ impl Charter {
             Self::Sign { charter, dir, after, out } => {
                 let draft = durable::read(&charter, limits::CHARTER_BYTES_MAX)?;
                 let before = before(context, after.as_deref()).await?;
-                let signed = AuthorityDir::open(&dir)?.sign_charter(&draft, before.as_ref())?;
+                let signed = context.authority(&dir)?.sign_charter(&draft, before.as_ref())?;
                 durable::write(&out.unwrap_or(charter), signed.bytes(), Readers::All, Existing::Replace)?;
                 view::show(context, signed.bytes(), before.as_ref())
             }

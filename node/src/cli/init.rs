@@ -53,6 +53,10 @@ pub(super) struct Init {
     /// The mesh address of a node to meet first; may be repeated
     #[arg(long, value_name = "ADDR")]
     bootstrap: Vec<MeshAddress>,
+
+    /// Encrypt the node's key with a passphrase; the daemon then needs it at every start (allianced --passphrase-file)
+    #[arg(long)]
+    protect: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -81,7 +85,7 @@ impl Init {
         // What was put together must read back, or the daemon would be the first to complain.
         Config::parse(&config.to_text(), &home.config_path())
             .map_err(|error| Problem::of(Exit::Usage, &error).hint("see alliance init --help"))?;
-        let Created { node, new_key, .. } = home.create(&config)?;
+        let Created { node, new_key, .. } = home.create(&config, self.protect)?;
         let papers = if charter.is_some() || accreditation.is_some() {
             home.install(charter.as_deref(), accreditation.as_deref(), context.now)?
         } else {

@@ -99,14 +99,14 @@ impl Ledger {
                 Ok(context.screen.one(&entry, || text(context, &entry)))
             }
             Self::Verify => {
-                let node = home.key()?.public();
+                let node = home.public()?;
                 let witnessed = Notes::own(&home.notes_path())?;
                 let report = ledger::verify(&path, &node, witnessed.as_deref())?;
                 Ok(context.screen.one(&report, || verified(context, &report)))
             }
             Self::Publish { dir, entries } => {
                 let witnessed = Notes::own(&home.notes_path())?;
-                let node = home.key()?.public();
+                let node = home.public()?;
                 let published = ledger::publish(&path, &node, witnessed.as_deref(), &dir, entries)?;
                 Ok(context.screen.one(&published, || {
                     let mut fields = Fields::default();

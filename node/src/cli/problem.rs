@@ -13,7 +13,7 @@ use crate::{
     durable::FileError,
     exit::Exit,
     home::{HomeError, PapersError},
-    keys::KeyFileError,
+    keys::{KeyFileError, PassphraseError},
     ledger::{LedgerError, PublishError},
     limits::LimitsError,
     mesh::MeshError,
@@ -101,8 +101,26 @@ fn key(error: &KeyFileError) -> Exit {
         KeyFileError::Missing(_) => Exit::NotFound,
         KeyFileError::Exists(_) => Exit::Conflict,
         KeyFileError::Open { .. } | KeyFileError::Owner { .. } => Exit::Untrusted,
-        KeyFileError::Corrupt(_) => Exit::Damaged,
-        KeyFileError::Random(_) => Exit::Failed,
+        KeyFileError::Corrupt(_) | KeyFileError::CostTooHigh(_) => Exit::Damaged,
+        KeyFileError::Scheme(_) => Exit::Usage,
+        KeyFileError::WrongPassphrase(_) => Exit::Untrusted,
+        KeyFileError::Linked { .. } => Exit::Conflict,
+        KeyFileError::Passphrase(error) => passphrase(error),
+        KeyFileError::Random(_) | KeyFileError::Encrypt(_) => Exit::Failed,
+    }
+}
+
+fn passphrase(error: &PassphraseError) -> Exit {
+    match error {
+        PassphraseError::File(file) => disk(&file.source),
+        PassphraseError::Open { .. } | PassphraseError::Owner { .. } => Exit::Untrusted,
+        PassphraseError::Interrupted => Exit::Interrupted,
+        PassphraseError::Terminal(_) => Exit::Failed,
+        PassphraseError::Nowhere(_)
+        | PassphraseError::NotGiven(_)
+        | PassphraseError::NotOneLine(_)
+        | PassphraseError::Length
+        | PassphraseError::Differ => Exit::Usage,
     }
 }
 

@@ -107,7 +107,7 @@ impl Home {
         accreditation: Option<&[u8]>,
         now: Timestamp,
     ) -> Result<Option<Papers>, HomeError> {
-        let node = self.key()?.public();
+        let node = self.public()?;
         let old = durable::read_if_there(&self.charter_path(), limits::CHARTER_LOG_BYTES_MAX)?;
         let mut chosen = charter.or(old.as_deref()).ok_or(PapersError::NoCharter)?;
         let chartered = Chartered::open(chosen).map_err(PapersError::Charter)?;

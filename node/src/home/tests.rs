@@ -57,7 +57,7 @@ fn accredited(charter: &Chartered, node: PublicKey, signer: &SecretKey, days: u6
 fn good_home() -> (tempfile::TempDir, Home) {
     let dir = tempfile::tempdir().expect("a directory");
     let home = Home::at(&dir.path().join("home")).expect("a path");
-    let created = home.create(&Config::default()).expect("created");
+    let created = home.create(&Config::default(), false).expect("created");
     let charter = charter("Test");
     let accreditation = accredited(&charter, created.node, &officer(1), 1);
     home.install(Some(&charter.to_log()), Some(&accreditation), NOW).expect("installed");
@@ -74,7 +74,7 @@ fn a_good_home_opens_and_creating_it_again_changes_nothing() {
     let open = home.open_in(false, NOW).expect("opens");
     assert_eq!(open.accreditation.body().organisation.name, "usp");
     assert_eq!(open.house, None);
-    let again = home.create(&Config::default()).expect("created");
+    let again = home.create(&Config::default(), false).expect("created");
     assert_eq!(again, Created { node: open.key.public(), new_key: false, new_config: false });
     assert_eq!(fs::metadata(home.root()).expect("there").permissions().mode() & 0o777, 0o700);
 }
@@ -151,7 +151,7 @@ fn a_corrupt_key_is_refused_and_kept() {
     fs::write(home.key_path(), "alliance-ed25519-seed 00ff\n").expect("written");
     let corrupt = |error: &HomeError| matches!(error, HomeError::Key(KeyFileError::Corrupt(_)));
     assert!(corrupt(&home.open_in(false, NOW).expect_err("corrupt")));
-    assert!(corrupt(&home.create(&Config::default()).expect_err("corrupt")));
+    assert!(corrupt(&home.create(&Config::default(), false).expect_err("corrupt")));
     assert_eq!(fs::read_to_string(home.key_path()).expect("kept"), "alliance-ed25519-seed 00ff\n");
 }
 

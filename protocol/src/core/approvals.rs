@@ -99,7 +99,8 @@ impl Core {
             let (manifest, purpose, use_) = (view.manifest, facts.purpose, facts.use_);
             let what = ToApprove { manifest, exporter, importer, purpose, use_ };
             let same = |one: &&mut PendingApproval| {
-                (one.manifest, one.exporter, one.importer, one.purpose, one.use_) == (manifest, exporter, importer, purpose, use_)
+                (one.manifest, one.exporter, one.importer, one.purpose, one.use_)
+                    == (manifest, exporter, importer, purpose, use_)
             };
             if let Some(known) = pending.iter_mut().find(same) {
                 if known.earlier.len() < PENDING_MAX {

@@ -92,7 +92,7 @@ async fn an_auditor_checks_both_halves_from_files_alone_and_names_what_is_wrong(
     // The operator of the exporter, who has its key, forgets the crossing.
     let (home, forged) = (stage.home("BR"), stage.path("forged"));
     copy(&home, &forged);
-    let key = keys::read(&home.join("node.key")).expect("a key");
+    let key = keys::read(&home.join("node.key"), &mut keys::no_passphrase).expect("a key");
     let (_, mut entries) = ledger::whole(&home.join("ledger"), &key.public()).expect("whole");
     entries.retain(|entry| entry.record.crossing().is_none());
     // And something else took its place.
@@ -226,7 +226,7 @@ struct Liar {
 
 impl Liar {
     async fn start(home: &Path, alliance: AllianceId, histories: Vec<(PublicKey, Tiles)>, now: Timestamp) -> Self {
-        let key = keys::read(&home.join("node.key")).expect("a key");
+        let key = keys::read(&home.join("node.key"), &mut keys::no_passphrase).expect("a key");
         let config = MeshConfig { listen: vec!["/ip4/127.0.0.1/udp/0/quic-v1".to_owned()], ..MeshConfig::new(alliance) };
         let mut mesh = Mesh::start(&key, config).await.expect("started");
         let record = NodeRecord {

@@ -23,6 +23,8 @@ mod harness;
 #[cfg(test)]
 mod homes;
 #[cfg(test)]
+mod keys;
+#[cfg(test)]
 mod ledger;
 #[cfg(test)]
 mod long_life;

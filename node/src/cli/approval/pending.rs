@@ -174,7 +174,7 @@ impl Word {
         let daemon = context.daemon().await?;
         let (pending, _) = ask(context).await?;
         let one = find(pending, &self.crossing)?;
-        let key = keys::read(&self.key)?;
+        let key = keys::read(&self.key, &mut |key| context.passphrases.ask(key))?;
         let body = Body {
             on_behalf: speaks_for(&one, &key)?,
             manifest: one.manifest,

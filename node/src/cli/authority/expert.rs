@@ -7,7 +7,6 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::{
-    authority::AuthorityDir,
     cli::{Context, Problem, screen::Table},
     exit::Exit,
 };
@@ -47,7 +46,7 @@ struct Named {
 
 impl Command {
     pub(super) fn run(self, context: &Context) -> Result<Exit, Problem> {
-        let mut authority = AuthorityDir::open(&self.dir)?;
+        let mut authority = context.authority(&self.dir)?;
         let Some(expert) = self.key else {
             return Ok(context.screen.list(authority.experts(), || table(authority.experts())));
         };

@@ -26,7 +26,7 @@ struct Answer {
 /// Replays the crossing with this id, or whose id begins so.
 pub(super) fn run(context: &Context, crossing: &str) -> Result<Exit, Problem> {
     let home = context.home()?;
-    let node = home.key()?.public();
+    let node = home.public()?;
     let (_, entries) = ledger::whole(&home.ledger_path(), &node)?;
     let crossing = that_begins(&entries, crossing)?;
     let decisions = replay(&entries, crossing, &CedarGate::default())?;

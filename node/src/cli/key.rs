@@ -1,0 +1,94 @@
+//! `alliance key`: how a key lies on the disk. Works on the file, without a daemon.
+
+use std::path::{Path, PathBuf};
+
+use alliance_protocol::key::PublicKey;
+use clap::Subcommand;
+use serde::Serialize;
+
+use super::{Context, Problem, screen::Fields};
+use crate::{
+    exit::Exit,
+    keys::{self, Kept, PassphraseFrom, Protection},
+};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Key {
+    /// Show the public half of a key, and whether a passphrase protects it
+    #[command(after_help = "Examples:\n  alliance key show\n  alliance key show br/officer-1.key")]
+    Show {
+        /// The key [default: that of the node's home]
+        #[arg(value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
+    /// Encrypt a key with a passphrase, or give it another one
+    ///
+    /// The file is then a PKCS#8 key as `openssl pkey` opens it. Whoever uses the key is asked for the passphrase: on the
+    /// terminal, or it is read from the file that --passphrase-file or ALLIANCE_PASSPHRASE_FILE names; a daemon that nobody
+    /// watches needs the latter. A key that others may have read is to be replaced, not protected.
+    #[command(
+        after_help = "Examples:\n  alliance key protect\n  alliance key protect br/officer-1.key --new-passphrase-file /run/secrets/br"
+    )]
+    Protect {
+        /// The key [default: that of the node's home]
+        #[arg(value_name = "FILE")]
+        file: Option<PathBuf>,
+        /// The file that holds the new passphrase, on one line [default: the terminal]
+        #[arg(long, value_name = "FILE")]
+        new_passphrase_file: Option<PathBuf>,
+    },
+    /// Take the passphrase off a key
+    #[command(after_help = "Example:\n  alliance key unprotect br/officer-1.key")]
+    Unprotect {
+        /// The key [default: that of the node's home]
+        #[arg(value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Serialize)]
+struct Shown {
+    file: PathBuf,
+    key: PublicKey,
+    protected: bool,
+}
+
+impl Key {
+    pub(super) fn run(self, context: &Context) -> Result<Exit, Problem> {
+        let path = |file: Option<PathBuf>| match file {
+            Some(file) => Ok(file),
+            None => context.home().map(|home| home.key_path()),
+        };
+        match self {
+            Self::Show { file } => show(context, &path(file)?),
+            Self::Protect { file, new_passphrase_file } => {
+                let file = path(file)?;
+                let new = match new_passphrase_file {
+                    Some(named) => PassphraseFrom::File(named),
+                    None => PassphraseFrom::Terminal,
+                };
+                let protection = Protection::Passphrase(new.choose(&file).map_err(keys::KeyFileError::from)?);
+                keys::protect(&file, &mut |key| context.passphrases.ask(key), &protection)?;
+                show(context, &file)
+            }
+            Self::Unprotect { file } => {
+                let file = path(file)?;
+                keys::protect(&file, &mut |key| context.passphrases.ask(key), &Protection::Plain)?;
+                show(context, &file)
+            }
+        }
+    }
+}
+
+fn show(context: &Context, file: &Path) -> Result<Exit, Problem> {
+    let facts = keys::inspect(file)?;
+    let protected = facts.kept == Kept::Protected;
+    let shown = Shown { file: file.to_owned(), key: facts.public, protected };
+    Ok(context.screen.one(&shown, || {
+        let mut fields = Fields::default();
+        fields.add("file", shown.file.display());
+        fields.add("key", shown.key);
+        fields.add("protected", if protected { "by a passphrase" } else { "by the permissions of the file alone" });
+        fields.to_string()
+    }))
+}
