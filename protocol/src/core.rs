@@ -22,6 +22,7 @@ mod outlook;
 mod peers;
 mod retention;
 mod sources;
+mod start;
 pub mod transfers;
 mod volumes;
 mod watching;
@@ -36,6 +37,7 @@ use offers::Offers;
 use peers::Peers;
 use retention::{Place, Retention};
 use sources::Wanted;
+pub use start::{Origin, StartError};
 use volumes::Volumes;
 use watching::Watch;
 use window::Window;
@@ -124,46 +126,6 @@ pub struct Config {
     pub seed: [u8; 32],
 }
 
-/// What a node starts from. Nothing of it is believed before it is verified.
-#[derive(Debug)]
-pub struct Origin {
-    pub key: SecretKey,
-    /// The founding charter, or the log of all versions that the operator has.
-    pub charter: Vec<u8>,
-    pub accreditation: Vec<u8>,
-    /// The ledger, from the beginning.
-    pub entries: Vec<Entry>,
-    /// Statements of others from the catalogue.
-    pub catalogue: Vec<Vec<u8>>,
-    /// What was kept by `Keep::Held`.
-    pub held: Vec<String>,
-    /// What was kept last by `Keep::Witnessed`.
-    pub witnessed: Option<String>,
-}
-
-/// Why a node cannot start from what it was given.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    #[error("the charter does not hold")]
-    Charter(#[source] CharterError),
-    #[error("the ledger was begun under another charter; this home belongs to that alliance")]
-    OtherCharter,
-    #[error("a version of the charter in the home does not go with those in the ledger")]
-    Versions(#[source] Distrust),
-    #[error("the accreditation does not hold")]
-    Accreditation(#[source] NoStanding),
-    #[error("the ledger holds a statement that does not hold now")]
-    Ledger(#[source] Distrust),
-    #[error("the ledger holds a `{0}` that cannot be opened")]
-    Record(&'static str, #[source] OpenError),
-    #[error("what was kept of the ledger `{0}` is not what this node signed as its witness")]
-    Held(String),
-    #[error("a pack of this node cannot be used")]
-    Pack(#[source] PackError),
-    #[error("this node's own record would be too large: it has too many addresses")]
-    OwnRecord(#[source] OpenError),
-}
-
 #[derive(Debug)]
 struct Randomness {
     seed: [u8; 32],
@@ -171,113 +133,6 @@ struct Randomness {
 }
 
 impl Core {
-    /// Verifies what the node starts from and replays its ledger. The effects must be carried out like any others.
-    ///
-    /// # Errors
-    /// What cannot be trusted.
-    pub fn start(origin: Origin, config: Config, now: Timestamp, gate: &dyn Gate) -> Result<(Self, Effects), StartError> {
-        let Origin { key, charter, accreditation: accreditation_bytes, entries, catalogue, held, witnessed } = origin;
-        gate.check(&config.baseline).map_err(StartError::Pack)?;
-        if let Some(house) = &config.house {
-            gate.check(house).map_err(StartError::Pack)?;
-        }
-        let chartered = Chartered::open(&charter).map_err(StartError::Charter)?;
-        let founding = chartered.founding().bytes();
-        let trust = Trust::new(Chartered::found(founding).map_err(StartError::Charter)?);
-        // Who may sign it is asked below, under the charter that is in force by then.
-        let accreditation = Signed::open(&accreditation_bytes, trust.alliance())
-            .map_err(|error| StartError::Accreditation(NoStanding::Accreditation(error.into())))?;
-        let own_record =
-            own_record(&key, &accreditation, &config, (trust.alliance(), 1, now.0), now).map_err(StartError::OwnRecord)?;
-        let randomness = Randomness { seed: config.seed, drawn: 0 };
-        let mut core = Self {
-            witnessing: Witnessing::new(&key.public()),
-            watch: Watch::default(),
-            witness_asks: BTreeMap::new(),
-            asked_witnesses: 0,
-            key,
-            config,
-            accreditation,
-            trust,
-            own_record,
-            peers: Peers::default(),
-            offers: Offers::default(),
-            models: BTreeMap::new(),
-            history: History::default(),
-            exports: BTreeMap::new(),
-            pulls: BTreeMap::new(),
-            wanted: BTreeMap::new(),
-            onward_published: BTreeMap::new(),
-            answered: BTreeMap::new(),
-            approvals: BTreeMap::new(),
-            volumes: Volumes::default(),
-            retention: Retention::default(),
-            fruitless: Window::new(limits::FRUITLESS_PER_WINDOW_MAX, limits::WINDOW_MS),
-            heard: Window::new(limits::AUTHORITY_STATEMENTS_PER_WINDOW_MAX, limits::WINDOW_MS),
-            randomness,
-            next_round: now,
-            charter_ahead: 0,
-        };
-        let mut begun = false;
-        let mut accredited = false;
-        let mut loaded = None;
-        for entry in &entries {
-            core.witnessing.append(leaf_of(entry), entry.at);
-            let Entry { at, record } = entry;
-            match record {
-                Record::Founded { charter: founded } if !is_same_charter(founded, &chartered) => {
-                    return Err(StartError::OtherCharter);
-                }
-                Record::Founded { .. } => begun = true,
-                Record::Accredited { accreditation } => accredited = *accreditation == accreditation_bytes,
-                Record::RulesLoaded { .. } => loaded = Some(record),
-                other => core.replay(other, *at, gate)?,
-            }
-        }
-        if let Some(note) = witnessed {
-            core.restore_witnessed(&note);
-        }
-        let me = core.me();
-        if let Some(note) = held.iter().find(|note| !core.watch.restore(note, &me)) {
-            return Err(StartError::Held(note.lines().next().unwrap_or_default().to_owned()));
-        }
-        let mut effects = Effects::default();
-        if !begun {
-            core.record(Record::Founded { charter: founding.to_vec().into() }, now, &mut effects);
-        }
-        for version in chartered.versions().skip(1) {
-            if core.trust.accept_charter(version.bytes()).map_err(StartError::Versions)? == Accepted::New {
-                let charter = version.bytes().to_vec().into();
-                core.record(Record::CharterAccepted { charter }, now, &mut effects);
-            }
-        }
-        let me = core.me();
-        let opened = core.trust.accreditation(&accreditation_bytes).map_err(NoStanding::Accreditation);
-        let stands = opened.and_then(|accreditation| core.trust.admission(&accreditation, &me, now));
-        stands.map_err(StartError::Accreditation)?;
-        if !accredited {
-            core.record(Record::Accredited { accreditation: accreditation_bytes.into() }, now, &mut effects);
-        }
-        let rules = Record::RulesLoaded {
-            baseline: (&core.config.baseline).into(),
-            house: core.config.house.as_ref().map(Into::into),
-        };
-        if loaded != Some(&rules) {
-            core.record(rules, now, &mut effects);
-        }
-        for (crossing, side) in core.history.unfinished() {
-            let problem = "the daemon stopped during the crossing".to_owned();
-            let record = Record::CrossingFailed { crossing, side, bytes: 0, problem, tampered: false };
-            core.record(record, now, &mut effects);
-        }
-        core.renew_record(now);
-        core.take_in_all(catalogue.iter().map(Vec::as_slice), now, gate, &mut effects);
-        // What came from the catalogue is in the catalogue.
-        effects.catalogue.retain(|change| matches!(change, CatalogueChange::Remove { .. }));
-        core.present_record(&mut effects);
-        Ok((core, effects))
-    }
-
     /// Everything that happens to a node passes here.
     pub fn handle(&mut self, input: Input, now: Timestamp, gate: &dyn Gate) -> Effects {
         let mut effects = Effects::default();
@@ -430,58 +285,6 @@ impl Core {
         }
     }
 
-    /// Applies a record of an earlier run.
-    fn replay(&mut self, record: &Record, at: Timestamp, gate: &dyn Gate) -> Result<(), StartError> {
-        self.apply(record, at);
-        let alliance = self.trust.alliance();
-        match record {
-            Record::StatusAccepted { status } => {
-                self.trust.accept_status(status).map_err(StartError::Ledger)?;
-            }
-            Record::CharterAccepted { charter } => {
-                self.trust.accept_charter(charter).map_err(StartError::Ledger)?;
-            }
-            Record::PackAccepted { pack } => match self.trust.accept_pack(pack, gate) {
-                // A pack that was overtaken in the meantime is history; one that cannot be read any more is not in force.
-                Ok(_) | Err(Distrust::Older { .. } | Distrust::Pack(_)) => {}
-                Err(error) => return Err(StartError::Ledger(error)),
-            },
-            Record::ModelImported { model } => self.keep_model(model),
-            Record::OfferPublished { offer } => {
-                let offer = Signed::open(offer, alliance).map_err(|error| StartError::Record("offer", error))?;
-                self.offers.insert(offer, self.accreditation.body().member);
-            }
-            Record::OfferWithdrawn { withdrawal } => {
-                let withdrawal =
-                    Signed::open(withdrawal, alliance).map_err(|error| StartError::Record("withdrawal", error))?;
-                self.offers.withdraw(withdrawal);
-            }
-            Record::Cleared { crossing, .. } | Record::Refused { crossing, .. } => {
-                self.answered.insert(*crossing, at);
-            }
-            Record::ApprovalAccepted { approval } => {
-                let key = approvals::approval_key(approval);
-                let approval =
-                    Signed::<Approval>::open(approval, alliance).map_err(|error| StartError::Record("approval", error))?;
-                self.approvals.insert(key, approval);
-            }
-            Record::Founded { .. }
-            | Record::Accredited { .. }
-            | Record::RulesLoaded { .. }
-            | Record::Requested { .. }
-            | Record::RequestDenied { .. }
-            | Record::ClearanceAccepted { .. }
-            | Record::RefusalAccepted { .. }
-            | Record::Received { .. }
-            | Record::PartDelivered { .. }
-            | Record::Settled { .. }
-            | Record::Deleted { .. }
-            | Record::ForkFound { .. }
-            | Record::CrossingFailed { .. } => {}
-        }
-        Ok(())
-    }
-
     /// Keeps a model under its name. One that came by a crossing does not displace one that was imported here: that stays
     /// what this node's offers say it is.
     fn keep_model(&mut self, model: &LocalModel) {
@@ -594,11 +397,6 @@ impl Randomness {
         self.drawn += 1;
         CrossingId(*blake3::keyed_hash(&self.seed, &self.drawn.to_be_bytes()).as_bytes())
     }
-}
-
-/// Whether the charter under which a ledger was begun is the founding one: the same body, whoever of the members signed this copy.
-fn is_same_charter(founded: &[u8], chartered: &Chartered) -> bool {
-    Chartered::found(founded).is_ok_and(|founded| founded.alliance() == chartered.alliance())
 }
 
 /// The leaf of the tree for an entry. One that cannot be encoded stops the node when it is to be committed, before its leaf

@@ -111,6 +111,7 @@ impl Ledger {
                 Ok(context.screen.one(&published, || {
                     let mut fields = Fields::default();
                     fields.add("log", &published.origin);
+                    fields.add("verifier key", &published.verifier_key);
                     fields.add("entries", published.entries);
                     fields.add("files written", published.files);
                     fields.to_string()

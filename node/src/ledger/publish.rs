@@ -18,6 +18,8 @@ use crate::durable::{self, Existing, FileError, Readers};
 pub struct Published {
     /// The name of the log.
     pub origin: String,
+    /// With what the tools of others verify its checkpoints.
+    pub verifier_key: String,
     /// Entries of the checkpoint that was published.
     pub entries: u64,
     /// Tiles and bundles written; those that were there already do not change.
@@ -85,7 +87,7 @@ pub fn publish(
     }
     // Last: what a checkpoint names is there.
     durable::write(&to.join("checkpoint"), note.as_bytes(), Readers::All, Existing::Replace)?;
-    Ok(Published { origin: origin.to_string(), entries: size, files })
+    Ok(Published { origin: origin.to_string(), verifier_key: Origin::verifier_key(node), entries: size, files })
 }
 
 /// A directory that holds a log already must hold this one, no longer than it is.

@@ -87,6 +87,24 @@ impl History {
         }
     }
 
+    /// Exporter: a request was refused; of what is no request there is nothing to show but that.
+    fn refused(
+        &mut self,
+        crossing: CrossingId,
+        peer: PublicKey,
+        request: &[u8],
+        name: &str,
+        decision: &Decision,
+        at: Timestamp,
+    ) {
+        let asked = recorded_body::<CrossingRequest>(request);
+        let none = (StatementId([0; 32]), ManifestId([0; 32]), false);
+        let (offer, manifest, partial) = asked.map_or(none, |body| (body.offer, body.manifest, body.parts.is_some()));
+        let mut view = begun(crossing, Side::Exporter, peer, offer, manifest, name, decision, at);
+        view.partial = partial;
+        self.insert(ended(view, CrossingState::Denied, at));
+    }
+
     /// Takes a record into account. Records of other things than crossings change nothing here.
     pub(super) fn apply(&mut self, record: &Record, at: Timestamp) {
         match record {
@@ -114,13 +132,7 @@ impl History {
                 self.insert(view);
             }
             Record::Refused { crossing, peer, request, name, decision, .. } => {
-                let asked = recorded_body::<CrossingRequest>(request);
-                let none = (StatementId([0; 32]), ManifestId([0; 32]), false);
-                let (offer, manifest, partial) =
-                    asked.map_or(none, |body| (body.offer, body.manifest, body.parts.is_some()));
-                let mut view = begun(*crossing, Side::Exporter, *peer, offer, manifest, name, decision, at);
-                view.partial = partial;
-                self.insert(ended(view, CrossingState::Denied, at));
+                self.refused(*crossing, *peer, request, name, decision, at);
             }
             Record::ClearanceAccepted { crossing, decision, .. } => self.change(*crossing, |view| {
                 view.state = CrossingState::Cleared;

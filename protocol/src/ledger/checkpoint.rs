@@ -87,6 +87,14 @@ impl Origin {
         (Self::of(&node) == *self).then_some(node)
     }
 
+    /// The key with which the tools of others verify checkpoints of this node's ledger (*vkey* of C2SP `signed-note`).
+    #[must_use]
+    pub fn verifier_key(node: &PublicKey) -> String {
+        let (name, kind) = (Self::of(node), SignatureKind::Ed25519);
+        let id = hex::encode(kind.key_id(&name, node));
+        format!("{name}+{id}+{}", BASE64_STANDARD.encode([&[kind.byte()], &node.0[..]].concat()))
+    }
+
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -276,6 +284,8 @@ mod tests {
 
         let name: Origin = "PeterNeumann".parse().expect("a name");
         assert_eq!(hex::encode(SignatureKind::Ed25519.key_id(&name, &key.public())), "c74f20a3");
+        let own = Origin::verifier_key(&key.public());
+        assert!(own.ends_with("+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW"), "{own}");
         let body = "If you think cryptography is the answer to your problem,\nthen you don't know what your problem is.\n";
         let expected = "\u{2014} PeterNeumann x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqd\
                     ngotpRZb6KE6RyyBwJnAM=\n";

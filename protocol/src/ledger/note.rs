@@ -36,7 +36,7 @@ pub(super) struct Line<'a> {
 }
 
 impl SignatureKind {
-    const fn byte(self) -> u8 {
+    pub(super) const fn byte(self) -> u8 {
         match self {
             Self::Ed25519 => 0x01,
             Self::Cosignature => 0x04,

@@ -138,6 +138,24 @@ impl Cluster {
 
     /// A new node, connected to all others.
     pub(crate) fn join(&mut self, member: &str, organisation: &str) -> usize {
+        let at = self.accredit(member, organisation);
+        self.restart(at);
+        at
+    }
+
+    /// A new node, connected to these others alone.
+    pub(crate) fn join_beside(&mut self, member: &str, organisation: &str, others: &[usize]) -> usize {
+        let at = self.accredit(member, organisation);
+        self.try_start(at).expect("starts");
+        for other in others {
+            self.connect(at, *other);
+        }
+        self.run();
+        at
+    }
+
+    /// A new node that does not run yet.
+    fn accredit(&mut self, member: &str, organisation: &str) -> usize {
         let at = self.nodes.len();
         let seed = 100 + u8::try_from(at).expect("few nodes");
         let member = country(member);
@@ -159,7 +177,6 @@ impl Cluster {
             lies: false,
             starts: 0,
         });
-        self.restart(at);
         at
     }
 

@@ -37,6 +37,7 @@ mod restarts;
 mod routes;
 mod running;
 mod sources;
+mod spread;
 mod tabled_gate;
 mod trust;
 mod versions;

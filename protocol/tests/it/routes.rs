@@ -169,6 +169,10 @@ pub(crate) struct Wires {
     /// Pulls of a part.
     partial: BTreeSet<(usize, CrossingId)>,
     moved: BTreeMap<(usize, CrossingId), u64>,
+    /// Of each hundred messages of the mesh so many are lost.
+    pub(crate) lost_percent: u8,
+    /// Nodes stay connected to whom the test connects them.
+    pub(crate) sparse: bool,
     /// Numbers asks, messages, syncs and sessions.
     drawn: u64,
 }
@@ -207,6 +211,14 @@ impl Cluster {
     }
 
     fn send(&mut self, to: usize, said: Said) {
+        let may_be_lost = matches!(said, Said::Gossiped { .. } | Said::SyncAsked { .. } | Said::SyncAnswered { .. });
+        if may_be_lost && self.wires.lost_percent > 0 {
+            // The same ones in each run.
+            let [byte, ..] = *blake3::hash(&self.draw().to_be_bytes()).as_bytes();
+            if u32::from(byte) * 100 < 256 * u32::from(self.wires.lost_percent) {
+                return;
+            }
+        }
         self.wires.queue.push_back(Parcel { to, said });
     }
 
@@ -395,6 +407,7 @@ impl Cluster {
                     self.disconnect(at, other);
                 }
             }
+            MeshOrder::Dial { .. } if self.wires.sparse => {}
             MeshOrder::Dial { peer, .. } => {
                 if let Some(other) = self.node_of(peer) {
                     self.connect(at, other);
