@@ -39,6 +39,7 @@ pub struct Config {
     pub mesh: MeshConfig,
     pub bulk: BulkConfig,
     pub house: HouseConfig,
+    pub witness: WitnessConfig,
 }
 
 /// The control plane: offers, law packs, statuses.
@@ -71,6 +72,13 @@ pub struct HouseConfig {
     pub approvers: Vec<PublicKey>,
 }
 
+/// Where logs of other programs reach this node as a witness.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WitnessConfig {
+    /// None, and only nodes on the mesh do.
+    pub listen: Option<SocketAddr>,
+}
+
 /// A multiaddr of the mesh: `/ip4/192.0.2.7/udp/4340/quic-v1`, at a bootstrap peer with `/p2p/<peer id>` if it is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MeshAddress(String);
@@ -100,6 +108,14 @@ struct ConfigText {
     bulk: BulkText,
     #[serde(default)]
     house: HouseText,
+    #[serde(default)]
+    witness: WitnessText,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct WitnessText {
+    listen: Option<SocketAddr>,
 }
 
 #[derive(Deserialize, Default)]
@@ -156,7 +172,8 @@ impl Config {
             mtu: text.bulk.mtu.unwrap_or(MTU_ETHERNET),
             threads: text.bulk.threads,
         };
-        let config = Self { mesh, bulk, house: HouseConfig { approvers: text.house.approvers } };
+        let house = HouseConfig { approvers: text.house.approvers };
+        let config = Self { mesh, bulk, house, witness: WitnessConfig { listen: text.witness.listen } };
         match config.contradiction() {
             Some(reason) => Err(ConfigError::Meaning { path: path.to_owned(), reason }),
             None => Ok(config),
@@ -229,7 +246,16 @@ impl Config {
              \n\
              [house]\n\
              # Public keys of the officers whose approval counts where house.cedar demands approval(N).\n\
-             approvers = {approvers}\n",
+             approvers = {approvers}\n\
+             \n\
+             [witness]\n\
+             # Where logs of other programs ask this node for its signature, over HTTP (C2SP tlog-witness). Nodes of the alliance\n\
+             # do so over the mesh, which needs nothing here.\n\
+             {witness}\n",
+            witness = match self.witness.listen {
+                Some(listen) => format!("listen = \"{listen}\""),
+                None => "# listen = \"127.0.0.1:4342\"".to_owned(),
+            },
             approvers = list(self.house.approvers.iter().map(ToString::to_string).collect()),
             listen = mesh(&self.mesh.listen),
             announce = mesh(&self.mesh.announce),
@@ -252,6 +278,7 @@ impl Default for Config {
             mesh: MeshConfig { listen: default_mesh_listen(), announce: Vec::new(), bootstrap: Vec::new() },
             bulk: BulkConfig { listen: default_bulk_listen(), announce: Vec::new(), mtu: MTU_ETHERNET, threads: None },
             house: HouseConfig::default(),
+            witness: WitnessConfig::default(),
         }
     }
 }

@@ -29,6 +29,7 @@ use crate::{
     mesh::{Mesh, MeshConfig, MeshError},
     node::{Clock, Fatal, Node, Spent},
     notes::Notes,
+    witness::WitnessServer,
 };
 
 /// Why a daemon does not start, or stopped.
@@ -46,6 +47,12 @@ pub enum DaemonError {
     Mesh(#[source] MeshError),
     #[error("the bulk endpoint cannot be opened")]
     Bulk(#[source] BulkError),
+    #[error("the witness cannot listen on `{listen}`")]
+    Witness {
+        listen: std::net::SocketAddr,
+        #[source]
+        source: io::Error,
+    },
     #[error("the limits of transfers cannot be used")]
     Limits(#[from] LimitsError),
     #[error("there is no place for the socket of the local API")]
@@ -73,7 +80,7 @@ const CALLS_WAITING_MAX: usize = 64;
 
 /// Runs a node until SIGINT, SIGTERM or `stop`.
 async fn run(home: &Home, stop: impl Future<Output = ()>) -> Result<(), DaemonError> {
-    let (node, _api, _opened) = start(home).await?;
+    let (node, _faces, _opened) = start(home).await?;
     let signal = shutdown_signal().map_err(DaemonError::Signal)?;
     let shutdown = async {
         tokio::select! {
@@ -85,8 +92,14 @@ async fn run(home: &Home, stop: impl Future<Output = ()>) -> Result<(), DaemonEr
     Ok(())
 }
 
-/// Opens everything. The API server and the lock on the home live as long as what is returned.
-async fn start(home: &Home) -> Result<(Node, ApiServer, OpenHome), DaemonError> {
+/// What others talk to, for as long as it lives.
+struct Faces {
+    _api: ApiServer,
+    _witness: Option<WitnessServer>,
+}
+
+/// Opens everything. The servers and the lock on the home live as long as what is returned.
+async fn start(home: &Home) -> Result<(Node, Faces, OpenHome), DaemonError> {
     let mut clock = Clock::default();
     let opened = home.open_for_daemon(clock.now())?;
     let (ledger, entries) = LedgerFile::open(&home.ledger_path(), &opened.key).map_err(DaemonError::Ledger)?;
@@ -141,6 +154,15 @@ async fn start(home: &Home) -> Result<(Node, ApiServer, OpenHome), DaemonError> 
 
     let (sender, calls) = mpsc::channel(CALLS_WAITING_MAX);
     let socket = home.socket_for_daemon().map_err(DaemonError::Socket)?;
+    let witness = match config.witness.listen {
+        Some(listen) => {
+            let witness = WitnessServer::start(listen, sender.clone()).await;
+            let witness = witness.map_err(|source| DaemonError::Witness { listen, source })?;
+            info!(address = %witness.address(), "the witness listens for other logs");
+            Some(witness)
+        }
+        None => None,
+    };
     let api = ApiServer::start(&socket, sender).map_err(DaemonError::Api)?;
     let mut node = Node {
         core,
@@ -160,7 +182,7 @@ async fn start(home: &Home) -> Result<(Node, ApiServer, OpenHome), DaemonError> 
         spent: Spent::default(),
     };
     node.begin((now, effects))?;
-    Ok((node, api, opened))
+    Ok((node, Faces { _api: api, _witness: witness }, opened))
 }
 
 /// What the operator announces, or where the endpoints really listen.

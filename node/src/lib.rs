@@ -25,3 +25,4 @@ pub mod mesh;
 pub mod models;
 pub mod node;
 pub mod notes;
+pub mod witness;

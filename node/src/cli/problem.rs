@@ -287,6 +287,9 @@ impl From<DaemonError> for Problem {
             DaemonError::Start(StartError::Pack(_)) => {
                 (Exit::Usage, "mend house.cedar until `alliance policy lint house.cedar --house` takes it")
             }
+            DaemonError::Witness { .. } => {
+                (Exit::Conflict, "stop what uses the port, or change `witness.listen` in config.toml")
+            }
             DaemonError::Limits(LimitsError::Syntax { .. }) => (Exit::Usage, ""),
             DaemonError::Limits(LimitsError::File(_)) => (Exit::Disk, ""),
             DaemonError::Start(StartError::Held(_)) => (

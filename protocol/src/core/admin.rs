@@ -55,6 +55,12 @@ pub enum AdminCall {
     /// End a crossing that runs. What came is kept for a later attempt.
     Cancel(CrossingId),
     Transfers(TransferCall),
+    /// `add-checkpoint` of C2SP `tlog-witness`, from a log that is not on the mesh.
+    AddCheckpoint(serde_bytes::ByteBuf),
+    /// The last checkpoint that this node signed of the log whose origin has this SHA-256, in lower-case hexadecimal.
+    HeldCheckpoint {
+        origin_hash: String,
+    },
     /// Take in statements, given as files: versions of the charter, statuses, law packs, and approvals of officers.
     Adopt(Vec<serde_bytes::ByteBuf>),
 }
@@ -165,6 +171,12 @@ pub enum Reply {
     Approvals {
         pending: Vec<PendingApproval>,
         standing: Vec<ApprovalView>,
+    },
+    /// What HTTP would carry.
+    Witness {
+        status: u16,
+        content_type: String,
+        body: String,
     },
     Imported(Box<LocalModel>),
     Published(Box<OfferView>),

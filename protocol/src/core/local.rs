@@ -57,6 +57,11 @@ impl Core {
             AdminCall::Approvals => {
                 Ok(Reply::Approvals { pending: self.pending_approvals(now, gate), standing: self.approval_views() })
             }
+            AdminCall::AddCheckpoint(body) => {
+                let (status, content_type, body) = self.add_checkpoint(&body, now, effects);
+                Ok(Reply::Witness { status, content_type: content_type.to_owned(), body })
+            }
+            AdminCall::HeldCheckpoint { origin_hash } => Ok(self.held_checkpoint(&origin_hash)),
             AdminCall::Import(model) => self.import(model, now, effects),
             AdminCall::Publish(draft) => self.publish(draft, now, gate, effects),
             AdminCall::Withdraw { offer, reason } => self.withdraw(offer, reason, now, gate, effects),

@@ -68,10 +68,10 @@ impl Core {
         let chartered = Chartered::open(&charter).map_err(StartError::Charter)?;
         let mut core = Self::fresh(key, config, &chartered, &accreditation, now)?;
         let known = core.replay_all(&entries, &chartered, &accreditation, gate)?;
-        if let Some(note) = witnessed {
-            core.restore_witnessed(&note);
-        }
         let me = core.me();
+        if witnessed.is_some_and(|note| !core.restore_witnessed(&note)) {
+            return Err(StartError::Held(crate::ledger::Origin::of(&me).to_string()));
+        }
         if let Some(note) = held.iter().find(|note| !core.watch.restore(note, &me)) {
             return Err(StartError::Held(note.lines().next().unwrap_or_default().to_owned()));
         }

@@ -7,9 +7,10 @@
 use std::collections::BTreeMap;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use sha2::{Digest as _, Sha256 as Hasher};
 
 use super::{
-    Core, Effects, Keep, MeshOrder, SyncId, WitnessAnswer, WitnessAsk, exchange::NotTaken, window::Window,
+    Core, Effects, Keep, MeshOrder, SyncId, WitnessAnswer, WitnessAsk, admin::Reply, exchange::NotTaken, window::Window,
     witnessing::Asked,
 };
 use crate::{
@@ -204,6 +205,17 @@ impl Core {
                 (refused.status(), kind, text)
             }
         }
+    }
+
+    /// The retrieval of a checkpoint by a monitor (C2SP `tlog-witness`).
+    pub(super) fn held_checkpoint(&self, origin_hash: &str) -> Reply {
+        let hash = |origin: &str| hex::encode(Hasher::digest(origin.as_bytes()));
+        let held = self.watch.witness.iter().find(|(origin, _)| hash(origin) == origin_hash);
+        let (status, body) = held.map_or_else(
+            || (404, "this witness has signed nothing of that log\n".to_owned()),
+            |(_, held)| (200, held.note.clone()),
+        );
+        Reply::Witness { status, content_type: "text/plain; charset=utf-8".to_owned(), body }
     }
 
     /// A log that asks for a signature under another history than was signed before has shown that it has two.

@@ -256,17 +256,19 @@ impl Core {
         }
     }
 
-    /// Takes up what was witnessed before the start.
-    pub(super) fn restore_witnessed(&mut self, note: &str) {
+    /// Takes up what was witnessed before the start. False if it is no checkpoint of this node.
+    pub(super) fn restore_witnessed(&mut self, note: &str) -> bool {
         let me = self.me();
-        let Ok(checkpoint) = Checkpoint::parse_verified(note, &me, &self.witnessing.origin) else { return };
+        let Ok(checkpoint) = Checkpoint::parse_verified(note, &me, &self.witnessing.origin) else { return false };
         if !self.witnessing.has(&checkpoint) {
-            return self.found_lost(checkpoint.size);
+            self.found_lost(checkpoint.size);
+            return true;
         }
         // By whom is asked again of those who are known then; that it counted when it was kept is enough for its age.
         let (size, by) = (checkpoint.size, BTreeSet::new());
         self.witnessing.witnessed = Some(Witnessed { size, by, at: Timestamp(0) });
         self.witnessing.forget_marks(size);
+        true
     }
 
     /// A witness signed.

@@ -176,6 +176,7 @@ fn a_node_does_not_start_from_what_does_not_hold() {
                 }
             }
         }),
+        ("Held", |cluster| cluster.nodes[0].witnessed = Some("alliance/a note that nobody signed\n".into())),
         ("Held", |cluster| {
             let peer = cluster.nodes[1].public();
             cluster.nodes[0].held.insert(peer, "alliance/a note that nobody signed\n".into());

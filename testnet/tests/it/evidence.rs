@@ -419,3 +419,93 @@ async fn egress_stops_on_both_sides_when_witnesses_are_away_for_longer_than_the_
     stage.cli("CN", &["pull", &name, "--to", text(&stage.path("pulled"))]).await.good();
     stage.stop().await;
 }
+
+/// What a program that knows HTTP and C2SP tlog-witness gets: status, content type and body.
+async fn ask_http(address: &str, request: &str) -> (u16, String, String) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut stream = tokio::net::TcpStream::connect(address).await.expect("connected");
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("answered");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+    let status = head.split(' ').nth(1).expect("a status").parse().expect("a number");
+    let kind = head.lines().find_map(|line| line.strip_prefix("content-type: ")).unwrap_or_default();
+    (status, kind.to_owned(), body.to_owned())
+}
+
+#[tokio::test]
+async fn a_witness_answers_other_programs_as_its_specification_says() {
+    let mut stage = Stage::up(&["BR", "CN"]).await;
+    stage.offer("BR", "CN", SMALL, &[]).await;
+    let size = witnessed(&stage, "BR").await;
+    // The daemon of China becomes a witness for everybody who can reach it.
+    let config = stage.home("CN").join("config.toml");
+    let text_of = fs::read_to_string(&config).expect("read");
+    assert!(text_of.contains("[witness]\n"), "{text_of}");
+    let on = text_of.replace("# listen = \"127.0.0.1:4342\"", "listen = \"127.0.0.1:0\"");
+    fs::write(&config, on).expect("written");
+    stage.node_mut("CN").stop().await;
+    crate::crash::restart(&mut stage, "CN").await;
+    let log = fs::read_to_string(stage.node("CN").log_path()).expect("a log");
+    let line = log.lines().rfind(|line| line.contains("the witness listens")).expect("it says where").to_owned();
+    let address = line.split("address=").nth(1).expect("an address").trim().to_owned();
+    let address: String = address.chars().filter(|letter| letter.is_ascii_digit() || ".:".contains(*letter)).collect();
+
+    let key = keys::read(&stage.home("BR").join("node.key"), &mut keys::no_passphrase).expect("a key");
+    let (_, entries) = ledger::whole(&stage.home("BR").join("ledger"), &key.public()).expect("whole");
+    let leaf =
+        |entry: &alliance_protocol::ledger::Entry| entry.leaf_hash(&entry.encode().expect("encodes")).expect("a leaf");
+    let tiles: Tiles = entries.iter().map(leaf).collect();
+    let origin = Origin::of(&key.public());
+    let get = |path: &str| format!("GET /{path}/checkpoint HTTP/1.1\r\nHost: w\r\nConnection: close\r\n\r\n");
+    let hash =
+        sha2::Sha256::digest(origin.as_str().as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let (status, _, held) = ask_http(&address, &get(&hash)).await;
+    assert_eq!(status, 200, "{held}");
+    let held = Checkpoint::parse_verified(&held, &key.public(), &origin).expect("a checkpoint").size;
+    assert!(held <= size);
+    assert_eq!(ask_http(&address, &get(&"0".repeat(64))).await.0, 404);
+
+    let post = |body: &str| {
+        let length = body.len();
+        format!("POST /add-checkpoint HTTP/1.1\r\nHost: w\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}")
+    };
+    let signed = |size: u64| Checkpoint::sign(&key, &origin, size, tiles.root_at(size).expect("so many"));
+    let request = |old: u64, size: u64| {
+        let proof = tiles.prove_consistency(old, size).unwrap_or_default();
+        AddCheckpoint { old, proof, checkpoint: signed(size) }
+    };
+    let good = request(held, tiles.size()).to_body();
+    let stranger = SecretKey::from_seed(&[5; 32]);
+    let unknown = Checkpoint::sign(&stranger, &Origin::of(&stranger.public()), 1, leaf_hash(b"x"));
+    let forged = Checkpoint::sign(&key, &origin, tiles.size(), leaf_hash(b"another history"));
+    let unsigned = signed(held).replace("\u{2014} alliance", "\u{2014} nobody");
+    let mut longer = request(held, tiles.size());
+    longer.proof.push(leaf_hash(b"one more"));
+    let cases = [
+        (400, "nonsense".to_owned()),
+        (400, AddCheckpoint { old: held + 9, proof: vec![], checkpoint: signed(held) }.to_body()),
+        (403, AddCheckpoint { old: held, proof: vec![], checkpoint: unsigned }.to_body()),
+        (404, AddCheckpoint { old: 0, proof: vec![], checkpoint: unknown }.to_body()),
+        (409, request(held - 1, held).to_body()),
+        (422, longer.to_body()),
+    ];
+    for (expected, body) in &cases {
+        let (status, kind, said) = ask_http(&address, &post(body)).await;
+        assert_eq!(status, *expected, "{said}");
+        if status == 409 {
+            assert_eq!((kind.as_str(), said), ("text/x.tlog.size", format!("{held}\n")));
+        }
+    }
+    let (status, _, line) = ask_http(&address, &post(&good)).await;
+    assert_eq!(status, 200, "{line}");
+    let note = Checkpoint::with_cosignatures(&signed(tiles.size()), [line.as_str()]).expect("a note");
+    assert!(Checkpoint::cosignature(&note, &stage.node("CN").key()).is_some());
+    // Another root of the same size is refused, and remembered: the log has two histories.
+    let fork = AddCheckpoint { old: tiles.size(), proof: vec![], checkpoint: forged }.to_body();
+    assert_eq!(ask_http(&address, &post(&fork)).await.0, 422);
+    let liar = key.public();
+    let forked = |status: &alliance_protocol::core::admin::NodeStatus| status.witnessed.doubts.contains_key(&liar);
+    stage.node("CN").until("an alarm", forked).await.expect("found");
+    stage.stop().await;
+}
