@@ -151,8 +151,9 @@ pub const WITNESS_GRACE_MS_MIN: u64 = 60_000;
 /// The same at the most. Longer, and what a node did in a day could still be rewritten.
 pub const WITNESS_GRACE_MS_MAX: u64 = 24 * 60 * 60 * 1000;
 
-/// Peers of which a node knows what they signed of its ledger. A few are asked; one country may have many nodes.
-pub const WITNESS_TALKS_MAX: usize = 256;
+/// Peers of one member of which a node knows what they signed of its ledger. One of them is asked; the others take its place, and
+/// a country with many nodes does not take that of others.
+pub const WITNESSES_PER_MEMBER_MAX: usize = 8;
 
 /// Heads of one node's ledger that are compared in one window: twice as many as a busy node shows.
 pub const CHECKPOINTS_PER_WINDOW_MAX: u32 = 2_400;

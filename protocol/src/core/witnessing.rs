@@ -75,8 +75,10 @@ struct Round {
 }
 
 /// What is known of a peer as a witness.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Talk {
+    /// Where it is.
+    member: Country,
     /// The size of the last head that it signed; none until it said.
     size: Option<u64>,
     /// When it did not do what it was asked to last.
@@ -165,11 +167,10 @@ impl Core {
 
     /// Asks a peer what it has signed of this ledger, if that is not known.
     pub(super) fn meet_witness(&mut self, peer: PublicKey, now: Timestamp, effects: &mut Effects) {
-        if self.witness_rule().countries == 0 || self.witness_of(&peer, now).is_none() {
-            return;
-        }
-        if !self.witnessing.talks.contains_key(&peer) && self.witnessing.talks.len() < limits::WITNESS_TALKS_MAX {
-            self.witnessing.talks.insert(peer, Talk::default());
+        let Some(member) = self.witness_of(&peer, now).filter(|_| self.witness_rule().countries > 0) else { return };
+        let of_member = self.witnessing.talks.values().filter(|talk| talk.member == member).count();
+        if !self.witnessing.talks.contains_key(&peer) && of_member < limits::WITNESSES_PER_MEMBER_MAX {
+            self.witnessing.talks.insert(peer, Talk { member, size: None, failed: None });
             self.ask_held(peer, effects);
         }
     }
@@ -314,7 +315,9 @@ impl Core {
         let unknown = |talk: &Talk| talk.size.is_none() && talk.failed.is_some_and(|at| now >= at.plus_ms(ROUND_MS));
         let again: Vec<_> = self.witnessing.talks.iter().filter(|(_, talk)| unknown(talk)).map(|(peer, _)| *peer).collect();
         for peer in again {
-            self.witnessing.talks.insert(peer, Talk::default());
+            if let Some(talk) = self.witnessing.talks.get_mut(&peer) {
+                talk.failed = None;
+            }
             self.ask_held(peer, effects);
         }
         if let Some(round) = &self.witnessing.round {
