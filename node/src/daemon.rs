@@ -103,6 +103,9 @@ async fn start(home: &Home) -> Result<(Node, Faces, OpenHome), DaemonError> {
     let mut clock = Clock::default();
     let opened = home.open_for_daemon(clock.now())?;
     let (ledger, entries) = LedgerFile::open(&home.ledger_path(), &opened.key).map_err(DaemonError::Ledger)?;
+    if let Some(last) = entries.last() {
+        clock.not_before(last.at);
+    }
     if ledger.recovered_bytes() > 0 {
         warn!(bytes = ledger.recovered_bytes(), "dropped the unfinished end of the ledger, which a crash had left");
     }
@@ -147,6 +150,7 @@ async fn start(home: &Home) -> Result<(Node, Faces, OpenHome), DaemonError> {
         catalogue: statements,
         held: kept.held,
         witnessed: kept.witnessed,
+        witnesses: Notes::witnesses(&home.notes_path()).map_err(DaemonError::Notes)?,
     };
     let gate = CedarGate::default();
     let now = clock.now();

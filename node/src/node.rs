@@ -87,6 +87,10 @@ pub(crate) struct Clock {
     last: Option<(Timestamp, Instant)>,
 }
 
+/// Milliseconds by which a clock may have been put back since the last record. More is a clock that was wrong then, and must not
+/// stay so.
+const PUT_BACK_MS_MAX: u64 = 10 * 60 * 1000;
+
 /// Inputs that are ready together and share one commit.
 const INPUTS_PER_COMMIT_MAX: usize = 64;
 
@@ -305,6 +309,14 @@ fn check_import(manifests: &Path, model: &LocalModel) -> Result<(), String> {
 }
 
 impl Clock {
+    /// Goes on from the last thing that was recorded, where the wall clock has been put back a little since.
+    pub(crate) fn not_before(&mut self, recorded: Timestamp) {
+        let now = self.now();
+        if now < recorded && recorded <= now.plus_ms(PUT_BACK_MS_MAX) {
+            self.last = Some((recorded, Instant::now()));
+        }
+    }
+
     pub(crate) fn now(&mut self) -> Timestamp {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX));

@@ -83,6 +83,8 @@ impl Drop for WitnessServer {
 }
 
 async fn add(State(desk): State<Desk>, body: Body) -> Response {
+    // Before the body, which somebody may send slowly.
+    let Ok(_place) = desk.free.clone().try_acquire_owned() else { return busy() };
     let read = tokio::time::timeout(WITHIN, axum::body::to_bytes(body, ADD_CHECKPOINT_BYTES_MAX)).await;
     match read {
         Ok(Ok(bytes)) => desk.ask(AdminCall::AddCheckpoint(ByteBuf::from(bytes.to_vec()))).await,
@@ -92,13 +94,12 @@ async fn add(State(desk): State<Desk>, body: Body) -> Response {
 }
 
 async fn held(State(desk): State<Desk>, Path(origin): Path<String>) -> Response {
+    let Ok(_place) = desk.free.clone().try_acquire_owned() else { return busy() };
     desk.ask(AdminCall::HeldCheckpoint { origin_hash: origin }).await
 }
 
 impl Desk {
     async fn ask(&self, call: AdminCall) -> Response {
-        let busy = || answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, "too many requests wait; try again\n".to_owned());
-        let Ok(_place) = self.free.try_acquire() else { return busy() };
         let (sender, reply) = oneshot::channel();
         if self.calls.try_send((call, sender)).is_err() {
             return busy();
@@ -111,6 +112,10 @@ impl Desk {
             Ok(Ok(_) | Err(_)) | Err(_) => busy(),
         }
     }
+}
+
+fn busy() -> Response {
+    answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, "too many requests wait; try again\n".to_owned())
 }
 
 fn answer(status: StatusCode, content_type: &str, body: String) -> Response {

@@ -128,7 +128,7 @@ impl AuditFile {
         if bytes.len() > AUDIT_FILE_BYTES_MAX {
             return Err(NotAnAuditFile::TooLarge { bytes: bytes.len() });
         }
-        let fail = |why: String| NotAnAuditFile::Decode(why.chars().take(200).collect());
+        let fail = |_: String| NotAnAuditFile::Decode("it is not in its encoding".to_owned());
         let sealed: Sealed = decode(bytes).map_err(fail)?;
         let file: Self = decode(&sealed.audit).map_err(fail)?;
         if file.format != FORMAT {

@@ -187,7 +187,12 @@ impl Core {
         self.heard.expire(now);
         effects.catalogue.extend(self.offers.expire(now).into_iter().map(|id| CatalogueChange::Remove { id }));
         self.drop_expired(now, effects);
-        self.approvals.retain(|_, approval| approval.body().validity.until > now);
+        // A refusal takes back every earlier word of its signer, also when it has run out itself: none of those revives.
+        self.approvals.retain(|_, approval| {
+            let body = approval.body();
+            let ends = if body.granted { body.validity.until } else { body.validity.from.plus_ms(limits::OFFER_MS_MAX) };
+            ends > now
+        });
         self.onward_published.retain(|root, _| self.offers.get(*root).is_some());
         self.delete_due(now, effects);
         if self.own_record.body().validity.until < now.plus_ms(RECORD_MS / 2) {

@@ -155,8 +155,11 @@ pub const WITNESS_GRACE_MS_MAX: u64 = 24 * 60 * 60 * 1000;
 /// a country with many nodes does not take that of others.
 pub const WITNESSES_PER_MEMBER_MAX: usize = 8;
 
-/// Heads of one node's ledger that are compared in one window: twice as many as a busy node shows.
-pub const CHECKPOINTS_PER_WINDOW_MAX: u32 = 2_400;
+/// Heads of ledgers that one peer may pass on in one window: of fifty busy nodes.
+pub const CHECKPOINTS_PER_WINDOW_MAX: u32 = 65_536;
+
+/// Bytes of a head that is gossiped: with the signatures of witnesses in sixteen countries.
+pub const CHECKPOINT_GOSSIP_BYTES_MAX: usize = 8 * 1024;
 
 /// Bytes of the verdicts of one recorded decision. Longer ones lose their texts, and then the last of
 /// their rules, but never a duty that a node enforces.

@@ -3,7 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use alliance_protocol::{
-    audit::{AUDIT_FILE_BYTES_MAX, AuditFile, CrossingFound, Match, NotAnAuditFile, NotExported, Report, Source, verify},
+    audit::{
+        AUDIT_FILE_BYTES_MAX, AuditFile, CrossingFound, FileFound, Match, NotAnAuditFile, NotExported, Report, Source,
+        verify,
+    },
     authority::Accreditation,
     charter::Chartered,
     envelope::Signed,
@@ -79,15 +82,14 @@ impl Audit {
                 let known = known.map(|bytes| Chartered::open(&bytes)).transpose();
                 let known = known.map_err(|error| Problem::of(Exit::Untrusted, &error))?;
                 let files = files.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>()?;
-                let report = verify(&files);
-                let other = |found: &&alliance_protocol::audit::FileFound| {
-                    known.as_ref().is_some_and(|known| found.alliance != Some(known.alliance()))
-                };
+                let report = verify(&files, known.as_ref());
+                let other =
+                    |found: &&FileFound| known.as_ref().is_some_and(|known| found.alliance != Some(known.alliance()));
                 if let Some(found) = report.files.iter().find(other) {
                     let message = format!("the file of node {} is not of the alliance of that charter", found.node);
                     return Err(Problem::new(Exit::Untrusted, message));
                 }
-                context.screen.one(&report, || text(context, &report));
+                context.screen.one(&report, || text(context, &report, known.is_some()));
                 Ok(if report.findings.is_empty() { Exit::Done } else { Exit::Damaged })
             }
         }
@@ -138,7 +140,8 @@ fn read(path: &Path) -> Result<AuditFile, Problem> {
             NotAnAuditFile::Format(_) => Exit::Usage,
             NotAnAuditFile::TooLarge { .. } | NotAnAuditFile::Decode(_) | NotAnAuditFile::Signature(_) => Exit::Damaged,
         };
-        Problem::new(exit, format!("`{}`: {error}", path.display()))
+        let hint = "give files that `alliance audit export` has written";
+        Problem::new(exit, format!("`{}`: {error}", path.display())).hint(hint)
     })
 }
 
@@ -149,8 +152,8 @@ impl From<NotExported> for Problem {
     }
 }
 
-fn text(context: &Context, report: &Report) -> String {
-    let mut files = Table::new(["node", "organisation", "country", "disclosed", "witnessed", "alliance"]);
+fn text(context: &Context, report: &Report, anchored: bool) -> String {
+    let mut files = Table::new(["node", "organisation", "country", "disclosed", "of", "witnessed", "alliance"]);
     for file in &report.files {
         let witnessed = file.witnessed.as_ref().map_or_else(String::new, |found| {
             let at = found.at.map_or_else(String::new, |at| format!(", {}", figures::instant(at, context.now)));
@@ -161,6 +164,7 @@ fn text(context: &Context, report: &Report) -> String {
             file.organisation.clone(),
             file.country.map(|country| country.to_string()).unwrap_or_default(),
             format!("{} of {} entries", file.disclosed, file.entries),
+            scope(file),
             witnessed,
             file.alliance.map(|alliance| alliance.to_string().chars().take(16).collect::<String>()).unwrap_or_default(),
         ]);
@@ -189,8 +193,11 @@ fn text(context: &Context, report: &Report) -> String {
     }
     if report.findings.is_empty() {
         out.push_str(&context.screen.paint(Tone::Good, "\nEverything in these files holds."));
-        if report.crossings.iter().any(|found| found.halves == Match::OneGiven) {
+        if report.crossings.iter().any(|found| matches!(found.halves, Match::OneGiven | Match::NotCovered)) {
             out.push_str(" Of some crossings the other half was not given.");
+        }
+        if !anchored {
+            out.push_str(" Whether this alliance is the one you know was not asked: --charter FILE.");
         }
         return out;
     }
@@ -209,10 +216,17 @@ fn text(context: &Context, report: &Report) -> String {
     out
 }
 
+/// What a file says that it covers.
+fn scope(file: &FileFound) -> String {
+    let country = file.scope.map_or_else(|| "everything".to_owned(), |country| format!("what concerns {country}"));
+    if file.since.0 == 0 { country } else { format!("{country}, since {}", file.since) }
+}
+
 const fn halves(found: &CrossingFound) -> &'static str {
     match found.halves {
         Match::Both => "both agree",
         Match::OneGiven => "one given",
+        Match::NotCovered => "one, not covered by the other file",
         Match::OneExpected => "one, no other expected",
         Match::Wrong => "wrong",
     }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::{Context, Problem, screen::Fields};
 use crate::{
     exit::Exit,
-    keys::{self, Kept, PassphraseFrom, Protection},
+    keys::{self, Kept, PassphraseError, PassphraseFrom, Protection},
 };
 
 #[derive(Debug, Subcommand)]
@@ -67,7 +67,14 @@ impl Key {
                     Some(named) => PassphraseFrom::File(named),
                     None => PassphraseFrom::Terminal,
                 };
-                let protection = Protection::Passphrase(new.choose(&file).map_err(keys::KeyFileError::from)?);
+                let chosen = new.choose(&file).map_err(|error| match error {
+                    PassphraseError::Nowhere(_) => {
+                        let message = "there is no terminal to ask for the new passphrase";
+                        Problem::new(Exit::Usage, message).hint("name a file that holds it: --new-passphrase-file FILE")
+                    }
+                    other => keys::KeyFileError::from(other).into(),
+                });
+                let protection = Protection::Passphrase(chosen?);
                 keys::protect(&file, &mut |key| context.passphrases.ask(key), &protection)?;
                 show(context, &file)
             }

@@ -209,6 +209,7 @@ impl World {
             catalogue,
             held: Vec::new(),
             witnessed: None,
+            witnesses: Vec::new(),
         };
         Core::start(origin, config, self.now, &self.gate).expect("it starts")
     }

@@ -125,6 +125,8 @@ struct Chosen {
 struct Begun {
     at: Timestamp,
     concerned: Option<BTreeSet<Country>>,
+    /// The countries of both ends, by their accreditations.
+    home: BTreeSet<Country>,
     packs: BTreeSet<(Country, u64)>,
 }
 
@@ -132,7 +134,13 @@ fn chosen(entries: &[Entry], home: Country, country: Option<Country>, since: Tim
     let mut begun: BTreeMap<CrossingId, Begun> = BTreeMap::new();
     for entry in entries {
         let Some(crossing) = entry.record.crossing() else { continue };
-        let of = begun.entry(crossing).or_insert(Begun { at: entry.at, concerned: None, packs: BTreeSet::new() });
+        let of = begun.entry(crossing).or_insert(Begun {
+            at: entry.at,
+            concerned: None,
+            home: BTreeSet::from([home]),
+            packs: BTreeSet::new(),
+        });
+        of.home.extend(asked_from(&entry.record));
         if let Some(decision) = entry.record.decision() {
             if let Some(countries) = concerned(decision) {
                 of.concerned.get_or_insert_default().extend(countries);
@@ -143,10 +151,9 @@ fn chosen(entries: &[Entry], home: Country, country: Option<Country>, since: Tim
             }));
         }
     }
-    // What was denied before law was asked concerns the country of the node that denied it.
-    let concerns = |of: &Begun, country| match &of.concerned {
-        Some(countries) => countries.contains(&country),
-        None => country == home,
+    // What was refused before law was asked concerns the countries of both ends, as far as they are known.
+    let concerns = |of: &Begun, country| {
+        of.concerned.as_ref().is_some_and(|known| known.contains(&country)) || of.home.contains(&country)
     };
     begun.retain(|_, of| of.at >= since && country.is_none_or(|country| concerns(of, country)));
     let packs = begun.values().flat_map(|of| of.packs.iter().copied()).collect();
@@ -167,6 +174,13 @@ impl Chosen {
             other => other.crossing().is_some_and(|crossing| self.crossings.contains(&crossing)),
         }
     }
+}
+
+/// The country from which a request came, by the accreditation in it.
+fn asked_from(record: &Record) -> Option<Country> {
+    let (Record::Cleared { request, .. } | Record::Refused { request, .. }) = record else { return None };
+    let request = recorded_body::<CrossingRequest>(request)?;
+    recorded_body::<crate::authority::Accreditation>(&request.accreditation).map(|paper| paper.member)
 }
 
 /// The countries that a crossing concerns: of both ends, and of the people whom the data is about.

@@ -96,6 +96,8 @@ pub enum Match {
     Both,
     /// The other side's file was not given.
     OneGiven,
+    /// The other side's file was given, and by what it says of itself it does not cover this crossing.
+    NotCovered,
     /// There is no other half: nobody was asked, or no answer came.
     OneExpected,
     /// Something is wrong; the findings say what.

@@ -7,6 +7,7 @@ use super::{
     findings::{Finding, FindingKind, Outcome},
 };
 use crate::{
+    charter::Chartered,
     core::admin::Side,
     crossing::{ClearanceGiven, CrossingRequest, LedgerHead, Receipt, Refusal},
     envelope::{Signed, Statement},
@@ -42,6 +43,7 @@ pub(super) struct Half {
 pub(super) struct Ledger<'a> {
     pub(super) node: PublicKey,
     pub(super) alliance: AllianceId,
+    pub(super) chartered: &'a Chartered,
     /// The heads that the ledger is proved to continue, by their size.
     pub(super) heads: &'a BTreeMap<u64, Sha256>,
     pub(super) halves: BTreeMap<CrossingId, Half>,
@@ -60,6 +62,14 @@ impl Half {
             (Some(_), None, None) => Outcome::Cleared,
             (None, None, None) if self.failed => Outcome::Failed,
             (None, None, None) => Outcome::Unanswered,
+        }
+    }
+
+    /// Whether the other side has signed something of it, so that it must have a half too.
+    pub(super) fn signed_by_both(&self) -> bool {
+        match self.side {
+            Side::Exporter => self.request.is_some(),
+            Side::Importer => self.clearance.is_some() || self.refusal.is_some(),
         }
     }
 
@@ -185,7 +195,17 @@ impl Ledger<'_> {
             let what = "its request is not signed by its importer, or is between others".to_owned();
             return self.find(FindingKind::Untrusted, crossing, what);
         }
+        let exports = self.halves.get(&crossing).is_some_and(|half| half.side == Side::Exporter);
+        let paper = super::verify::accredited(self.chartered, &body.accreditation);
+        let from = paper.filter(|paper| paper.node == body.importer).map(|paper| paper.member);
+        if exports && from.is_none() {
+            self.find(FindingKind::Untrusted, crossing, "no authority has accredited its importer".to_owned());
+        }
         if let Some(half) = self.halves.get_mut(&crossing) {
+            if exports && from.is_some() && half.to.is_some() && half.to != from {
+                let what = "it is recorded as to another country than that of its importer".to_owned();
+                self.findings.push(Finding { kind: FindingKind::Altered, node: self.node, crossing: Some(crossing), what });
+            }
             (half.peer, half.manifest, half.request) = (Some(peer), Some(manifest), Some(request));
         }
     }

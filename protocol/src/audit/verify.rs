@@ -17,7 +17,6 @@ use crate::{
     ledger::{Checkpoint, Entry, Origin, leaf_hash, verify_consistency, verify_inclusion},
     limits,
     time::Timestamp,
-    vocabulary::Country,
 };
 
 /// A file that was looked at by itself.
@@ -34,10 +33,17 @@ struct Looked<'a> {
     findings: Vec<Finding>,
 }
 
-/// Checks files of one or several nodes. What is not in `findings` holds.
+/// Checks files of one or several nodes. What is not in `findings` holds. `known` is the charter as the auditor knows it; of the
+/// logs of one alliance the longest counts, whoever brought it.
 #[must_use]
-pub fn verify(files: &[AuditFile]) -> Report {
-    let looked: Vec<_> = files.iter().map(look).collect();
+pub fn verify(files: &[AuditFile], known: Option<&Chartered>) -> Report {
+    let opened = files.iter().filter_map(|file| Chartered::open(&file.charter).ok());
+    let opened = opened.chain(known.cloned()).collect::<Vec<_>>();
+    let longest = |alliance| {
+        let of = opened.iter().filter(|chartered| chartered.alliance() == alliance);
+        of.max_by_key(|chartered| chartered.versions().count()).cloned()
+    };
+    let looked: Vec<_> = files.iter().map(|file| look(file, &longest)).collect();
     let mut findings: Vec<_> = looked.iter().flat_map(|file| file.findings.iter().cloned()).collect();
     findings.extend(alliances(&looked));
     for (at, one) in looked.iter().enumerate() {
@@ -60,7 +66,7 @@ pub fn verify(files: &[AuditFile]) -> Report {
 }
 
 /// Looks at one file by itself.
-fn look(file: &AuditFile) -> Looked<'_> {
+fn look<'a>(file: &'a AuditFile, longest: &dyn Fn(AllianceId) -> Option<Chartered>) -> Looked<'a> {
     let mut looked = Looked {
         file,
         found: FileFound {
@@ -81,7 +87,7 @@ fn look(file: &AuditFile) -> Looked<'_> {
         findings: Vec::new(),
     };
     let chartered = match Chartered::open(&file.charter) {
-        Ok(chartered) => chartered,
+        Ok(chartered) => longest(chartered.alliance()).unwrap_or(chartered),
         Err(error) => {
             looked.find(FindingKind::Untrusted, format!("its charter does not hold: {error}"));
             return looked;
@@ -104,12 +110,12 @@ fn look(file: &AuditFile) -> Looked<'_> {
     }
     looked.heads();
     looked.witnesses(&chartered);
-    looked.entries(chartered.alliance());
+    looked.entries(&chartered);
     looked
 }
 
 /// The body of an accreditation that an authority of the alliance has signed, under any version of the charter.
-fn accredited(chartered: &Chartered, bytes: &[u8]) -> Option<Accreditation> {
+pub(super) fn accredited(chartered: &Chartered, bytes: &[u8]) -> Option<Accreditation> {
     let accreditation = Signed::<Accreditation>::open(bytes, chartered.alliance()).ok()?;
     let member = accreditation.body().member;
     let mut authorities = chartered.versions().filter_map(|version| version.body().members.get(&member));
@@ -146,7 +152,9 @@ impl Looked<'_> {
             match Checkpoint::parse_verified(&witnessed.note, &self.file.node, &origin) {
                 Ok(signed) if verify_consistency((signed.size, signed.root), head, &witnessed.proof).is_ok() => {
                     found.entries = signed.size;
-                    for body in self.file.witnesses.iter().filter_map(|bytes| accredited(chartered, bytes)) {
+                    let papers = self.file.witnesses.iter().filter_map(|bytes| accredited(chartered, bytes));
+                    let papers: BTreeMap<_, _> = papers.map(|body| (body.node, body)).collect();
+                    for body in papers.values() {
                         let cosignature = Checkpoint::cosignature(&witnessed.note, &body.node);
                         if let (Some(cosignature), true) = (cosignature, Some(body.member) != self.found.country) {
                             found.by.insert(body.member);
@@ -171,15 +179,26 @@ impl Looked<'_> {
                 format!("nodes in {by} other countries have signed its head, {needed} must"),
             );
         }
+        let grace = chartered.charter().witnesses.grace_ms;
+        let late = |disclosed: &&super::Disclosed| {
+            let at = Entry::decode(&disclosed.entry).map(|entry| entry.at);
+            disclosed.index >= found.entries && at.is_ok_and(|at| at.plus_ms(grace) < self.file.made)
+        };
+        if let (true, Some(first)) = (needed > 0, self.file.entries.iter().find(late)) {
+            let what =
+                format!("entry {} and those after it are not signed by witnesses, and were to be by then", first.index);
+            self.find(FindingKind::Unwitnessed, what);
+        }
         self.found.witnessed = Some(found);
     }
 
     /// Every entry is in its place, in order, and what it holds was signed by whom it must.
-    fn entries(&mut self, alliance: AllianceId) {
+    fn entries(&mut self, chartered: &Chartered) {
         let Some((size, root)) = self.head else { return };
         let heads = std::mem::take(&mut self.heads);
         let (node, halves, findings) = (self.file.node, BTreeMap::new(), Vec::new());
-        let mut ledger = Ledger { node, alliance, heads: &heads, halves, findings };
+        let alliance = chartered.alliance();
+        let mut ledger = Ledger { node, alliance, chartered, heads: &heads, halves, findings };
         let mut last: Option<(u64, Timestamp)> = None;
         for disclosed in &self.file.entries {
             let index = disclosed.index;
@@ -202,7 +221,8 @@ impl Looked<'_> {
                     format!("entry {index} stands behind entry {}", last.unwrap_or_default().0),
                 );
             }
-            if last.is_some_and(|(_, before)| before > entry.at) {
+            // A clock that was put right between two runs is no lie.
+            if last.is_some_and(|(_, before)| before > entry.at.plus_ms(limits::CLOCK_SKEW_MS_MAX)) {
                 let what = format!("entry {index} has an earlier time than entry {}", last.unwrap_or_default().0);
                 self.find(FindingKind::BackDated, what);
             }
@@ -216,12 +236,13 @@ impl Looked<'_> {
         self.heads = heads;
     }
 
-    /// Whether a crossing of the other side must be in this file too.
-    fn covers(&self, half: &Half) -> bool {
+    /// Whether a crossing of the other side must be in this file too. Where the file is of what concerns a country, that is
+    /// asked of the accreditations of both ends, and not of what the other side has written down of the crossing.
+    fn covers(&self, half: &Half, file: &Self) -> bool {
         let skew = limits::CLOCK_SKEW_MS_MAX + limits::CLEARANCE_TTL_MS_MAX;
         let in_time = half.began >= self.file.since.plus_ms(2 * skew);
-        let concerns = |country: Country| half.concerned.as_ref().is_some_and(|known| known.contains(&country));
-        in_time && self.file.country.is_none_or(concerns)
+        let ends = [self.found.country, file.found.country];
+        in_time && self.file.country.is_none_or(|country| ends.contains(&Some(country)))
     }
 }
 
@@ -251,7 +272,7 @@ fn against_the_other_side(half: &Half, file: &Looked<'_>, looked: &[Looked<'_>])
     let Some(peer) = half.peer else { return Vec::new() };
     let mut findings = Vec::new();
     let mut find = |kind, node, what: String| findings.push(Finding { kind, node, crossing: Some(half.crossing), what });
-    let given = |other: &&Looked<'_>| other.file.node == peer && other.covers(half);
+    let given = |other: &&Looked<'_>| other.file.node == peer && other.covers(half, file);
     let Some(other) = looked.iter().find(given) else { return findings };
     for (of, head) in peer_heads(half) {
         match other.heads.get(&head.size) {
@@ -270,11 +291,7 @@ fn against_the_other_side(half: &Half, file: &Looked<'_>, looked: &[Looked<'_>])
     }
     let Some(theirs) = other.halves.get(&half.crossing) else {
         // Only what the other side has signed must be with it.
-        let by_other = match half.side {
-            crate::core::admin::Side::Exporter => half.request.is_some(),
-            crate::core::admin::Side::Importer => half.clearance.is_some() || half.refusal.is_some(),
-        };
-        if by_other {
+        if half.signed_by_both() {
             find(FindingKind::Missing, peer, format!("its ledger has nothing of `{}`", half.name));
         }
         return findings;
@@ -337,12 +354,13 @@ fn signed_by_peer(half: &Half, what: &str, peer: &PublicKey) -> bool {
 fn found(halves: &[&Half], given: &BTreeSet<PublicKey>, wrong: bool) -> Option<CrossingFound> {
     let first = *halves.first()?;
     let best = halves.iter().copied().max_by_key(|half| (half.receipt.is_some(), half.clearance.is_some()))?;
-    let alone = halves.len() < 2;
+    let alone = halves.iter().all(|half| half.node == first.node);
     let other_given = first.peer.is_some_and(|peer| given.contains(&peer));
     let halves_agree = match (wrong, alone) {
         (true, _) => Match::Wrong,
         (false, false) => Match::Both,
         (false, true) if first.denied_at_home => Match::OneExpected,
+        (false, true) if other_given && first.signed_by_both() => Match::NotCovered,
         (false, true) if other_given => Match::OneExpected,
         (false, true) => Match::OneGiven,
     };

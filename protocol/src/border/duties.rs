@@ -116,7 +116,9 @@ impl Border<'_> {
             let about = (body.manifest, body.exporter, body.purpose, body.use_)
                 == (what.manifest, what.exporter, what.purpose, what.use_);
             let to = body.importer.is_none_or(|importer| importer == what.importer);
-            if !about || !to || body.on_behalf != pack || body.validity.check(self.now).is_err() {
+            // A refusal counts until the same person says yes.
+            let counts_now = !body.granted || body.validity.check(self.now).is_ok();
+            if !about || !to || body.on_behalf != pack || !counts_now {
                 continue;
             }
             for signer in approval.signers().iter().filter(|signer| counts(signer)) {

@@ -100,7 +100,12 @@ impl Core {
             MeshEvent::Introduced { peer, record } => self.introduced(peer, &record, now, effects),
             MeshEvent::Gossiped { message, from, bytes } => {
                 let judgement = if self.peers.is_admitted(&from) {
-                    match self.take_in(&bytes, now, gate, effects) {
+                    let taken = if Checkpoint::may_be(&bytes) {
+                        self.take_checkpoint(&bytes, from, now, effects)
+                    } else {
+                        self.take_in(&bytes, now, gate, effects)
+                    };
+                    match taken {
                         Ok(Accepted::New) => Judgement::Accept,
                         Ok(Accepted::Known) | Err(NotTaken::Useless(_)) => Judgement::Ignore,
                         Err(NotTaken::Unseated(_)) if !self.knows_the_same(&from) => Judgement::Ignore,
@@ -169,6 +174,7 @@ impl Core {
         match taken {
             Ok(_) if self.peers.admit(peer) => {
                 effects.mesh.push(MeshOrder::Admit { peer });
+                self.meet_log(peer, now, effects);
                 let request = SyncRequest { digest: self.digest(), after: None };
                 effects.mesh.push(MeshOrder::AskSync { peer, request });
             }
@@ -215,9 +221,6 @@ impl Core {
         effects: &mut Effects,
     ) -> Result<Accepted, NotTaken> {
         let alliance = self.trust.alliance();
-        if Checkpoint::may_be(bytes) {
-            return self.take_checkpoint(bytes, now, effects);
-        }
         match kind_of(bytes)?.as_str() {
             Status::KIND => {
                 let member = self.not_too_often(recorded_body::<Status>(bytes).map(|status| status.member), now)?;

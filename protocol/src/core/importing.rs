@@ -182,7 +182,7 @@ impl Core {
             let message = format!("{} crossings are running; wait for one to end", self.running());
             return Err(fail(FailureKind::Busy, message));
         }
-        if self.is_unconfirmed() {
+        if self.is_unconfirmed(now) {
             let why = self.ledger_problem(now).map_or_else(String::new, |denial| denial.problem);
             return Err(fail(FailureKind::Busy, format!("nothing can be pulled yet: {why}")));
         }

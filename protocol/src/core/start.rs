@@ -19,6 +19,8 @@ pub struct Origin {
     pub held: Vec<String>,
     /// What was kept last by `Keep::Witnessed`.
     pub witnessed: Option<String>,
+    /// The accreditations of those who signed that.
+    pub witnesses: Vec<Vec<u8>>,
 }
 
 /// Why a node cannot start from what it was given.
@@ -60,7 +62,7 @@ impl Core {
     /// # Errors
     /// What cannot be trusted.
     pub fn start(origin: Origin, config: Config, now: Timestamp, gate: &dyn Gate) -> Result<(Self, Effects), StartError> {
-        let Origin { key, charter, accreditation, entries, catalogue, held, witnessed } = origin;
+        let Origin { key, charter, accreditation, entries, catalogue, held, witnessed, witnesses } = origin;
         gate.check(&config.baseline).map_err(StartError::Pack)?;
         if let Some(house) = &config.house {
             gate.check(house).map_err(StartError::Pack)?;
@@ -69,7 +71,7 @@ impl Core {
         let mut core = Self::fresh(key, config, &chartered, &accreditation, now)?;
         let known = core.replay_all(&entries, &chartered, &accreditation, gate)?;
         let me = core.me();
-        if witnessed.is_some_and(|note| !core.restore_witnessed(&note)) {
+        if witnessed.is_some_and(|note| !core.restore_witnessed(&note, &witnesses)) {
             return Err(StartError::Held(crate::ledger::Origin::of(&me).to_string()));
         }
         if let Some(note) = held.iter().find(|note| !core.watch.restore(note, &me)) {
@@ -101,7 +103,7 @@ impl Core {
             own_record(&key, &accreditation, &config, (trust.alliance(), 1, now.0), now).map_err(StartError::OwnRecord)?;
         let randomness = Randomness { seed: config.seed, drawn: 0 };
         Ok(Self {
-            witnessing: Witnessing::new(&key.public()),
+            witnessing: Witnessing::new(&key.public(), now),
             watch: Watch::default(),
             witness_asks: BTreeMap::new(),
             asked_witnesses: 0,

@@ -4,7 +4,7 @@
 //! that differ asks the log how one continues the other. Two of one size with different roots are proof of a fork; two
 //! that the log does not connect are a doubt, and nothing crosses to or from it meanwhile.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use sha2::{Digest as _, Sha256 as Hasher};
@@ -32,19 +32,32 @@ const PROOF_MS: u64 = 40_000;
 /// Milliseconds after which it is asked again.
 const ASK_AGAIN_MS: u64 = 10_000;
 
+/// Milliseconds after a peer has come until the heads that this node has signed are gossiped again.
+const AGAIN_MS: u64 = 5_000;
+
+/// Of so many ledgers at a time.
+const HELD_AGAIN_MAX: usize = 256;
+
+/// Heads of each ledger that are remembered as belonging to it, so that old ones that are passed on again cost nothing.
+const EARLIER_MAX: usize = 64;
+
 #[derive(Debug)]
 pub(super) struct Watch {
     pub(super) witness: Witness,
     /// The newest head of each ledger that is known to continue those before.
     seen: BTreeMap<PublicKey, Head>,
+    /// Earlier ones of each that are known to belong to it, the last few.
+    earlier: BTreeMap<PublicKey, VecDeque<(u64, Sha256)>>,
     /// Heads of which that is not known yet.
     open: BTreeMap<PublicKey, Open>,
     /// Nodes of which two histories are known.
     forked: BTreeMap<PublicKey, String>,
     /// Heads that this node signed and that the log has not gossiped, and when this node will.
     unheard: BTreeMap<PublicKey, (Head, Timestamp)>,
-    /// Heads of each node that were heard.
+    /// Heads that each peer passed on and that had to be verified.
     heard: Window<PublicKey>,
+    /// When the heads that this node has signed are gossiped again, so that peers that have come since hear of them.
+    again: Option<Timestamp>,
 }
 
 #[derive(Clone, Debug)]
@@ -69,10 +82,12 @@ impl Default for Watch {
         Self {
             witness: Witness::default(),
             seen: BTreeMap::new(),
+            earlier: BTreeMap::new(),
             open: BTreeMap::new(),
             forked: BTreeMap::new(),
             unheard: BTreeMap::new(),
             heard: Window::new(limits::CHECKPOINTS_PER_WINDOW_MAX, limits::WINDOW_MS),
+            again: None,
         }
     }
 }
@@ -90,7 +105,7 @@ impl Watch {
         if let Ok(checkpoint) = Checkpoint::parse_self_named(note)
             && let Some(node) = checkpoint.origin.node().filter(|_| restored)
         {
-            self.seen.insert(node, Head::new(&checkpoint, note.to_owned()));
+            self.known(node, Head::new(&checkpoint, note.to_owned()));
         }
         restored
     }
@@ -122,10 +137,26 @@ impl Watch {
         self.forked.iter().map(|(node, why)| (*node, why.clone())).chain(late).collect()
     }
 
+    /// Takes a head that is known to belong to what is known of its ledger.
+    fn known(&mut self, node: PublicKey, head: Head) {
+        let earlier = self.earlier.entry(node).or_default();
+        if earlier.len() >= EARLIER_MAX {
+            earlier.pop_front();
+        }
+        earlier.push_back((head.size, head.root));
+        if self.seen.get(&node).is_none_or(|seen| seen.size < head.size) {
+            self.seen.insert(node, head);
+        }
+    }
+
+    fn is_known(&self, node: &PublicKey, head: &Head) -> bool {
+        self.earlier.get(node).is_some_and(|earlier| earlier.contains(&(head.size, head.root)))
+    }
+
     fn next_time(&self) -> Option<Timestamp> {
         let unheard = self.unheard.values().map(|(_, due)| *due);
         let open = self.open.values().flat_map(|open| [open.asked.plus_ms(ASK_AGAIN_MS), open.since.plus_ms(PROOF_MS)]);
-        unheard.chain(open).min()
+        unheard.chain(open).chain(self.again).min()
     }
 }
 
@@ -192,9 +223,11 @@ impl Core {
                     // That it continues what was signed before is proved. If that is not all that is known, the log is asked.
                     match self.watch.seen.get(&node) {
                         Some(seen) if (seen.size, seen.root) == cosigned.before && !self.watch.open.contains_key(&node) => {
-                            self.watch.seen.insert(node, head);
+                            self.watch.known(node, head);
                         }
-                        _ => self.compare(node, head, now, effects),
+                        _ => {
+                            self.compare(node, head, now, effects);
+                        }
                     }
                 }
                 (200, "text/plain; charset=utf-8", cosigned.line)
@@ -234,23 +267,24 @@ impl Core {
     pub(super) fn take_checkpoint(
         &mut self,
         bytes: &[u8],
+        from: PublicKey,
         now: Timestamp,
         effects: &mut Effects,
     ) -> Result<Accepted, NotTaken> {
         let bad = |why: String| NotTaken::Bad(why);
+        if bytes.len() > limits::CHECKPOINT_GOSSIP_BYTES_MAX {
+            return Err(bad("a checkpoint that is too long".to_owned()));
+        }
         let note = std::str::from_utf8(bytes).map_err(|_| bad("a checkpoint that is not UTF-8".to_owned()))?;
         let named = note.split('\n').next().unwrap_or_default();
         let node = named.parse::<Origin>().ok().and_then(|origin| origin.node());
         let node = node.ok_or_else(|| bad("a checkpoint of no node".to_owned()))?;
-        // Signatures are verified of those that are not too many.
-        if node != self.me() {
-            let known = self.peers.get(&node).is_some();
-            if !known {
-                return Err(NotTaken::Useless("a checkpoint of a node that is not known".to_owned()));
-            }
-            if self.watch.heard.is_spent(node, now) {
-                return Err(NotTaken::Useless("too many checkpoints of one node".to_owned()));
-            }
+        if node != self.me() && self.peers.get(&node).is_none() {
+            return Err(NotTaken::Useless("a checkpoint of a node that is not known".to_owned()));
+        }
+        // Each costs a verification, so that whoever passes them on may not do so without end.
+        if !self.watch.heard.admits(from, now) {
+            return Err(NotTaken::Useless("too many checkpoints of one peer".to_owned()));
         }
         let checkpoint = Checkpoint::parse_self_named(note).map_err(|error| bad(error.to_string()))?;
         if node == self.me() {
@@ -261,48 +295,53 @@ impl Core {
             return Err(NotTaken::Useless("a checkpoint of a node without standing".to_owned()));
         }
         let head = Head::new(&checkpoint, note.to_owned());
-        if self.watch.unheard.get(&node).is_some_and(|(waiting, _)| waiting.size <= head.size) {
+        // One that this node has signed is passed on when it is first heard: the log may have told nobody else.
+        let unheard = self.watch.unheard.get(&node).is_some_and(|(waiting, _)| waiting.size <= head.size);
+        if unheard {
             self.watch.unheard.remove(&node);
         }
-        let is_known = self.watch.seen.get(&node).is_some_and(|seen| (seen.size, seen.root) == (head.size, head.root));
-        if is_known {
-            return Ok(Accepted::Known);
+        if self.watch.is_known(&node, &head) {
+            return Ok(if unheard { Accepted::New } else { Accepted::Known });
         }
-        let _counted = self.watch.heard.admits(node, now);
-        self.compare(node, head, now, effects);
-        Ok(Accepted::New)
+        let changed = self.compare(node, head, now, effects);
+        Ok(if changed || unheard { Accepted::New } else { Accepted::Known })
     }
 
-    /// Compares a head that its log has signed with the newest that is known.
-    fn compare(&mut self, node: PublicKey, head: Head, now: Timestamp, effects: &mut Effects) {
+    /// Compares a head that its log has signed with the newest that is known. False if it says nothing new, or nothing that
+    /// there is room for.
+    fn compare(&mut self, node: PublicKey, head: Head, now: Timestamp, effects: &mut Effects) -> bool {
         if self.watch.is_forked(&node) {
-            return;
+            return false;
         }
-        let known = [self.watch.seen.get(&node), self.watch.open.get(&node).map(|open| &open.head)];
+        let open = self.watch.open.get(&node);
+        let known = [self.watch.seen.get(&node), open.map(|open| &open.head), open.and_then(|open| open.next.as_ref())];
         let held = self.watch.witness.held(&Origin::of(&node));
         let held = held.map(|held| Head { size: held.size, root: held.root, note: held.note.clone() });
         let fork =
             known.into_iter().flatten().chain(&held).find(|known| known.size == head.size && known.root != head.root);
         if let Some(other) = fork {
             let (first, second) = (other.note.clone(), head.note);
-            return self.found_fork(node, first, second, now, effects);
+            self.found_fork(node, first, second, now, effects);
+            return true;
         }
         let Some(seen) = self.watch.seen.get(&node) else {
-            self.watch.seen.insert(node, head);
-            return;
+            self.watch.known(node, head);
+            return true;
         };
-        if seen.size == head.size {
-            return;
+        if seen.size == head.size || self.watch.is_known(&node, &head) {
+            return false;
         }
         if let Some(open) = self.watch.open.get_mut(&node) {
-            if open.head.size != head.size && open.next.as_ref().is_none_or(|next| next.size < head.size) {
+            let newer = open.head.size != head.size && open.next.as_ref().is_none_or(|next| next.size < head.size);
+            if newer {
                 open.next = Some(head);
             }
-            return;
+            return newer;
         }
         let sizes = (seen.size.min(head.size), seen.size.max(head.size));
         self.watch.open.insert(node, Open { head, since: now, asked: now, next: None });
         self.ask_proof(node, sizes, now, effects);
+        true
     }
 
     /// Asks a log how one head of it continues another.
@@ -334,9 +373,7 @@ impl Core {
             return;
         }
         let Some(open) = self.watch.open.remove(&node) else { return };
-        if open.head.size > seen.size {
-            self.watch.seen.insert(node, open.head);
-        }
+        self.watch.known(node, open.head);
         if let Some(next) = open.next {
             self.compare(node, next, now, effects);
         }
@@ -360,6 +397,17 @@ impl Core {
                 effects.mesh.push(MeshOrder::Publish { bytes: head.note.into_bytes() });
             }
         }
+        // It has time to answer only while it can be asked.
+        for (node, open) in &mut self.watch.open {
+            if !self.peers.is_admitted(node) {
+                open.since = now;
+            }
+        }
+        if self.watch.again.is_some_and(|due| due <= now) {
+            self.watch.again = None;
+            let held: Vec<_> = self.watch.witness.iter().map(|(_, held)| held.note.clone()).take(HELD_AGAIN_MAX).collect();
+            effects.mesh.extend(held.into_iter().map(|note| MeshOrder::Publish { bytes: note.into_bytes() }));
+        }
         let again = self.watch.open.iter().filter(|(_, open)| now >= open.asked.plus_ms(ASK_AGAIN_MS));
         let again: Vec<_> =
             again.filter_map(|(node, open)| Some((*node, self.watch.seen.get(node)?.size, open.head.size))).collect();
@@ -368,6 +416,19 @@ impl Core {
                 open.asked = now;
             }
             self.ask_proof(node, (seen.min(open), seen.max(open)), now, effects);
+        }
+    }
+
+    /// A peer has come: it hears what this node has signed, and is asked what it has to show.
+    pub(super) fn meet_log(&mut self, peer: PublicKey, now: Timestamp, effects: &mut Effects) {
+        let due = now.plus_ms(AGAIN_MS);
+        if self.watch.again.is_none() && self.watch.witness.iter().next().is_some() {
+            self.watch.again = Some(due);
+            self.next_round = self.next_round.min(due);
+        }
+        if let (Some(seen), Some(open)) = (self.watch.seen.get(&peer), self.watch.open.get(&peer)) {
+            let sizes = (seen.size.min(open.head.size), seen.size.max(open.head.size));
+            self.ask_proof(peer, sizes, now, effects);
         }
     }
 

@@ -47,6 +47,12 @@ pub(super) struct Witnessing {
     talks: BTreeMap<PublicKey, Talk>,
     /// Countries that have said since the start what they signed last, and it is part of this ledger.
     confirmed: BTreeSet<Country>,
+    /// When the node started.
+    started: Timestamp,
+    /// Who signed the newest head that was kept before the start, by key, and how many entries it has. They may have signed
+    /// more since a backup was made, so that they are waited for.
+    signers: BTreeMap<PublicKey, Country>,
+    kept: u64,
     /// The number of entries of a checkpoint of this node that is not part of its ledger.
     lost: Option<u64>,
 }
@@ -70,6 +76,8 @@ struct Round {
     size: u64,
     note: String,
     began: Timestamp,
+    /// Whether it was gossiped.
+    published: bool,
     /// The signature lines that came, by country, and from whom.
     lines: BTreeMap<Country, (PublicKey, String)>,
 }
@@ -97,7 +105,7 @@ pub(super) enum Asked {
 }
 
 impl Witnessing {
-    pub(super) fn new(me: &PublicKey) -> Self {
+    pub(super) fn new(me: &PublicKey, started: Timestamp) -> Self {
         Self {
             tiles: Tiles::default(),
             origin: Origin::of(me),
@@ -106,6 +114,9 @@ impl Witnessing {
             round: None,
             talks: BTreeMap::new(),
             confirmed: BTreeSet::new(),
+            started,
+            signers: BTreeMap::new(),
+            kept: 0,
             lost: None,
         }
     }
@@ -214,7 +225,8 @@ impl Core {
                 Ok(size) if size <= self.witnessing.tiles.size() => {
                     if let Some(talk) = self.witnessing.talks.get_mut(&peer) {
                         // Once more in this round; if it goes wrong again, in the next.
-                        let again = talk.failed.is_none_or(|failed| failed < now);
+                        let began = self.witnessing.round.as_ref().map_or(now, |round| round.began);
+                        let again = talk.failed.is_none_or(|failed| failed < began);
                         (talk.size, talk.failed) = (Some(size), Some(now));
                         if again {
                             self.show_head(peer, effects);
@@ -233,9 +245,11 @@ impl Core {
 
     fn witness_holds(&mut self, peer: PublicKey, size: u64, now: Timestamp) {
         let member = self.witness_of(&peer, now);
+        // One that holds less than it has signed has forgotten, or lies.
+        let forgot = self.witnessing.signers.contains_key(&peer) && size < self.witnessing.kept;
         if let Some(talk) = self.witnessing.talks.get_mut(&peer) {
             (talk.size, talk.failed) = (Some(size), None);
-            self.witnessing.confirmed.extend(member);
+            self.witnessing.confirmed.extend(member.filter(|_| !forgot));
         }
     }
 
@@ -258,9 +272,14 @@ impl Core {
     }
 
     /// Takes up what was witnessed before the start. False if it is no checkpoint of this node.
-    pub(super) fn restore_witnessed(&mut self, note: &str) -> bool {
+    pub(super) fn restore_witnessed(&mut self, note: &str, witnesses: &[Vec<u8>]) -> bool {
         let me = self.me();
         let Ok(checkpoint) = Checkpoint::parse_verified(note, &me, &self.witnessing.origin) else { return false };
+        let papers = witnesses.iter().filter_map(|bytes| self.trust.accreditation(bytes).ok());
+        let places: BTreeMap<_, _> = papers.map(|paper| (paper.body().node, paper.body().member)).collect();
+        let signed = Checkpoint::cosignatures(note).into_iter().map(|signature| signature.witness);
+        self.witnessing.signers = signed.filter_map(|key| Some((key, *places.get(&key)?))).collect();
+        self.witnessing.kept = checkpoint.size;
         if !self.witnessing.has(&checkpoint) {
             self.found_lost(checkpoint.size);
             return true;
@@ -279,8 +298,10 @@ impl Core {
         let Some(round) = self.witnessing.round.as_mut().filter(|round| round.size == size) else {
             return self.witness_holds(peer, size, now);
         };
-        let cosignature =
-            Checkpoint::with_cosignatures(&round.note, [line]).ok().and_then(|note| Checkpoint::cosignature(&note, &peer));
+        // One line, in its own name, and nothing else: whatever more a witness writes would go out under this node's name.
+        let one = Checkpoint::is_cosignature_line(line, &peer);
+        let note = Checkpoint::with_cosignatures(&round.note, [line]).ok().filter(|_| one);
+        let cosignature = note.and_then(|note| Checkpoint::cosignature(&note, &peer));
         let skewed = |at: Timestamp| at > now.plus_ms(limits::CLOCK_SKEW_MS_MAX);
         if cosignature.is_none_or(|found| skewed(found.at)) {
             return self.witness_failed(peer, now);
@@ -290,11 +311,12 @@ impl Core {
         let note = Checkpoint::with_cosignatures(&round.note, round.lines.values().map(|(_, line)| line.as_str()));
         let accreditation = |peer: &PublicKey| Some((*peer, self.peers.get(peer)?.accreditation.bytes().to_vec()));
         let witnesses = round.lines.values().filter_map(|(peer, _)| accreditation(peer)).collect();
+        let enough = by.len() >= needed;
+        let first = enough && !std::mem::replace(&mut round.published, true);
         self.witness_holds(peer, size, now);
-        if by.len() < needed {
+        if !enough {
             return;
         }
-        let first = by.len() == needed;
         self.witnessing.witnessed = Some(Witnessed { size, by, at: now });
         self.witnessing.forget_marks(size);
         if let Ok(note) = note {
@@ -343,7 +365,7 @@ impl Core {
         }
         let (size, root) = (self.witnessing.tiles.size(), self.witnessing.tiles.root());
         let note = Checkpoint::sign(&self.key, &self.witnessing.origin, size, root);
-        self.witnessing.round = Some(Round { size, note, began: now, lines: BTreeMap::new() });
+        self.witnessing.round = Some(Round { size, note, began: now, published: false, lines: BTreeMap::new() });
         for peer in chosen {
             self.show_head(peer, effects);
         }
@@ -379,19 +401,32 @@ impl Core {
         if rule.countries == 0 || self.witnessing.lost.is_some() {
             return None;
         }
+        let waits = self.silent().next().map(|_| self.witnessing.started.plus_ms(rule.grace_ms));
         let since = self.witnessing.unwitnessed_since();
         let times = [
             since.map(|since| since.plus_ms(COLLECT_MS)),
             since.map(|since| since.plus_ms(rule.grace_ms)),
             self.witnessing.round.as_ref().map(|round| round.began.plus_ms(ROUND_MS)),
+            waits,
         ];
         times.into_iter().flatten().filter(|time| *time > now).min()
     }
 
     /// Whether witnesses have not yet said, since the start, that the ledger is the newest: a matter of moments.
-    pub(super) fn is_unconfirmed(&self) -> bool {
-        let needed = usize::try_from(self.witness_rule().countries).unwrap_or(usize::MAX);
-        self.witnessing.lost.is_none() && self.witnessing.confirmed.len() < needed
+    pub(super) fn is_unconfirmed(&self, now: Timestamp) -> bool {
+        let rule = self.witness_rule();
+        let needed = usize::try_from(rule.countries).unwrap_or(usize::MAX);
+        let too_few = self.witnessing.confirmed.len() < needed;
+        let waits = needed > 0 && now < self.witnessing.started.plus_ms(rule.grace_ms) && self.silent().next().is_some();
+        self.witnessing.lost.is_none() && (too_few || waits)
+    }
+
+    /// Members in which somebody has signed the newest head that was kept before the start, and that have not confirmed it
+    /// since.
+    fn silent(&self) -> impl Iterator<Item = Country> {
+        let members = &self.trust.chartered().charter().members;
+        let signers = self.witnessing.signers.values().copied();
+        signers.filter(|country| members.contains_key(country) && !self.witnessing.confirmed.contains(country))
     }
 
     /// Why nothing may cross because of this node's ledger, if nothing may.
@@ -402,7 +437,8 @@ impl Core {
             let code = RefusalCode::Unproven;
             let problem = format!(
                 "this node has signed a checkpoint of {size} entries that its ledger of {} does not contain: the home is an \
-                 older copy of itself; bring back the newest copy of its ledger",
+                 older copy of itself; bring back the newest copy of its ledger. If that is what it has, two histories of it were \
+                 signed: ask the authority",
                 self.witnessing.tiles.size()
             );
             return Some(Denial { code, problem });
@@ -412,11 +448,19 @@ impl Core {
         if needed == 0 {
             return None;
         }
-        if self.is_unconfirmed() {
+        if self.is_unconfirmed(now) {
             let confirmed = self.witnessing.confirmed.len();
+            let silent: BTreeSet<_> = self.silent().map(|country| country.to_string()).collect();
+            let until = self.witnessing.started.plus_ms(rule.grace_ms);
+            let waits = if silent.is_empty() || confirmed < needed {
+                "wait until more peers are connected".to_owned()
+            } else {
+                let silent = silent.into_iter().collect::<Vec<_>>().join(", ");
+                format!("those of {silent}, who signed it last, are waited for until {until}")
+            };
             return deny(format!(
                 "nodes of {confirmed} other countries have confirmed since the start that this ledger is the newest, and \
-                 {needed} must; wait until more peers are connected"
+                 {needed} must; {waits}"
             ));
         }
         let since = self.witnessing.unwitnessed_since()?;

@@ -157,6 +157,15 @@ impl Checkpoint {
         })
     }
 
+    /// Whether a text is one signature line in the name of this witness, and nothing more.
+    #[must_use]
+    pub fn is_cosignature_line(text: &str, witness: &PublicKey) -> bool {
+        let named = |line: &super::note::Line<'_>| {
+            line.name == Origin::of(witness).as_str() && line.is_by(SignatureKind::Cosignature, witness)
+        };
+        text.matches('\n').count() == 1 && super::note::Line::parse(text).is_some_and(|line| named(&line))
+    }
+
     /// All cosignatures of nodes under a checkpoint that verify. Whether these nodes count as witnesses is not asked here.
     #[must_use]
     pub fn cosignatures(text: &str) -> Vec<Cosignature> {
@@ -377,6 +386,13 @@ mod tests {
         assert_eq!(Checkpoint::cosignature(&both, &witness.public()), Some(found));
         assert!(parse(&both).is_ok());
         assert_eq!(Checkpoint::cosignature(&text, &witness.public()), None);
+        assert!(Checkpoint::is_cosignature_line(&line, &witness.public()));
+        for bad in [format!("{line}{line}"), format!("\n{line}"), line.replace('\n', ""), String::new(), text.clone()] {
+            assert!(!Checkpoint::is_cosignature_line(&bad, &witness.public()), "{bad}");
+        }
+        assert!(!Checkpoint::is_cosignature_line(&line, &key().public()));
+        let log = text.lines().last().expect("a signature").to_owned() + "\n";
+        assert!(!Checkpoint::is_cosignature_line(&log, &key().public()), "of another kind");
         assert_eq!((Checkpoint::cosignatures(&both), Checkpoint::cosignatures(&text)), (vec![found], vec![]));
         assert_eq!(Checkpoint::cosignature(&both, &key().public()), None);
         // Under another text it says nothing.

@@ -9,6 +9,9 @@ use crate::key::PublicKey;
 /// What every signature line starts with: an em dash and a space.
 const SIGNATURE_PREFIX: &str = "\u{2014} ";
 
+/// Signatures under one note: the log's, and of a witness in each member country.
+const SIGNATURES_MAX: usize = 1 + crate::limits::MEMBERS_MAX;
+
 /// Which signature a line holds. Both are by Ed25519 keys; their names tell them apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SignatureKind {
@@ -65,7 +68,12 @@ impl<'a> Note<'a> {
         if !signatures.ends_with('\n') {
             return None;
         }
-        let lines = signatures.split_inclusive('\n').map(Line::parse).collect::<Option<Vec<_>>>()?;
+        // One more than there may be, so that too many are noticed and not read.
+        let lines =
+            signatures.split_inclusive('\n').take(SIGNATURES_MAX + 1).map(Line::parse).collect::<Option<Vec<_>>>()?;
+        if lines.len() > SIGNATURES_MAX {
+            return None;
+        }
         Some(Self { body, lines })
     }
 
@@ -78,7 +86,12 @@ impl<'a> Note<'a> {
 }
 
 impl<'a> Line<'a> {
-    fn parse(text: &'a str) -> Option<Self> {
+    /// Whether its name and number are those of such a signature by this key.
+    pub(super) fn is_by(&self, kind: SignatureKind, key: &PublicKey) -> bool {
+        self.name.parse::<Origin>().is_ok_and(|name| self.id == kind.key_id(&name, key))
+    }
+
+    pub(super) fn parse(text: &'a str) -> Option<Self> {
         let (name, encoded) = text.strip_suffix('\n')?.strip_prefix(SIGNATURE_PREFIX)?.split_once(' ')?;
         let _is_a_name: Origin = name.parse().ok()?;
         let bytes = BASE64_STANDARD.decode(encoded).ok()?;

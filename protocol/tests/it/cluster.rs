@@ -203,6 +203,7 @@ impl Cluster {
             catalogue: node.catalogue.values().cloned().collect(),
             held: node.held.values().cloned().collect(),
             witnessed: node.witnessed.clone(),
+            witnesses: node.witnesses.clone(),
         };
         let (core, effects) = Core::start(origin, config, self.now, &TabledGate)?;
         node.core = Some(core);

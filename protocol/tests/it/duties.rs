@@ -450,3 +450,26 @@ fn experts_whom_the_authority_has_named_approve_and_refuse() {
     cluster.run();
     assert_eq!(cluster.ends(offer), DENIED);
 }
+
+#[test]
+fn a_refusal_that_runs_out_does_not_bring_an_earlier_yes_back() {
+    let mut cluster = Cluster::pair();
+    let one = key(210);
+    house(&mut cluster, 0, "duty export approval(1)", &[one.public()]);
+    let offer = cluster.offer(0, &[Label::Public]);
+    let yes = cluster.approval(PackOwner::House, 30 * DAY);
+    assert!(matches!(cluster.approve(0, &yes, &[&one]), Reply::Adopted { accepted: 1, .. }));
+    assert_eq!(cluster.ends(offer), DONE);
+    cluster.let_pass(1000);
+    let no = Approval { granted: false, reason: "not yet".into(), ..cluster.approval(PackOwner::House, HOUR) };
+    assert!(matches!(cluster.approve(0, &no, &[&one]), Reply::Adopted { accepted: 1, .. }));
+    assert_eq!(cluster.ends(offer), DENIED);
+    cluster.advance_to(cluster.now.plus_ms(2 * HOUR));
+    assert_eq!(cluster.ends(offer), DENIED, "a no stands until the same person says yes");
+    cluster.restart(0);
+    cluster.run();
+    assert_eq!(cluster.ends(offer), DENIED);
+    let again = cluster.approval(PackOwner::House, DAY);
+    assert!(matches!(cluster.approve(0, &again, &[&one]), Reply::Adopted { accepted: 1, .. }));
+    assert_eq!(cluster.ends(offer), DONE);
+}

@@ -4,7 +4,7 @@
 use alliance_protocol::{
     charter::WitnessRule,
     core::{
-        MeshEvent, SyncId, WitnessAsk,
+        MeshEvent, SyncId, WitnessAnswer, WitnessAsk,
         admin::{AdminCall, CrossingState, FailureKind, Reply},
     },
     crossing::RefusalCode,
@@ -359,7 +359,7 @@ fn strangers_and_those_who_lie_get_no_signature_and_harm_nobody() {
     }
     // Answers to what was never asked.
     for number in [0, 1, u64::MAX] {
-        let answer = alliance_protocol::core::WitnessAnswer { status: 200, body: body.clone().into_bytes() };
+        let answer = WitnessAnswer { status: 200, body: body.clone().into_bytes() };
         let effects = cluster.tell_mesh(1, MeshEvent::WitnessAnswered { number, answer: Some(answer) });
         assert!(effects.persist.is_empty() && effects.keep.is_empty());
     }
@@ -381,10 +381,153 @@ fn a_witness_cannot_invent_a_loss() {
     let Parcel { to, said } = cluster.run_to("witness asked");
     assert_eq!(to, 1, "node 0 asks what is held of its ledger");
     let Said::WitnessAsked { number, .. } = said else { panic!("{said:?}") };
-    let answer = alliance_protocol::core::WitnessAnswer { status: 200, body: invented.into_bytes() };
+    let answer = WitnessAnswer { status: 200, body: invented.into_bytes() };
     cluster.deliver(Parcel { to: 0, said: Said::WitnessAnswered { number, answer: Some(answer) } });
     cluster.run();
     cluster.advance_to(cluster.now.plus_ms(30 * SECOND));
     let witnessed = cluster.status(0).witnessed;
     assert_eq!((witnessed.problem, witnessed.size), (None, cluster.status(0).ledger_size));
+}
+
+/// The only witness that has seen the newest head is away: the old copy waits for it as long as the grace lasts.
+#[test]
+fn an_old_copy_waits_for_those_who_signed_last() {
+    let one = WitnessRule { countries: 1, grace_ms: GRACE };
+    let mut cluster = Cluster::witnessed(one, &[("BR", "usp"), ("IN", "iitb"), ("ZA", "uct")]);
+    settle(&mut cluster);
+    let copy = |cluster: &Cluster| {
+        let node = &cluster.nodes[0];
+        (node.entries.clone(), node.held.clone(), node.witnessed.clone(), node.witnesses.clone())
+    };
+    let yesterday = copy(&cluster);
+    cluster.crash(2);
+    cluster.offer(0, &[Label::Public]);
+    settle(&mut cluster);
+    assert_eq!(cluster.status(0).witnessed.by, [country("IN")].into());
+    cluster.crash(0);
+    cluster.crash(1);
+    {
+        let node = &mut cluster.nodes[0];
+        (node.entries, node.held, node.witnessed, node.witnesses) = yesterday;
+    }
+    cluster.restart(0);
+    cluster.restart(2);
+    let problem = cluster.status(0).witnessed.problem.expect("it waits");
+    assert!(problem.contains("those of IN, who signed it last, are waited for"), "{problem}");
+    cluster.advance_to(cluster.now.plus_ms(GRACE / 2));
+    assert!(cluster.status(0).witnessed.problem.is_some());
+    cluster.restart(1);
+    let problem = cluster.status(0).witnessed.problem.expect("recognised");
+    assert!(problem.contains("older copy of itself"), "{problem}");
+}
+
+#[test]
+fn one_that_has_forgotten_what_it_signed_confirms_nothing() {
+    let mut cluster = Cluster::witnessed(TWO, &[("BR", "usp"), ("IN", "iitb"), ("ZA", "uct")]);
+    settle(&mut cluster);
+    for at in 0..3 {
+        cluster.crash(at);
+        if at > 0 {
+            cluster.nodes[at].held.clear();
+        }
+    }
+    for at in 0..3 {
+        cluster.restart(at);
+    }
+    assert!(cluster.status(0).witnessed.problem.is_some_and(|problem| problem.contains("0 other countries")));
+}
+
+/// Whatever a witness writes beside its signature would go out, and be kept, under the name of the log.
+#[test]
+fn a_witness_gets_nothing_but_its_own_line_under_a_head() {
+    let lies: [fn(&str, &str) -> String; 4] = [
+        |line, log| format!("{line}\u{2014} {log} AAAAAAAA\n"),
+        |line, _| format!("\n{line}"),
+        |line, _| format!("{line}{line}"),
+        |line, log| line.replacen("alliance/", &format!("{log} x"), 1),
+    ];
+    for lie in lies {
+        let one = WitnessRule { countries: 1, grace_ms: GRACE };
+        let mut cluster = Cluster::witnessed(one, &[("BR", "usp"), ("IN", "iitb")]);
+        settle(&mut cluster);
+        cluster.offer(0, &[Label::Public]);
+        let before = cluster.status(0).witnessed.size;
+        cluster.now = cluster.now.plus_ms(4 * SECOND);
+        let effects = cluster.tell(0, alliance_protocol::core::Input::Tick);
+        cluster.route(0, effects);
+        let Parcel { said, .. } = cluster.run_to("witness asked");
+        let Said::WitnessAsked { number, ask: WitnessAsk::Add { body }, .. } = said else { panic!("{said:?}") };
+        let note = AddCheckpoint::parse(body.as_bytes()).expect("a request").checkpoint;
+        let line = Checkpoint::cosign(&note, &cluster.nodes[1].key(), cluster.now).expect("a line");
+        let log = Origin::of(&cluster.nodes[0].public()).to_string();
+        let answer = WitnessAnswer { status: 200, body: lie(&line, &log).into_bytes() };
+        cluster.deliver(Parcel { to: 0, said: Said::WitnessAnswered { number, answer: Some(answer) } });
+        assert_eq!(cluster.status(0).witnessed.size, before, "{}", lie(&line, &log));
+    }
+}
+
+#[test]
+fn a_fork_comes_out_when_one_who_was_away_comes_back() {
+    let mut cluster = Cluster::new(&[("BR", "usp"), ("IN", "iitb"), ("ZA", "uct")]);
+    let liar = cluster.nodes[0].public();
+    let head = invented(&cluster, 20, 1);
+    show(&mut cluster, 1, &head);
+    cluster.crash(1);
+    let head = invented(&cluster, 20, 2);
+    show(&mut cluster, 2, &head);
+    cluster.advance_to(cluster.now.plus_ms(300 * SECOND));
+    assert_eq!(forked(&cluster, 2, liar), 0);
+    cluster.restart(1);
+    cluster.advance_to(cluster.now.plus_ms(60 * SECOND));
+    for at in [1, 2] {
+        assert_eq!(forked(&cluster, at, liar), 1, "node {at}");
+    }
+}
+
+/// A log that gossips its head to its witness alone: the witness tells the others.
+#[test]
+fn a_head_that_only_its_witness_is_told_reaches_the_others() {
+    let mut cluster = Cluster::new(&[("BR", "usp"), ("IN", "iitb"), ("ZA", "uct")]);
+    let liar = cluster.nodes[0].public();
+    let (first, second) = (invented(&cluster, 20, 1), invented(&cluster, 20, 2));
+    show(&mut cluster, 1, &first);
+    show(&mut cluster, 2, &second);
+    for (to, head) in [(1, &first), (2, &second)] {
+        cluster.deliver(Parcel { to, said: Said::Gossiped { from: liar, bytes: head.checkpoint.clone().into_bytes() } });
+    }
+    cluster.advance_to(cluster.now.plus_ms(60 * SECOND));
+    for at in [1, 2] {
+        assert_eq!(forked(&cluster, at, liar), 1, "node {at}");
+    }
+}
+
+#[test]
+fn old_heads_that_are_passed_on_again_raise_no_doubt_about_a_log_that_cannot_be_asked() {
+    let mut cluster = four();
+    settle(&mut cluster);
+    let old = cluster.nodes[0].witnessed.clone().expect("kept");
+    cluster.offer(0, &[Label::Public]);
+    settle(&mut cluster);
+    for other in 1..4 {
+        cluster.disconnect(0, other);
+    }
+    let (from, log) = (cluster.nodes[2].public(), cluster.nodes[0].public());
+    // One that is known, and one that never came here.
+    let never = {
+        let entries = &cluster.nodes[0].entries;
+        let leaf =
+            |entry: &alliance_protocol::ledger::Entry| entry.leaf_hash(&entry.encode().expect("encodes")).expect("a leaf");
+        let tiles: Tiles = entries.iter().map(leaf).collect();
+        Checkpoint::sign(&cluster.nodes[0].key(), &Origin::of(&log), 2, tiles.root_at(2).expect("so many"))
+    };
+    for bytes in [old.into_bytes(), never.into_bytes()] {
+        cluster.deliver(Parcel { to: 1, said: Said::Gossiped { from, bytes } });
+    }
+    cluster.wires.sparse = true;
+    cluster.advance_to(cluster.now.plus_ms(100 * SECOND));
+    assert!(!cluster.status(1).witnessed.doubts.contains_key(&log), "it was not there to be asked");
+    cluster.connect(0, 1);
+    cluster.run();
+    cluster.advance_to(cluster.now.plus_ms(60 * SECOND));
+    assert!(cluster.status(1).witnessed.doubts.is_empty());
 }
