@@ -85,7 +85,12 @@ impl From<alliance_protocol::envelope::OpenError> for Problem {
 
 impl From<FileError> for Problem {
     fn from(error: FileError) -> Self {
-        Self::of(disk(&error.source), &error)
+        let hint = match error.source.kind() {
+            io::ErrorKind::AlreadyExists => "give another name, or move that file away first: it is not replaced",
+            io::ErrorKind::NotFound => "give a file that exists",
+            _ => "",
+        };
+        Self::of(disk(&error.source), &error).hint(hint)
     }
 }
 

@@ -10,7 +10,7 @@ use crate::{
     crossing::{ClearanceGiven, CrossingRequest, Receipt},
     envelope::recorded_body,
     gate::PackOwner,
-    id::{CrossingId, Sha256},
+    id::{CrossingId, ManifestId, Sha256},
     key::PublicKey,
     ledger::{Checkpoint, CheckpointError, Entry, EntryError, Origin, Record, Tiles},
     time::Timestamp,
@@ -119,6 +119,8 @@ struct Chosen {
     crossings: BTreeSet<CrossingId>,
     /// The law packs that these crossings were decided by.
     packs: BTreeSet<(Country, u64)>,
+    /// The artefacts that they are of.
+    manifests: BTreeSet<ManifestId>,
 }
 
 /// What of a crossing decides whether it is chosen.
@@ -128,6 +130,7 @@ struct Begun {
     /// The countries of both ends, by their accreditations.
     home: BTreeSet<Country>,
     packs: BTreeSet<(Country, u64)>,
+    manifests: BTreeSet<ManifestId>,
 }
 
 fn chosen(entries: &[Entry], home: Country, country: Option<Country>, since: Timestamp) -> Chosen {
@@ -139,7 +142,9 @@ fn chosen(entries: &[Entry], home: Country, country: Option<Country>, since: Tim
             concerned: None,
             home: BTreeSet::from([home]),
             packs: BTreeSet::new(),
+            manifests: BTreeSet::new(),
         });
+        of.manifests.extend(manifest_of(&entry.record));
         of.home.extend(asked_from(&entry.record));
         if let Some(decision) = entry.record.decision() {
             if let Some(countries) = concerned(decision) {
@@ -157,7 +162,8 @@ fn chosen(entries: &[Entry], home: Country, country: Option<Country>, since: Tim
     };
     begun.retain(|_, of| of.at >= since && country.is_none_or(|country| concerns(of, country)));
     let packs = begun.values().flat_map(|of| of.packs.iter().copied()).collect();
-    Chosen { crossings: begun.into_keys().collect(), packs }
+    let manifests = begun.values().flat_map(|of| of.manifests.iter().copied()).collect();
+    Chosen { crossings: begun.into_keys().collect(), packs, manifests }
 }
 
 impl Chosen {
@@ -167,12 +173,24 @@ impl Chosen {
             | Record::CharterAccepted { .. }
             | Record::Accredited { .. }
             | Record::RulesLoaded { .. }
-            | Record::ApprovalAccepted { .. }
             | Record::ForkFound { .. } => true,
+            Record::ApprovalAccepted { approval } => recorded_body::<crate::authority::Approval>(approval)
+                .is_some_and(|approval| self.manifests.contains(&approval.manifest)),
             Record::PackAccepted { pack } => recorded_body::<crate::authority::LawPack>(pack)
                 .is_some_and(|pack| self.packs.contains(&(pack.member, pack.epoch))),
             other => other.crossing().is_some_and(|crossing| self.crossings.contains(&crossing)),
         }
+    }
+}
+
+/// The artefact that a record of a crossing is about.
+fn manifest_of(record: &Record) -> Option<ManifestId> {
+    match record {
+        Record::Requested { request, .. } | Record::Cleared { request, .. } | Record::Refused { request, .. } => {
+            recorded_body::<CrossingRequest>(request).map(|request| request.manifest)
+        }
+        Record::RequestDenied { manifest, .. } => Some(*manifest),
+        _ => None,
     }
 }
 

@@ -432,6 +432,7 @@ impl Core {
     /// Forgets a node; says whether it was connected.
     fn forget(&mut self, node: PublicKey, effects: &mut Effects) -> bool {
         let (record, connected) = self.peers.purge(&node);
+        self.watch.forget(&node);
         effects.catalogue.extend(record.map(|id| CatalogueChange::Remove { id }));
         connected
     }

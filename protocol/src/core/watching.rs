@@ -149,6 +149,13 @@ impl Watch {
         }
     }
 
+    /// A node is not known any more. What this node has signed of its ledger, and that it has forked, stays.
+    pub(super) fn forget(&mut self, node: &PublicKey) {
+        self.seen.remove(node);
+        self.earlier.remove(node);
+        self.open.remove(node);
+    }
+
     fn is_known(&self, node: &PublicKey, head: &Head) -> bool {
         self.earlier.get(node).is_some_and(|earlier| earlier.contains(&(head.size, head.root)))
     }

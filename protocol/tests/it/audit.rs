@@ -366,3 +366,24 @@ fn what_witnesses_have_not_signed_in_time_is_named() {
     (cluster.nodes[0].witnessed, cluster.nodes[0].witnesses) = old;
     assert_eq!(kinds(&verify(&[file(&cluster, 0)], None)), BTreeSet::from([FindingKind::Unwitnessed]));
 }
+
+#[test]
+fn a_file_tells_of_approvals_of_its_own_artefacts_alone() {
+    use alliance_protocol::{authority::Approval, id::ManifestId};
+    let (mut cluster, _) = busy();
+    let officer = cluster.alliance.officer(country("BR"), 0).to_seed();
+    let officer = alliance_protocol::key::SecretKey::from_seed(&officer);
+    let own = cluster.approval(PackOwner::Member(country("BR")), 1_000_000);
+    let other = Approval { manifest: ManifestId([99; 32]), ..own.clone() };
+    for approval in [&own, &other] {
+        cluster.approve(0, approval, &[&officer]);
+    }
+    let count = |of| file_of(&cluster, 0, &cluster.nodes[0].entries, of, Timestamp(0)).len();
+    let approvals = cluster.nodes[0].count(|record| matches!(record, Record::ApprovalAccepted { .. }));
+    assert_eq!(approvals, 2);
+    let (all, none) = (count(None), count(Some(country("ZA"))));
+    let without = cluster.nodes[0].entries.iter().filter(|entry| entry.record.kind() != "approval_accepted");
+    let without: Vec<_> = without.cloned().collect();
+    let bare = |of| file_of(&cluster, 0, &without, of, Timestamp(0)).len();
+    assert_eq!((all - bare(None), none - bare(Some(country("ZA")))), (1, 0));
+}
