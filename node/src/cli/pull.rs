@@ -111,8 +111,12 @@ impl Pull {
                 Err(busy) if busy.exit == Exit::TryAgain => {
                     let Some(wait) = attempts.wait_longer() else { return Err(busy) };
                     bar.set_message("waiting");
-                    tokio::time::sleep(wait).await;
-                    continue;
+                    // Once listened for, Ctrl-C no longer ends a process by itself.
+                    tokio::select! {
+                        biased;
+                        _ = tokio::signal::ctrl_c() => return Err(busy),
+                        () = tokio::time::sleep(wait) => continue,
+                    }
                 }
                 Err(problem) => return Err(problem),
             };
