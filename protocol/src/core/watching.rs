@@ -302,12 +302,16 @@ impl Core {
             return Err(NotTaken::Useless("a checkpoint of a node without standing".to_owned()));
         }
         let head = Head::new(&checkpoint, note.to_owned());
-        // One that this node has signed is passed on when it is first heard: the log may have told nobody else.
-        let unheard = self.watch.unheard.get(&node).is_some_and(|(waiting, _)| waiting.size <= head.size);
+        // One that this node has signed is passed on when it is first heard: the log may have told nobody else. A larger one
+        // stands for it only where that it continues it is known; else those who signed the larger one would not hear of this.
+        let known = self.watch.is_known(&node, &head);
+        let unheard = self.watch.unheard.get(&node).is_some_and(|(waiting, _)| {
+            (waiting.size, waiting.root) == (head.size, head.root) || (known && waiting.size < head.size)
+        });
         if unheard {
             self.watch.unheard.remove(&node);
         }
-        if self.watch.is_known(&node, &head) {
+        if known {
             return Ok(if unheard { Accepted::New } else { Accepted::Known });
         }
         let changed = self.compare(node, head, now, effects);
