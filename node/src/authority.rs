@@ -20,9 +20,10 @@ use alliance_protocol::{
     id::StatementId,
     key::{PublicKey, SecretKey},
     limits,
+    place::Place,
     time::{Timestamp, Validity},
     trust::{Distrust, Trust},
-    vocabulary::{Country, Label, NodeRole, SafeguardKind, Zone},
+    vocabulary::{Country, Label, NodeRole, SafeguardKind, Tier, Zone},
 };
 use serde::{Deserialize, Serialize};
 
@@ -108,6 +109,9 @@ pub struct AccreditRequest {
     pub organisation: Organisation,
     pub zone: Option<Zone>,
     pub roles: BTreeSet<NodeRole>,
+    /// How well it is established where the node is.
+    pub tier: Tier,
+    pub place: Option<Place>,
     /// For how long, in milliseconds from now.
     pub valid_ms: u64,
 }
@@ -420,6 +424,8 @@ impl AuthorityDir {
             organisation: request.organisation.clone(),
             zone: request.zone,
             roles: request.roles.clone(),
+            tier: request.tier,
+            place: request.place,
             validity: span(now, request.valid_ms, PAPER_MS_MAX)?,
         };
         let signed = self.sign(charter, &body)?;

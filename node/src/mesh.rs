@@ -376,6 +376,7 @@ impl Mesh {
         if let Some(Held { request, channel }) = held {
             self.pass_question(id, request, channel);
         }
+        self.report_round_trip(id);
     }
 
     fn expel(&mut self, key: &PublicKey, now: Instant) {

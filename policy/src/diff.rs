@@ -11,7 +11,7 @@ use std::{
 use alliance_protocol::{
     gate::{Action, Facts, Gate, Grant, Pack, PackError, PackOwner, Party, People, Verdict, Volume},
     time::Timestamp,
-    vocabulary::{Artefact, Circumstance, Country, Label, OrganisationRole, Purpose, SafeguardKind, Use, Zone},
+    vocabulary::{Artefact, Circumstance, Country, Label, OrganisationRole, Purpose, SafeguardKind, Tier, Use, Zone},
 };
 use serde::{Deserialize, Serialize};
 
@@ -152,6 +152,9 @@ struct Case {
     foreign_control: bool,
     state_controlled: bool,
     foreign_origin: bool,
+    tier: Tier,
+    /// Whether it is proven that all of it was trained at home.
+    trained_at_home: bool,
 }
 
 impl Grid {
@@ -181,7 +184,7 @@ impl Grid {
             artefacts: vary(&of("Artefact"), Artefact::ALL, &filter.artefacts),
             purposes: vary(&of("Purpose"), Purpose::ALL, &filter.purposes),
             uses: vary(&of("Use"), Use::ALL, &BTreeSet::new()),
-            cases: cases(&of("Role"), &of("Circumstance"), &of("Zone")),
+            cases: cases(&of("Role"), &of("Circumstance"), &of("Zone"), &of("Tier")),
             safeguards: presented(gate, [old, new], &kinds)?,
         })
     }
@@ -245,6 +248,7 @@ impl Case {
             roles: roles.clone(),
             controlled_by,
             state_controlled: self.state_controlled,
+            tier: self.tier,
         };
         let subjects = member.unwrap_or(from);
         Facts {
@@ -253,6 +257,7 @@ impl Case {
             artefact,
             labels: labels.clone(),
             origin: if self.foreign_origin { to } else { from },
+            trained_in: self.trained_at_home.then(|| [from].into()),
             subjects: if self.foreign_origin { [to].into() } else { [subjects].into() },
             purpose,
             use_,
@@ -291,7 +296,12 @@ fn routes(owner: PackOwner, named: &BTreeSet<String>, filter: &Filter) -> Vec<(C
     routes
 }
 
-fn cases(roles: &BTreeSet<String>, circumstances: &BTreeSet<String>, zones: &BTreeSet<String>) -> Vec<Case> {
+fn cases(
+    roles: &BTreeSet<String>,
+    circumstances: &BTreeSet<String>,
+    zones: &BTreeSet<String>,
+    tiers: &BTreeSet<String>,
+) -> Vec<Case> {
     let mut cases = vec![Case::default()];
     for role in roles.iter().filter_map(|word| word.parse::<OrganisationRole>().ok()) {
         cases.push(Case { from_roles: [role].into(), ..Case::default() });
@@ -309,6 +319,10 @@ fn cases(roles: &BTreeSet<String>, circumstances: &BTreeSet<String>, zones: &BTr
         cases.push(Case { zones: (Some(zone), None), ..Case::default() });
         cases.push(Case { zones: (Some(zone), Some(zone)), ..Case::default() });
     }
+    for tier in tiers.iter().filter_map(|word| word.parse().ok()) {
+        cases.push(Case { tier, ..Case::default() });
+    }
+    cases.push(Case { trained_at_home: true, ..Case::default() });
     cases.push(Case { banned: true, ..Case::default() });
     cases.push(Case { foreign_control: true, ..Case::default() });
     cases.push(Case { state_controlled: true, ..Case::default() });

@@ -12,7 +12,7 @@ use std::{
 use alliance_protocol::{
     gate::{Action, Facts, Party},
     time::Timestamp,
-    vocabulary::{Artefact, Circumstance, Country, Label, OrganisationRole, Purpose, SafeguardKind, Use, Zone},
+    vocabulary::{Artefact, Circumstance, Country, Label, OrganisationRole, Purpose, SafeguardKind, Tier, Use, Zone},
 };
 use cedar_policy::{EntityId, EntityTypeName, EntityUid, RestrictedExpression, Schema};
 use cedar_policy_core::{
@@ -41,6 +41,7 @@ pub(crate) struct Language {
     roles: Vec<Arc<ast::EntityUID>>,
     circumstances: Vec<Arc<ast::EntityUID>>,
     safeguards: Vec<Arc<ast::EntityUID>>,
+    tiers: Vec<Arc<ast::EntityUID>>,
     /// The country outside its zones comes first.
     zones: Vec<Arc<ast::EntityUID>>,
     actions: [Arc<ast::EntityUID>; 3],
@@ -63,12 +64,13 @@ pub(crate) fn language() -> Result<&'static Language, LanguageError> {
 }
 
 /// The attributes of the context, in the order of [`Language::question`].
-pub(crate) const ATTRIBUTES: [&str; 13] = [
+pub(crate) const ATTRIBUTES: [&str; 14] = [
     "time",
     "from",
     "to",
     "labels",
     "origin",
+    "training",
     "subjects",
     "purpose",
     "use",
@@ -114,6 +116,7 @@ impl Language {
             roles: words(&kind("Role")?, OrganisationRole::ALL.iter().map(|word| word.as_str())),
             circumstances: words(&kind("Circumstance")?, Circumstance::ALL.iter().map(|word| word.as_str())),
             safeguards: words(&kind("Safeguard")?, SafeguardKind::ALL.iter().map(|word| word.as_str())),
+            tiers: words(&kind("Tier")?, Tier::ALL.iter().map(|word| word.as_str())),
             zones: words(&kind("Zone")?, none.chain(Zone::ALL.iter().map(|word| word.as_str()))),
             actions: [Action::Export, Action::Import, Action::Concern].map(|one| uid(&action, one.as_str())),
         })
@@ -152,10 +155,11 @@ impl Language {
             "to" => self.party(&facts.to),
             "labels" => set(&self.labels, facts.labels.iter().map(|word| *word as usize)),
             "origin" => entity(self.country(facts.origin)),
-            "subjects" => {
-                let countries = facts.subjects.iter().map(|country| Literal::EntityUID(self.country(*country)));
-                Value::set_of_lits(countries, None)
-            }
+            "training" => record([
+                ("proven", Value::from(facts.trained_in.is_some())),
+                ("countries", self.countries(facts.trained_in.iter().flatten())),
+            ]),
+            "subjects" => self.countries(facts.subjects.iter()),
             "purpose" => word(&self.purposes, facts.purpose as usize),
             "use" => word(&self.uses, facts.use_ as usize),
             "circumstances" => set(&self.circumstances, facts.circumstances.iter().map(|word| *word as usize)),
@@ -191,11 +195,16 @@ impl Language {
             ("roles", set(&self.roles, party.roles.iter().map(|word| *word as usize))),
             ("controlled_by", entity(self.country(party.controlled_by))),
             ("state_controlled", Value::from(party.state_controlled)),
+            ("tiers", set(&self.tiers, party.tier.reached().map(|word| word as usize))),
         ])
     }
 
     fn country(&self, country: Country) -> Arc<ast::EntityUID> {
         uid(&self.country, country.as_str())
+    }
+
+    fn countries<'a>(&self, countries: impl Iterator<Item = &'a Country>) -> Value {
+        Value::set_of_lits(countries.map(|country| Literal::EntityUID(self.country(*country))), None)
     }
 
     fn kinds(&self, kinds: Kinds) -> Value {
@@ -256,6 +265,7 @@ mod tests {
         assert_eq!(words("Purpose"), Purpose::ALL.iter().map(|w| w.as_str()).collect());
         assert_eq!(words("Use"), Use::ALL.iter().map(|w| w.as_str()).collect());
         assert_eq!(words("Safeguard"), SafeguardKind::ALL.iter().map(|w| w.as_str()).collect());
+        assert_eq!(words("Tier"), Tier::ALL.iter().map(|w| w.as_str()).collect());
         assert_eq!(words("Role"), OrganisationRole::ALL.iter().map(|w| w.as_str()).collect());
         assert_eq!(words("Circumstance"), Circumstance::ALL.iter().map(|w| w.as_str()).collect());
         assert_eq!(words("Zone"), Zone::ALL.iter().map(|w| w.as_str()).chain(["none"]).collect());

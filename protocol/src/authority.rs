@@ -10,8 +10,9 @@ use crate::{
     id::{ManifestId, StatementId},
     key::PublicKey,
     limits,
+    place::Place,
     time::{Timestamp, Validity},
-    vocabulary::{Country, Label, NodeRole, OrganisationRole, Purpose, SafeguardKind, Use, Zone},
+    vocabulary::{Country, Label, NodeRole, OrganisationRole, Purpose, SafeguardKind, Tier, Use, Zone},
 };
 
 /// "This key is this organisation's node, in this country, with these roles, until then."
@@ -24,6 +25,12 @@ pub struct Accreditation {
     /// A zone with its own law inside the member.
     pub zone: Option<Zone>,
     pub roles: BTreeSet<NodeRole>,
+    /// How well the authority has established where the node is.
+    #[serde(default, skip_serializing_if = "Tier::is_default")]
+    pub tier: Tier,
+    /// Where the node stands. A tier above `accredited` needs it: what nobody can contradict is corroborated by nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
     pub validity: Validity,
 }
 

@@ -36,9 +36,10 @@ use crate::{
     limits,
     manifest::{Manifest, ManifestError, Part},
     offer::{ModelOffer, Offer, Offered},
+    place::Place,
     time::{Timestamp, Validity},
     trust::{Scope, Trust},
-    vocabulary::{Artefact, Circumstance, Country, Label, NodeRole, Purpose, SafeguardKind, Use},
+    vocabulary::{Artefact, Circumstance, Country, Label, NodeRole, Purpose, SafeguardKind, Tier, Use},
 };
 
 /// What a border decision is made from. Everything in it is verified or this node's own.
@@ -59,6 +60,8 @@ pub(crate) struct Border<'a> {
     pub(crate) ledger: Option<Denial>,
     /// Nodes whose ledgers are not relied on, and why.
     pub(crate) doubts: BTreeMap<PublicKey, String>,
+    /// Nodes that cannot be where they are said to be, by what was measured.
+    pub(crate) misplaced: BTreeMap<PublicKey, Place>,
     pub(crate) now: Timestamp,
 }
 
@@ -528,15 +531,32 @@ impl Border<'_> {
             circumstances: attempt.circumstances | &model.provenance.circumstances,
             volume: attempt.counted.with(Volume::of(&model.labels, model.provenance.people)),
             bans: self.trust.bans(concerned, importer),
-            from: party(exporter),
-            to: party(importer),
+            from: self.party(exporter),
+            to: self.party(importer),
             artefact: model.artefact,
             labels: model.labels.clone(),
             origin: model.origin,
+            trained_in: None,
             subjects: model.subjects.clone(),
             purpose: attempt.purpose,
             use_: attempt.use_,
             safeguards,
+        }
+    }
+
+    /// One end, as its authority accredited it. What was measured takes away from that, and never adds to it.
+    fn party(&self, accreditation: &Accreditation) -> Party {
+        let organisation = &accreditation.organisation;
+        let cannot_be_at = self.misplaced.get(&accreditation.node);
+        let misplaced = cannot_be_at.is_some() && cannot_be_at == accreditation.place.as_ref();
+        Party {
+            country: accreditation.member,
+            zone: accreditation.zone,
+            organisation: organisation.name.clone(),
+            roles: organisation.roles.clone(),
+            controlled_by: organisation.controlled_by.unwrap_or(accreditation.member),
+            state_controlled: organisation.state_controlled,
+            tier: if misplaced { Tier::Declared } else { accreditation.tier },
         }
     }
 
@@ -665,18 +685,6 @@ fn is_of(cleared: Option<&PartLabels>, asked: Option<&PartLabels>) -> bool {
 fn scope<'a>(attempt: &Attempt<'_>, labels: &'a BTreeSet<Label>) -> Scope<'a> {
     let (exporter, importer) = (attempt.exporter.body(), attempt.importer.body());
     Scope { from: exporter.member, to: importer.member, recipient: importer.node, labels }
-}
-
-fn party(accreditation: &Accreditation) -> Party {
-    let organisation = &accreditation.organisation;
-    Party {
-        country: accreditation.member,
-        zone: accreditation.zone,
-        organisation: organisation.name.clone(),
-        roles: organisation.roles.clone(),
-        controlled_by: organisation.controlled_by.unwrap_or(accreditation.member),
-        state_controlled: organisation.state_controlled,
-    }
 }
 
 #[cfg(test)]

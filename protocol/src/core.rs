@@ -20,6 +20,7 @@ mod local;
 mod offers;
 mod outlook;
 mod peers;
+mod placing;
 mod retention;
 mod sources;
 mod start;
@@ -35,6 +36,7 @@ use history::History;
 use importing::Pull;
 use offers::Offers;
 use peers::Peers;
+use placing::Placing;
 use retention::{Place, Retention};
 use sources::Wanted;
 pub use start::{Origin, StartError};
@@ -97,6 +99,8 @@ pub struct Core {
     witnessing: Witnessing,
     /// The ledgers of others.
     watch: Watch,
+    /// Where others cannot be.
+    placing: Placing,
     /// Questions about ledgers that wait for their answer, by number.
     witness_asks: BTreeMap<u64, (PublicKey, Asked)>,
     asked_witnesses: u64,
@@ -263,6 +267,9 @@ impl Core {
                 }
             }
             Record::Deleted { crossing } => self.forget_deleted(*crossing),
+            Record::PlaceContradicted { node, place, seen_from, round_trip_us } => {
+                self.placing.recorded(*node, *place, *seen_from, *round_trip_us);
+            }
             Record::ForkFound { node, first, second } => self.watch.fork_recorded(*node, first, second),
             Record::Founded { .. }
             | Record::CharterAccepted { .. }
@@ -316,6 +323,7 @@ impl Core {
             outlook: None,
             ledger: self.ledger_problem(now),
             doubts: self.watch.doubts(now),
+            misplaced: self.placing.misplaced(self.accreditation.body().place),
             now,
         }
     }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     obligation::Obligation,
     time::Timestamp,
-    vocabulary::{Artefact, Circumstance, Country, Label, OrganisationRole, Purpose, SafeguardKind, Use, Zone},
+    vocabulary::{Artefact, Circumstance, Country, Label, OrganisationRole, Purpose, SafeguardKind, Tier, Use, Zone},
 };
 
 /// Asks one law pack about one crossing. A pure function of its arguments; an implementation may remember compiled packs.
@@ -42,6 +42,9 @@ pub struct Facts {
     pub labels: BTreeSet<Label>,
     /// Where the artefact was made.
     pub origin: Country,
+    /// In which countries it was trained, where signed statements prove that of every step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trained_in: Option<BTreeSet<Country>>,
     /// The countries whose people the data is about.
     pub subjects: BTreeSet<Country>,
     pub purpose: Purpose,
@@ -105,6 +108,9 @@ pub struct Party {
     pub roles: BTreeSet<OrganisationRole>,
     pub controlled_by: Country,
     pub state_controlled: bool,
+    /// How well it is established where its node is.
+    #[serde(default, skip_serializing_if = "Tier::is_default")]
+    pub tier: Tier,
 }
 
 impl Facts {

@@ -6,6 +6,7 @@
 //! - [`envelope`]: signed statements; the only way to a verified value
 //! - [`charter`], [`authority`], [`offer`], [`crossing`]: the bodies of the statements
 //! - [`trust`]: who has standing now, from charter, accreditation and status
+//! - [`place`]: where nodes stand, and how fast light is
 //! - [`gate`]: the question put to a law pack, and its verdict
 //! - [`obligation`]: duties that come with a crossing
 //! - [`border`]: the one door; the only maker of clearances
@@ -30,6 +31,7 @@ pub mod limits;
 pub mod manifest;
 pub mod obligation;
 pub mod offer;
+pub mod place;
 pub mod replay;
 pub mod time;
 pub mod trust;

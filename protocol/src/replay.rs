@@ -154,6 +154,8 @@ impl State {
             outlook: None,
             ledger: None,
             doubts: BTreeMap::new(),
+            // Facts are recorded as they were seen then.
+            misplaced: BTreeMap::new(),
             now: at,
         };
         Ok(match border.judge_again(recorded) {

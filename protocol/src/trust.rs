@@ -15,7 +15,7 @@ use crate::{
     key::PublicKey,
     limits,
     time::{NotValid, Timestamp},
-    vocabulary::{Country, Label, NodeRole, SafeguardKind, Seat},
+    vocabulary::{Country, Label, NodeRole, SafeguardKind, Seat, Tier},
 };
 
 /// What a node believes of the alliance. The only owner of this state; `Core` holds one.
@@ -166,6 +166,11 @@ impl Trust {
         }
         if body.zone.is_some_and(|zone| zone.country() != body.member) {
             return Err(Distrust::Malformed("the zone lies in another country"));
+        }
+        if body.tier > Tier::Accredited && body.place.is_none() {
+            return Err(Distrust::Malformed(
+                "its tier is above `accredited`, and it names no place that could be contradicted",
+            ));
         }
         Ok(statement)
     }

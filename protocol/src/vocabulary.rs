@@ -280,6 +280,14 @@ vocabulary! {
         Partner = "partner",
         Suspended = "suspended",
     }
+    /// How well it is established where a node is, from least to most: its operator says so; its authority has seen papers;
+    /// others have measured or checked it on the spot; its hardware proves it.
+    Tier ("tier") {
+        Declared = "declared",
+        Accredited = "accredited",
+        Corroborated = "corroborated",
+        Attested = "attested",
+    }
     /// What an accredited node may do.
     NodeRole ("role of a node") {
         Exporter = "exporter",
@@ -314,6 +322,26 @@ impl Label {
                 | Self::Criminal
                 | Self::Child
         )
+    }
+}
+
+impl Default for Tier {
+    /// What an accreditation that names none says.
+    fn default() -> Self {
+        Self::Accredited
+    }
+}
+
+impl Tier {
+    /// Whether it is what is meant where none is named.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// This one and all below it.
+    pub fn reached(self) -> impl Iterator<Item = Self> {
+        Self::ALL.iter().copied().filter(move |tier| *tier <= self)
     }
 }
 

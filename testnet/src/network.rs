@@ -25,7 +25,7 @@ use alliance_protocol::{
     id::StatementId,
     key::PublicKey,
     time::Timestamp,
-    vocabulary::{Country, Label, NodeRole, OrganisationRole, SafeguardKind},
+    vocabulary::{Country, Label, NodeRole, OrganisationRole, SafeguardKind, Tier},
 };
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
@@ -618,6 +618,8 @@ impl Maker<'_> {
             },
             zone: None,
             roles: BTreeSet::from([NodeRole::Exporter, NodeRole::Importer]),
+            tier: Tier::default(),
+            place: None,
             valid_ms: 365 * DAY_MS,
         };
         let accreditation = AuthorityDir::open(&member.authority)?.accredit(self.chartered, &request, self.now)?;

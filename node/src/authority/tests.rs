@@ -61,7 +61,15 @@ fn alliance() -> (tempfile::TempDir, AuthorityDir, AuthorityDir, Chartered) {
 
 fn accredit_request(node: PublicKey) -> AccreditRequest {
     let organisation = Organisation { name: "usp".into(), roles: [].into(), controlled_by: None, state_controlled: false };
-    AccreditRequest { node, organisation, zone: None, roles: [NodeRole::Importer].into(), valid_ms: DAY_MS }
+    AccreditRequest {
+        node,
+        organisation,
+        zone: None,
+        roles: [NodeRole::Importer].into(),
+        tier: Tier::default(),
+        place: None,
+        valid_ms: DAY_MS,
+    }
 }
 
 fn text(law: &str) -> PublishRequest {

@@ -18,8 +18,9 @@ use alliance_protocol::{
     id::StatementId,
     key::PublicKey,
     limits,
+    place::Place,
     time::Timestamp,
-    vocabulary::{Country, Label, NodeRole, OrganisationRole, SafeguardKind, Zone},
+    vocabulary::{Country, Label, NodeRole, OrganisationRole, SafeguardKind, Tier, Zone},
 };
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -173,6 +174,13 @@ pub(super) struct Accredit {
     /// The operator is owned or controlled by a state
     #[arg(long)]
     state_controlled: bool,
+    /// How well it is established where the node is: declared (its operator says so), accredited (papers were seen),
+    /// corroborated (others measured or checked it on the spot) or attested (its hardware proves it)
+    #[arg(long, default_value_t, value_name = "TIER")]
+    tier: Tier,
+    /// Where the node stands, in degrees; a tier above accredited needs it. Everybody will know it
+    #[arg(long, value_name = "LATITUDE,LONGITUDE", allow_hyphen_values = true)]
+    place: Option<Place>,
     /// For how many days
     #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u64).range(1..=1098))]
     days: u64,
@@ -378,7 +386,15 @@ impl Accredit {
         };
         let roles = self.roles.into_iter().collect();
         let valid_ms = self.days.saturating_mul(DAY_MS);
-        let request = AccreditRequest { node: self.node, organisation, zone: self.zone, roles, valid_ms };
+        let request = AccreditRequest {
+            node: self.node,
+            organisation,
+            zone: self.zone,
+            roles,
+            tier: self.tier,
+            place: self.place,
+            valid_ms,
+        };
         let signed: Signed<Accreditation> = context.authority(&self.dir)?.accredit(&charter, &request, context.now)?;
         written(context, &self.out, &signed, |body| {
             let until = figures::instant(body.validity.until, context.now);

@@ -12,7 +12,7 @@ use alliance_protocol::{
     limits,
     obligation::Obligation,
     time::Timestamp,
-    vocabulary::{Artefact, Circumstance, Country, Label, OrganisationRole, Purpose, SafeguardKind, Use, Zone},
+    vocabulary::{Artefact, Circumstance, Country, Label, OrganisationRole, Purpose, SafeguardKind, Tier, Use, Zone},
 };
 use clap::{ArgGroup, Args, Subcommand};
 use serde::Serialize;
@@ -121,6 +121,15 @@ pub(super) struct Question {
     /// The country whose state can compel the recipient, if not its own
     #[arg(long, value_name = "CC")]
     recipient_controlled_by: Option<Country>,
+    /// How well it is established where the exporter's node is: declared, accredited, corroborated, attested
+    #[arg(long, default_value_t, value_name = "TIER")]
+    exporter_tier: Tier,
+    /// The same of the recipient's node
+    #[arg(long, default_value_t, value_name = "TIER")]
+    recipient_tier: Tier,
+    /// The countries in which it was trained, where that is proven of every step, with commas [default: not proven]
+    #[arg(long, value_delimiter = ',', value_name = "CC")]
+    trained_in: Vec<Country>,
     /// The recipient is owned or controlled by a state
     #[arg(long)]
     state_controlled: bool,
@@ -200,15 +209,16 @@ impl Question {
                 return Err(Problem::new(Exit::Usage, format!("the zone {zone} does not lie in {country}")));
             }
         }
-        let party = |country: Country, zone, roles: &[OrganisationRole]| Party {
+        let party = |country: Country, zone, roles: &[OrganisationRole], tier: Tier| Party {
             country,
             zone,
             organisation: String::new(),
             roles: roles.iter().copied().collect(),
             controlled_by: country,
             state_controlled: false,
+            tier,
         };
-        let mut to = party(self.to, self.recipient_zone, &self.recipient_roles);
+        let mut to = party(self.to, self.recipient_zone, &self.recipient_roles, self.recipient_tier);
         to.controlled_by = self.recipient_controlled_by.unwrap_or(self.to);
         to.state_controlled = self.state_controlled;
         let mut safeguards: BTreeMap<Country, BTreeMap<SafeguardKind, Grant>> = BTreeMap::new();
@@ -225,11 +235,12 @@ impl Question {
             circumstances: self.circumstances.iter().copied().collect(),
             volume: Volume::of(&labels, self.people),
             bans: self.banned_by.iter().copied().collect(),
-            from: party(self.from, self.exporter_zone, &self.exporter_roles),
+            from: party(self.from, self.exporter_zone, &self.exporter_roles, self.exporter_tier),
             to,
             artefact: self.artefact,
             labels,
             origin: self.origin.unwrap_or(self.from),
+            trained_in: (!self.trained_in.is_empty()).then(|| self.trained_in.iter().copied().collect()),
             subjects: self.subjects.iter().copied().collect(),
             purpose: self.purpose,
             use_: self.use_,
@@ -368,11 +379,13 @@ fn unpermitted(pack: &Pack) -> Vec<&'static str> {
             roles: BTreeSet::new(),
             controlled_by: country,
             state_controlled: false,
+            tier: Tier::default(),
         })
     };
     let (Some(from), Some(to)) = (party("BR"), party("ZA")) else { return Vec::new() };
     let facts = Facts {
         origin: from.country,
+        trained_in: None,
         from,
         to,
         artefact: Artefact::Weights,

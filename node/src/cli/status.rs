@@ -111,7 +111,7 @@ pub(super) async fn peers(context: &Context) -> Result<Exit, Problem> {
 }
 
 fn table(peers: &[PeerView]) -> String {
-    let mut table = Table::new(["node", "country", "organisation", "connected", "standing", "mesh", "bulk"]);
+    let mut table = Table::new(["node", "country", "organisation", "connected", "standing", "where", "mesh", "bulk"]);
     for peer in peers {
         table.row([
             peer.node.short(),
@@ -119,9 +119,19 @@ fn table(peers: &[PeerView]) -> String {
             peer.organisation.clone(),
             figures::yes(peer.connected),
             peer.problem.clone().unwrap_or_else(|| "good".to_owned()),
+            where_it_is(peer),
             figures::words(&peer.mesh_addresses, "none"),
             figures::words(&peer.bulk_addresses, "none"),
         ]);
     }
     table.to_string()
+}
+
+fn where_it_is(peer: &PeerView) -> String {
+    let tier = peer.tier.to_string();
+    match (&peer.place_alarm, peer.place) {
+        (Some(alarm), _) => format!("declared, not {tier}: {alarm}"),
+        (None, Some(place)) => format!("{tier}, {place}"),
+        (None, None) => tier,
+    }
 }

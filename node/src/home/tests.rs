@@ -7,7 +7,7 @@ use alliance_protocol::{
     charter::{Authority, Charter, WitnessRule},
     envelope::Draft,
     time::Validity,
-    vocabulary::{Country, NodeRole},
+    vocabulary::{Country, NodeRole, Tier},
 };
 
 use super::*;
@@ -48,6 +48,8 @@ fn accredited(charter: &Chartered, node: PublicKey, signer: &SecretKey, days: u6
         organisation,
         zone: None,
         roles: [NodeRole::Exporter].into(),
+        tier: Tier::default(),
+        place: None,
         validity: Validity::lasting_ms(NOW, days * DAY_MS),
     };
     Draft::new(&body, charter.alliance()).sign(signer).to_bytes()

@@ -33,6 +33,8 @@ pub(super) struct Peer {
     pub(super) presented: Option<blake3::Hash>,
     pub(super) greetings: Allowance,
     pub(super) pages: Allowance,
+    /// How fast it answered before it was admitted, to be reported when it is.
+    pub(super) round_trip: Option<Duration>,
 }
 
 /// What a connected peer may do.
@@ -62,6 +64,7 @@ impl Peer {
             presented: None,
             greetings: Allowance::new(GREETINGS_AT_ONCE, GREETING_EVERY, now),
             pages: Allowance::new(PAGES_AT_ONCE, PAGE_EVERY, now),
+            round_trip: None,
         }
     }
 

@@ -52,6 +52,12 @@ impl Mesh {
                     self.dismiss(peer);
                 }
             }
+            Happening::Measured { peer, round_trip } => {
+                if let Some(known) = self.peers.get_mut(&peer) {
+                    known.round_trip = Some(known.round_trip.map_or(round_trip, |shortest| shortest.min(round_trip)));
+                    self.report_round_trip(peer);
+                }
+            }
             Happening::Gossiped { from, id, bytes } => self.on_gossiped(from, id, bytes, now),
             Happening::Asked { peer, request, channel } => match request {
                 Request::Hello { record } => self.on_greeted(peer, record.into_vec(), channel, now),
@@ -71,6 +77,14 @@ impl Mesh {
                 tracing::error!(?addresses, %reason, "the mesh no longer listens");
             }
         }
+    }
+
+    /// Tells how fast an admitted peer answered, if that is not told yet.
+    pub(super) fn report_round_trip(&mut self, peer: PeerId) {
+        let Some(known) = self.peers.get_mut(&peer).filter(|known| known.is_admitted()) else { return };
+        let Some(round_trip) = known.round_trip.take() else { return };
+        let round_trip_us = u64::try_from(round_trip.as_micros()).unwrap_or(u64::MAX);
+        self.events.push_back(MeshEvent::Measured { peer: known.key, round_trip_us });
     }
 
     /// Does what time demands: cuts strangers, forgets remarks, tries bootstrap addresses.

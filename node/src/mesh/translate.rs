@@ -2,10 +2,13 @@
 //!
 //! Total functions without side effects, apart from a line in the log for words of libp2p that this version does not know.
 
+use std::time::Duration;
+
 use alliance_protocol::{core::Judgement, key::PublicKey};
 use libp2p::{
     Multiaddr, PeerId, gossipsub, identify, identity,
     multiaddr::Protocol,
+    ping,
     request_response::{self, OutboundFailure, OutboundRequestId, ResponseChannel},
     swarm::{ConnectionId, DialError, SwarmEvent},
 };
@@ -33,6 +36,8 @@ pub(super) enum Happening {
     Asked { peer: PeerId, request: Request, channel: ResponseChannel<Answer> },
     /// A peer answers.
     Answered { peer: PeerId, id: OutboundRequestId, answer: Answer },
+    /// The peer answered a ping.
+    Measured { peer: PeerId, round_trip: Duration },
     /// A peer does not answer; `foreign` if it does not speak the protocol of this alliance.
     NotAnswered { peer: PeerId, id: OutboundRequestId, foreign: bool, reason: String },
     /// The node no longer listens on some of its addresses.
@@ -149,7 +154,11 @@ pub(super) fn happening(event: SwarmEvent<BehaviourEvent>) -> Option<Happening> 
 fn of_behaviour(event: BehaviourEvent) -> Option<Happening> {
     match event {
         BehaviourEvent::Door(never) | BehaviourEvent::Blocked(never) | BehaviourEvent::Memory(never) => match never {},
-        BehaviourEvent::Ping(_) => None,
+        // The answer repeats 32 random bytes, so that nobody can give it before the question came.
+        BehaviourEvent::Ping(ping::Event { peer, result: Ok(round_trip), .. }) => {
+            Some(Happening::Measured { peer, round_trip })
+        }
+        BehaviourEvent::Ping(ping::Event { result: Err(_), .. }) => None,
         BehaviourEvent::Identify(event) => of_identify(event),
         BehaviourEvent::Talk(event) => of_talk(event),
         BehaviourEvent::Gossip(event) => of_gossip(event),

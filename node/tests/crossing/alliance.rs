@@ -10,7 +10,7 @@ use alliance_protocol::{
     id::AllianceId,
     key::{PublicKey, SecretKey},
     time::{Timestamp, Validity},
-    vocabulary::{Country, NodeRole, OrganisationRole},
+    vocabulary::{Country, NodeRole, OrganisationRole, Tier},
 };
 
 /// 2026-10-01T00:00:00Z, when every test begins.
@@ -119,7 +119,8 @@ impl Alliance {
         };
         let roles = BTreeSet::from([NodeRole::Exporter, NodeRole::Importer]);
         let validity = Validity::lasting_ms(DAWN, 365 * DAY);
-        let body = Accreditation { member, node, organisation, zone: None, roles, validity };
+        let tier = Tier::default();
+        let body = Accreditation { member, node, organisation, zone: None, roles, tier, place: None, validity };
         self.spoken(member, &body).bytes().to_vec()
     }
 }

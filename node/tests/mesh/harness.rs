@@ -165,6 +165,7 @@ fn copy(event: &MeshEvent) -> MeshEvent {
         MeshEvent::Gossiped { message, from, bytes } => {
             MeshEvent::Gossiped { message: *message, from: *from, bytes: bytes.clone() }
         }
+        MeshEvent::Measured { peer, round_trip_us } => MeshEvent::Measured { peer: *peer, round_trip_us: *round_trip_us },
         MeshEvent::SyncAsked { sync, peer, request } => {
             MeshEvent::SyncAsked { sync: *sync, peer: *peer, request: request.clone() }
         }

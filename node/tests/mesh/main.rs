@@ -323,6 +323,7 @@ async fn garbage_on_every_protocol_does_no_harm() {
                 MeshEvent::WitnessAnswered { .. } => false,
                 MeshEvent::Introduced { peer, .. }
                 | MeshEvent::Gossiped { from: peer, .. }
+                | MeshEvent::Measured { peer, .. }
                 | MeshEvent::SyncAsked { peer, .. }
                 | MeshEvent::WitnessAsked { peer, .. }
                 | MeshEvent::SyncAnswered { peer, .. } => *peer == intruder.key,

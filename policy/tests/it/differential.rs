@@ -60,6 +60,7 @@ fn party(party: &Party) -> RestrictedExpression {
         ("roles", set("Role", party.roles.iter().map(|role| role.as_str()))),
         ("controlled_by", one("Country", party.controlled_by.as_str())),
         ("state_controlled", RestrictedExpression::new_bool(party.state_controlled)),
+        ("tiers", set("Tier", party.tier.reached().map(|tier| tier.as_str()))),
     ])
 }
 
@@ -125,6 +126,13 @@ impl Plain {
             ("to", party(&facts.to)),
             ("labels", set("Label", facts.labels.iter().map(|word| word.as_str()))),
             ("origin", one("Country", facts.origin.as_str())),
+            (
+                "training",
+                record([
+                    ("proven", RestrictedExpression::new_bool(facts.trained_in.is_some())),
+                    ("countries", set("Country", facts.trained_in.iter().flatten().map(Country::as_str))),
+                ]),
+            ),
             ("subjects", set("Country", facts.subjects.iter().map(Country::as_str))),
             ("purpose", one("Purpose", facts.purpose.as_str())),
             ("use", one("Use", facts.use_.as_str())),

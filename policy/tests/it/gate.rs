@@ -2,9 +2,9 @@
 
 use alliance_policy::CedarGate;
 use alliance_protocol::{
-    gate::{Action, Gate, Pack, PackOwner, RuleNature, Verdict},
+    gate::{Action, Facts, Gate, Pack, PackOwner, RuleNature, Verdict},
     time::Timestamp,
-    vocabulary::{OrganisationRole, SafeguardKind, Zone},
+    vocabulary::{OrganisationRole, SafeguardKind, Tier, Zone},
 };
 
 use crate::{TODAY, at, country, issue, open_model, packs};
@@ -188,4 +188,42 @@ fn a_token_for_one_rule_satisfies_no_other() {
     let verdict = gate.judge(&za, Action::Export, &facts, at(TODAY));
     let ids: Vec<_> = verdict.rules.iter().map(|rule| rule.id.as_str()).collect();
     assert_eq!((verdict.allowed, ids), (false, vec!["ZA-03"]));
+}
+
+/// A rule can demand a tier of a node, and proof of where a model was trained.
+#[test]
+fn tiers_and_proven_training_can_be_demanded() {
+    let gate = CedarGate::new();
+    let tier = house(
+        r#"forbid (principal, action, resource)
+            when { !context.to.tiers.contains(Tier::"corroborated") || context.from.tiers == [Tier::"declared"] }"#,
+    );
+    let allowed = |pack: &Pack, facts: &Facts| {
+        let verdict = gate.judge(pack, Action::Export, facts, at(TODAY));
+        assert_eq!(verdict.error, None);
+        verdict.allowed
+    };
+    for (from, to, expected) in [
+        (Tier::Accredited, Tier::Corroborated, true),
+        (Tier::Attested, Tier::Attested, true),
+        (Tier::Declared, Tier::Attested, false),
+        (Tier::Attested, Tier::Accredited, false),
+        (Tier::Attested, Tier::Declared, false),
+    ] {
+        let mut facts = open_model("BR", "ZA");
+        (facts.from.tier, facts.to.tier) = (from, to);
+        assert_eq!(allowed(&tier, &facts), expected, "{from} {to}");
+    }
+
+    let home = house(
+        r#"forbid (principal, action, resource) when {
+            !(context.training.proven && [Country::"BR"].containsAll(context.training.countries)) }"#,
+    );
+    for (trained_in, expected) in
+        [(None, false), (Some(&["BR"][..]), true), (Some(&["BR", "IN"]), false), (Some(&["IN"]), false)]
+    {
+        let trained_in = trained_in.map(|codes| codes.iter().map(|code| country(code)).collect());
+        let facts = Facts { trained_in: trained_in.clone(), ..open_model("BR", "ZA") };
+        assert_eq!(allowed(&home, &facts), expected, "{trained_in:?}");
+    }
 }

@@ -21,7 +21,7 @@ use alliance_policy::{CedarGate, FOUNDING_MEMBERS, baseline, founding_pack_text}
 use alliance_protocol::{
     gate::{Facts, Grant, Pack, PackOwner, Party, Volume},
     time::Timestamp,
-    vocabulary::{Artefact, Country, Label, Purpose, SafeguardKind, Use},
+    vocabulary::{Artefact, Country, Label, Purpose, SafeguardKind, Tier, Use},
 };
 
 /// A day on which every rule that is in force today is in force.
@@ -56,6 +56,7 @@ fn party(code: &str) -> Party {
         roles: BTreeSet::new(),
         controlled_by: country(code),
         state_controlled: false,
+        tier: Tier::default(),
     }
 }
 
@@ -67,6 +68,7 @@ fn open_model(from: &str, to: &str) -> Facts {
         artefact: Artefact::Weights,
         labels: [Label::Public, Label::NonPersonal].into(),
         origin: country(from),
+        trained_in: None,
         subjects: BTreeSet::new(),
         purpose: Purpose::Research,
         use_: Use::Inference,

@@ -8,7 +8,7 @@ use std::{
 use alliance_policy::{CedarGate, FOUNDING_MEMBERS};
 use alliance_protocol::{
     gate::{Action, Facts, Gate, PackOwner, RuleRole, Volume},
-    vocabulary::{Artefact, Circumstance, Country, Label, OrganisationRole, Purpose, SafeguardKind, Use, Zone},
+    vocabulary::{Artefact, Circumstance, Country, Label, OrganisationRole, Purpose, SafeguardKind, Tier, Use, Zone},
 };
 use proptest::{collection::btree_set, prelude::*, sample::select};
 
@@ -40,15 +40,18 @@ prop_compose! {
         issued in proptest::collection::btree_map(countries(), safeguards(), 0..3),
         (circumstances, people) in (btree_set(select(Circumstance::ALL), 0..2), select(vec![0, 1, 99_999, 1_000_000])),
         (bans, zones) in (btree_set(countries(), 0..2), (select(ZONES.to_vec()), select(ZONES.to_vec()))),
+        tiers in (select(Tier::ALL), select(Tier::ALL)),
+        trained_in in proptest::option::of(btree_set(countries(), 1..3)),
     ) -> Facts {
         let mut facts = open_model(from.as_str(), to.as_str());
         facts.to.controlled_by = controlled_by;
         facts.to.state_controlled = state_controlled;
         (facts.from.roles, facts.to.roles) = (roles.clone(), roles);
         (facts.from.zone, facts.to.zone) = zones;
+        (facts.from.tier, facts.to.tier) = tiers;
         let volume = Volume::of(&labels, Some(people));
         let mut facts =
-            Facts { artefact, labels, origin, subjects, purpose, use_, circumstances, volume, bans, ..facts };
+            Facts { artefact, labels, origin, trained_in, subjects, purpose, use_, circumstances, volume, bans, ..facts };
         issued.into_iter().for_each(|(issuer, kinds)| issue(&mut facts, issuer, kinds));
         facts
     }

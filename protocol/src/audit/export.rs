@@ -173,7 +173,8 @@ impl Chosen {
             | Record::CharterAccepted { .. }
             | Record::Accredited { .. }
             | Record::RulesLoaded { .. }
-            | Record::ForkFound { .. } => true,
+            | Record::ForkFound { .. }
+            | Record::PlaceContradicted { .. } => true,
             Record::ApprovalAccepted { approval } => recorded_body::<crate::authority::Approval>(approval)
                 .is_some_and(|approval| self.manifests.contains(&approval.manifest)),
             Record::PackAccepted { pack } => recorded_body::<crate::authority::LawPack>(pack)

@@ -167,6 +167,7 @@ impl Scene {
             outlook: None,
             ledger: None,
             doubts: BTreeMap::new(),
+            misplaced: BTreeMap::new(),
             trust: &self.trust,
             gate,
             baseline: &self.baseline,
@@ -198,7 +199,8 @@ fn accredited(trust: &Trust, (member, officer): &(Country, SecretKey), node: u8)
     let organisation = Organisation { name, roles, controlled_by: None, state_controlled: false };
     let roles = BTreeSet::from([NodeRole::Exporter, NodeRole::Importer]);
     let (node, validity) = (key(node).public(), Validity::lasting_ms(NOW, 3_600_000));
-    let body = Accreditation { member: *member, node, organisation, zone: None, roles, validity };
+    let tier = Tier::default();
+    let body = Accreditation { member: *member, node, organisation, zone: None, roles, tier, place: None, validity };
     Signed::sign(&body, trust.alliance(), officer).expect("signs")
 }
 

@@ -21,8 +21,9 @@ use crate::{
     key::PublicKey,
     manifest::Part,
     offer::{ModelOffer, Offered, Provenance, Terms},
+    place::Place,
     time::Timestamp,
-    vocabulary::{Artefact, Circumstance, Country, Label, NodeRole, Purpose, Seat, Use},
+    vocabulary::{Artefact, Circumstance, Country, Label, NodeRole, Purpose, Seat, Tier, Use},
 };
 
 /// A question or an order of the operator.
@@ -410,6 +411,12 @@ pub struct PeerView {
     pub connected: bool,
     /// Why it has no standing now, if it has none.
     pub problem: Option<String>,
+    /// How well it is established where it is, by its authority.
+    pub tier: Tier,
+    /// Where it is said to stand.
+    pub place: Option<Place>,
+    /// Why it cannot be there, where that was measured. It counts as `declared` then.
+    pub place_alarm: Option<String>,
     pub mesh_addresses: Vec<String>,
     pub bulk_addresses: Vec<String>,
 }

@@ -94,6 +94,8 @@ pub enum MeshEvent {
     SyncAnswered { peer: PublicKey, answer: SyncAnswer },
     /// An admitted peer asks this node as a witness, or for a proof of its ledger.
     WitnessAsked { question: SyncId, peer: PublicKey, ask: WitnessAsk },
+    /// An admitted peer answered a question that nobody else could, after so many microseconds.
+    Measured { peer: PublicKey, round_trip_us: u64 },
     /// What became of `MeshOrder::AskWitness`; none where the peer did not answer.
     WitnessAnswered { number: u64, answer: Option<WitnessAnswer> },
 }

@@ -97,6 +97,7 @@ impl Core {
             }
             MeshEvent::WitnessAsked { question, peer, ask } => self.witness_asked(question, peer, ask, now, effects),
             MeshEvent::WitnessAnswered { number, answer } => self.witness_answered(number, answer, now, effects),
+            MeshEvent::Measured { peer, round_trip_us } => self.measured(peer, round_trip_us, now, gate, effects),
             MeshEvent::Introduced { peer, record } => self.introduced(peer, &record, now, effects),
             MeshEvent::Gossiped { message, from, bytes } => {
                 let judgement = if self.peers.is_admitted(&from) {

@@ -191,6 +191,7 @@ impl History {
             }),
             Record::RulesLoaded { .. }
             | Record::ForkFound { .. }
+            | Record::PlaceContradicted { .. }
             | Record::Founded { .. }
             | Record::CharterAccepted { .. }
             | Record::Accredited { .. }

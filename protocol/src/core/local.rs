@@ -158,6 +158,9 @@ impl Core {
                 organisation: accreditation.organisation.name.clone(),
                 connected: self.peers.is_connected(&record.node),
                 problem: standing.err().map(|problem| problem.to_string()),
+                tier: accreditation.tier,
+                place: accreditation.place,
+                place_alarm: self.place_alarm(accreditation),
                 mesh_addresses: record.mesh.clone(),
                 bulk_addresses: record.bulk.clone(),
             }

@@ -105,6 +105,7 @@ impl Core {
         Ok(Self {
             witnessing: Witnessing::new(&key.public(), now),
             watch: Watch::default(),
+            placing: Placing::default(),
             witness_asks: BTreeMap::new(),
             asked_witnesses: 0,
             key,
@@ -245,6 +246,7 @@ impl Core {
             | Record::Settled { .. }
             | Record::Deleted { .. }
             | Record::ForkFound { .. }
+            | Record::PlaceContradicted { .. }
             | Record::CrossingFailed { .. } => {}
         }
         Ok(())

@@ -20,6 +20,7 @@ use crate::{
     id::{CrossingId, ManifestId, Sha256, StatementId},
     key::PublicKey,
     limits,
+    place::Place,
     time::Timestamp,
 };
 
@@ -119,6 +120,14 @@ pub enum Record {
     Deleted { crossing: CrossingId },
     /// A node has signed two histories of its ledger; both checkpoints are the proof.
     ForkFound { node: PublicKey, first: String, second: String },
+    /// An answer of a node came sooner than light from the place that its accreditation names: seen from this node's own.
+    PlaceContradicted {
+        node: PublicKey,
+        place: Place,
+        seen_from: Place,
+        /// Microseconds from the question to the answer.
+        round_trip_us: u64,
+    },
     /// Either side: it was allowed, and did not come to its end.
     CrossingFailed {
         crossing: CrossingId,
@@ -244,6 +253,7 @@ impl Record {
             Self::Settled { .. } => "settled",
             Self::Deleted { .. } => "deleted",
             Self::ForkFound { .. } => "fork_found",
+            Self::PlaceContradicted { .. } => "place_contradicted",
             Self::CrossingFailed { .. } => "crossing_failed",
         }
     }
@@ -274,7 +284,8 @@ impl Record {
             | Self::ApprovalAccepted { .. }
             | Self::OfferPublished { .. }
             | Self::OfferWithdrawn { .. }
-            | Self::ForkFound { .. } => None,
+            | Self::ForkFound { .. }
+            | Self::PlaceContradicted { .. } => None,
             Self::ModelImported { model } => model.crossing,
             Self::Requested { crossing, .. }
             | Self::RequestDenied { crossing, .. }
@@ -307,7 +318,7 @@ mod tests {
         id::{AllianceId, ManifestId, SessionBinding, StatementId},
         key::{PublicKey, SecretKey},
         manifest::Part,
-        vocabulary::{Artefact, Circumstance, Country, Label, OrganisationRole, Purpose, SafeguardKind, Use, Zone},
+        vocabulary::{Artefact, Circumstance, Country, Label, OrganisationRole, Purpose, SafeguardKind, Tier, Use, Zone},
     };
 
     const CROSSING: CrossingId = CrossingId([3; 32]);
@@ -325,6 +336,7 @@ mod tests {
             roles: BTreeSet::from([OrganisationRole::University, OrganisationRole::Controller]),
             controlled_by: country(code),
             state_controlled: true,
+            tier: Tier::Corroborated,
         }
     }
 
@@ -335,6 +347,7 @@ mod tests {
             artefact: Artefact::Weights,
             labels: BTreeSet::from([Label::Health, Label::Genetic]),
             origin: country("BR"),
+            trained_in: Some(BTreeSet::from([country("BR"), country("IN")])),
             subjects: BTreeSet::from([country("BR"), country("ZA")]),
             purpose: Purpose::Research,
             use_: Use::Inference,
@@ -463,6 +476,12 @@ mod tests {
             Record::OfferPublished { offer: bytes.clone() },
             Record::OfferWithdrawn { withdrawal: bytes.clone() },
             Record::ForkFound { node: peer, first: "one".to_owned(), second: "other".to_owned() },
+            Record::PlaceContradicted {
+                node: peer,
+                place: Place::new(-23_551, -46_633).expect("a place"),
+                seen_from: Place::new(28_614, 77_209).expect("a place"),
+                round_trip_us: 9,
+            },
         ];
         let of_a_crossing = vec![
             Record::ModelImported { model: LocalModel { crossing: Some(crossing), ..model() } },
@@ -525,7 +544,7 @@ mod tests {
             assert!(bytes.windows(named.len()).any(|window| window == named), "{kind}");
             kinds.insert(kind);
         }
-        assert_eq!(kinds.len(), 21);
+        assert_eq!(kinds.len(), 22);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use alliance_protocol::{
     id::{AllianceId, StatementId},
     key::{PublicKey, SecretKey},
     time::{Timestamp, Validity},
-    vocabulary::{Country, Label, NodeRole, OrganisationRole, SafeguardKind},
+    vocabulary::{Country, Label, NodeRole, OrganisationRole, SafeguardKind, Tier},
 };
 
 /// 2026-10-01T00:00:00Z, when every test begins.
@@ -153,6 +153,8 @@ pub(crate) fn accreditation_of(member: Country, node: PublicKey, organisation: &
         },
         zone: None,
         roles: BTreeSet::from([NodeRole::Exporter, NodeRole::Importer]),
+        tier: Tier::default(),
+        place: None,
         validity: Validity::lasting_ms(DAWN, 365 * DAY),
     }
 }

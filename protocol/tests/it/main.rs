@@ -7,6 +7,7 @@
 //! - `deciding`, `trust`, `mesh`, `quotas`: law, standing, what the mesh may bring    - `running`, `restarts`: time and crashes
 //! - `sources`: one artefact from several peers    - `offering_on`, `detours`: what got here is given to others
 //! - `parts`, `parts_running`, `parts_lies`: what may cross of an artefact, and who says otherwise of it
+//! - `places`: where nodes are, and what light says of that
 //! - `duties`: what a node enforces besides the law's yes or no, bans, people over a year
 //! - `envelopes`, `charter`, `versions`, `fuzz`: statements, the root of trust and what follows it, arbitrary input
 
@@ -31,6 +32,7 @@ mod offering_on;
 mod parts;
 mod parts_lies;
 mod parts_running;
+mod places;
 mod quotas;
 mod replays;
 mod restarts;

@@ -9,6 +9,8 @@
 //! deny-until import 1790812800000            not yet, until that instant
 //! deny-banned export                         where the member's authority has banned it
 //! deny-people export 100000                  from so many people of this year on
+//! deny export to-below:corroborated          where less is established of the importer's place
+//! deny export trained-outside:BR             unless it is proven that all of it was trained there
 //! duty export delete_within(24h)             allows under a duty
 //! duty-on export label:gov approval(1)       allows under a duty, where the artefact has the label
 //! error concern                              cannot be evaluated
@@ -33,6 +35,11 @@ fn concerns(facts: &Facts, what: &str) -> bool {
         Some(("purpose", purpose)) => facts.purpose.as_str() == purpose,
         Some(("use", use_)) => facts.use_.as_str() == use_,
         Some(("to", country)) => facts.to.country.as_str() == country,
+        Some(("to-below", tier)) => facts.to.tier < tier.parse().expect("a tier"),
+        // Not proven, or not all of it there.
+        Some(("trained-outside", country)) => {
+            !facts.trained_in.as_ref().is_some_and(|all| all.iter().all(|one| one.as_str() == country))
+        }
         _ => what == "all",
     }
 }

@@ -298,6 +298,7 @@ impl Liar {
                 self.mesh.apply(MeshOrder::Judge { message, judgement: Judgement::Ignore });
             }
             MeshEvent::WitnessAnswered { number, answer } => self.answered(number, answer),
+            MeshEvent::Measured { .. } => {}
             MeshEvent::Connected { .. } | MeshEvent::Disconnected { .. } | MeshEvent::SyncAnswered { .. } => {}
         }
     }

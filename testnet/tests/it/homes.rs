@@ -15,7 +15,7 @@ use alliance_protocol::{
     charter::{Charter, Chartered, WitnessRule},
     key::PublicKey,
     time::Timestamp,
-    vocabulary::{Country, NodeRole, OrganisationRole},
+    vocabulary::{Country, NodeRole, OrganisationRole, Tier},
 };
 
 use crate::harness::{Bin, Ran, Stage, copy, digests, ended, text};
@@ -159,6 +159,8 @@ async fn papers_that_do_not_hold_let_no_daemon_start() {
         },
         zone: None,
         roles: BTreeSet::from([NodeRole::Exporter]),
+        tier: Tier::default(),
+        place: None,
         valid_ms,
     };
     let br = homes.authority("BR");

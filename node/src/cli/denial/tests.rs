@@ -12,7 +12,7 @@ use alliance_protocol::{
     id::{CrossingId, ManifestId, StatementId},
     key::PublicKey,
     time::Timestamp,
-    vocabulary::{Artefact, Country, Label, Purpose, SafeguardKind, Use},
+    vocabulary::{Artefact, Country, Label, Purpose, SafeguardKind, Tier, Use},
 };
 
 use super::*;
@@ -30,6 +30,7 @@ fn party(code: &str, organisation: &str) -> Party {
         roles: [].into(),
         controlled_by: country,
         state_controlled: false,
+        tier: Tier::default(),
     }
 }
 
@@ -60,6 +61,7 @@ fn view() -> CrossingView {
         artefact: Artefact::Weights,
         labels: [Label::Personal, Label::Health].into(),
         origin: country("RU"),
+        trained_in: None,
         subjects: [country("RU")].into(),
         purpose: Purpose::Research,
         use_: Use::Inference,

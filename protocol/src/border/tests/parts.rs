@@ -71,6 +71,7 @@ impl<'a> End<'a> {
             outlook: None,
             ledger: None,
             doubts: BTreeMap::new(),
+            misplaced: BTreeMap::new(),
             trust: &self.scene.trust,
             gate: self.gate,
             baseline: &self.scene.baseline,
