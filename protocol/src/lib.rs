@@ -11,6 +11,7 @@
 //! - [`obligation`]: duties that come with a crossing
 //! - [`border`]: the one door; the only maker of clearances
 //! - [`manifest`]: files, tensors and their verified groups
+//! - [`dsse`], [`model_signing`]: signatures that tools outside of the alliance understand
 //! - [`ledger`]: the append-only Merkle log
 //! - [`replay`]: recorded decisions, made again from a ledger alone
 //! - [`core`]: input in, effects out
@@ -22,6 +23,7 @@ pub mod border;
 pub mod charter;
 pub mod core;
 pub mod crossing;
+pub mod dsse;
 pub mod envelope;
 pub mod gate;
 pub mod id;
@@ -29,6 +31,8 @@ pub mod key;
 pub mod ledger;
 pub mod limits;
 pub mod manifest;
+pub mod model_key;
+pub mod model_signing;
 pub mod obligation;
 pub mod offer;
 pub mod place;
