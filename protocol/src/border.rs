@@ -10,17 +10,22 @@ mod counted;
 mod decision;
 mod duties;
 mod portion;
+mod training;
 
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
     sync::Arc,
 };
 
-use self::decision::keep;
 pub(crate) use self::{
     counted::{Counted, InYear},
     duties::{Said, ToApprove},
     portion::Portion,
+    training::Training,
+};
+use self::{
+    decision::keep,
+    training::{given_training, trained_in},
 };
 pub use self::{
     decision::{Decision, Denial, PartDecided},
@@ -38,6 +43,7 @@ use crate::{
     offer::{ModelOffer, Offer, Offered},
     place::Place,
     time::{Timestamp, Validity},
+    training::Attestation,
     trust::{Scope, Trust},
     vocabulary::{Artefact, Circumstance, Country, Label, NodeRole, Purpose, SafeguardKind, Tier, Use},
 };
@@ -80,6 +86,7 @@ pub(crate) struct Attempt<'a> {
     /// What the exporter has counted this year.
     pub(crate) counted: Counted,
     pub(crate) safeguards: &'a [serde_bytes::ByteBuf],
+    pub(crate) training: Training<'a>,
 }
 
 /// The first exporter of an artefact that another node offers on.
@@ -107,8 +114,9 @@ pub(crate) struct Exporting {
 pub(crate) struct Importing {
     pub(crate) inbound: Inbound,
     pub(crate) clearance: Signed<ClearanceGiven>,
-    /// What this side decided with the volume that the exporter counted.
+    /// What this side decided with the volume that the exporter counted, and with the attestation that it gave.
     pub(crate) decision: Decision,
+    pub(crate) training: Option<Attestation>,
 }
 
 /// Why a clearance does not let anything in.
@@ -536,7 +544,7 @@ impl Border<'_> {
             artefact: model.artefact,
             labels: model.labels.clone(),
             origin: model.origin,
-            trained_in: None,
+            trained_in: trained_in(self.trust, attempt, ignored),
             subjects: model.subjects.clone(),
             purpose: attempt.purpose,
             use_: attempt.use_,
@@ -599,6 +607,7 @@ impl Border<'_> {
             people: model.provenance.people,
             volume: facts.volume,
             session,
+            training: attempt.training.to_give(model),
             ledger,
             validity: Validity::lasting_ms(self.now, limits::CLEARANCE_TTL_MS_MAX),
         };
@@ -653,6 +662,8 @@ impl Border<'_> {
         if given.volume.larger(Volume::of(&given.labels, model.provenance.people)) != given.volume {
             return Err(NotCleared::Mismatch("volume"));
         }
+        let training = given_training(given.training.as_ref().map(|bytes| bytes.as_slice()), model, self.trust.alliance())?;
+        let attempt = Attempt { training: Training::Shown(training.as_ref()), ..attempt };
         let decision = self.decide(&attempt);
         if let Some(denial) = decision.denial {
             return Err(denial.into());
@@ -669,7 +680,7 @@ impl Border<'_> {
             parts: model.parts.clone(),
             cleared: Cleared(given.parts.clone()),
         };
-        Ok(Importing { inbound, clearance, decision })
+        Ok(Importing { inbound, clearance, decision, training })
     }
 }
 

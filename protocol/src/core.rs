@@ -21,6 +21,7 @@ mod offers;
 mod outlook;
 mod peers;
 mod placing;
+mod provenance;
 mod retention;
 mod sources;
 mod start;
@@ -37,6 +38,7 @@ use importing::Pull;
 use offers::Offers;
 use peers::Peers;
 use placing::Placing;
+use provenance::Provenances;
 use retention::{Place, Retention};
 use sources::Wanted;
 pub use start::{Origin, StartError};
@@ -99,6 +101,8 @@ pub struct Core {
     witnessing: Witnessing,
     /// The ledgers of others.
     watch: Watch,
+    /// Where models were trained.
+    provenances: Provenances,
     /// Where others cannot be.
     placing: Placing,
     /// Questions about ledgers that wait for their answer, by number.
@@ -245,6 +249,7 @@ impl Core {
     /// What a record changes, live and after a restart alike.
     fn apply(&mut self, record: &Record, at: Timestamp) {
         self.history.apply(record, at);
+        self.apply_provenance(record);
         match record {
             Record::Cleared { clearance, decision, .. } => {
                 let abroad = |facts: &Facts| facts.from.country != facts.to.country;
@@ -278,6 +283,8 @@ impl Core {
             | Record::StatusAccepted { .. }
             | Record::PackAccepted { .. }
             | Record::ApprovalAccepted { .. }
+            | Record::StepRecorded { .. }
+            | Record::TrainingAttested { .. }
             | Record::OfferPublished { .. }
             | Record::OfferWithdrawn { .. }
             | Record::Requested { .. }
@@ -337,6 +344,7 @@ impl Core {
         let late = |began: Timestamp| now >= began.plus_ms(limits::CROSSING_MS_MAX);
         let border = self.border(gate, now);
         let root = |offer: &Signed<Offer>| self.root_of(offer.body());
+        let training = |offer: &Signed<Offer>| self.attestation_of(offer.body());
         let why = |allowed: Result<(), Denial>, began| match allowed {
             Err(denial) => Some(denial.problem),
             Ok(()) if late(began) => Some(LATE.to_owned()),
@@ -345,7 +353,13 @@ impl Core {
         let exports = self.exports.iter().filter(|(_, export)| export.ended.is_none());
         let exports: Vec<_> = exports
             .filter_map(|(ask, export)| {
-                let allowed = export.still_allowed(&border, &self.accreditation, &self.offers, root(export.offer()));
+                let allowed = export.still_allowed(
+                    &border,
+                    &self.accreditation,
+                    &self.offers,
+                    root(export.offer()),
+                    training(export.offer()),
+                );
                 Some((*ask, why(allowed, export.began)?))
             })
             .collect();

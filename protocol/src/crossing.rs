@@ -68,6 +68,9 @@ pub struct ClearanceGiven {
     /// What the exporter counted of this year, this crossing included; only it can know.
     pub volume: Volume,
     pub session: SessionBinding,
+    /// The [`crate::training::Attestation`] that the offer names, where it names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training: Option<serde_bytes::ByteBuf>,
     /// The exporter's ledger when it answered.
     pub ledger: LedgerHead,
     pub validity: Validity,
@@ -176,6 +179,7 @@ impl Statement for CrossingRequest {
 
 impl Statement for ClearanceGiven {
     const KIND: &'static str = "clearance";
+    const BYTES_MAX: usize = limits::CLEARANCE_BYTES_MAX;
 }
 
 impl Statement for Refusal {

@@ -7,6 +7,7 @@
 //! - [`charter`], [`authority`], [`offer`], [`crossing`]: the bodies of the statements
 //! - [`trust`]: who has standing now, from charter, accreditation and status
 //! - [`place`]: where nodes stand, and how fast light is
+//! - [`training`]: where models were trained, step by step
 //! - [`gate`]: the question put to a law pack, and its verdict
 //! - [`obligation`]: duties that come with a crossing
 //! - [`border`]: the one door; the only maker of clearances
@@ -38,5 +39,6 @@ pub mod offer;
 pub mod place;
 pub mod replay;
 pub mod time;
+pub mod training;
 pub mod trust;
 pub mod vocabulary;

@@ -10,6 +10,13 @@ pub const SIGNATURES_PER_STATEMENT_MAX: usize = 128;
 /// Bytes of one statement other than a law pack. An offer or a node record needs about 1 KiB.
 pub const STATEMENT_BYTES_MAX: usize = 16 * 1024;
 
+/// Bytes of an attestation of where a model was trained: a few steps of 2 KiB or so each, with room for many materials. It
+/// travels with a clearance, and both ledgers hold it.
+pub const ATTESTATION_BYTES_MAX: usize = 128 * 1024;
+
+/// Bytes of a clearance: a statement and an attestation.
+pub const CLEARANCE_BYTES_MAX: usize = STATEMENT_BYTES_MAX + ATTESTATION_BYTES_MAX;
+
 /// Bytes of a charter: eleven members with five officers' keys each, twice over.
 pub const CHARTER_BYTES_MAX: usize = 64 * 1024;
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     envelope::Statement,
-    id::{ManifestId, StatementId},
+    id::{ManifestId, Sha256, StatementId},
     key::PublicKey,
     limits,
     manifest::{Part, PartsError, check_parts},
@@ -123,6 +123,19 @@ pub struct Provenance {
     pub circumstances: BTreeSet<Circumstance>,
     /// Technical evidence that is at hand for it.
     pub evidence: BTreeSet<Evidence>,
+    /// Where it was trained, where that can be proven.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training: Option<TrainingClaim>,
+}
+
+/// What an attestation proves, which comes with the clearance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingClaim {
+    /// The hash of the [`crate::training::Attestation`].
+    pub attestation: Sha256,
+    /// The countries in which its steps ran.
+    pub countries: BTreeSet<Country>,
 }
 
 /// Compute that the node has to give.

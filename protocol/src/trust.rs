@@ -232,7 +232,7 @@ impl Trust {
         if let Err(why) = body.validity.check(now) {
             return Err(NoStanding::NotValid { organisation, member, why });
         }
-        if self.revoked(member).is_some_and(|revoked| revoked.contains(node)) {
+        if self.has_revoked(member, node) {
             return Err(NoStanding::Revoked { organisation, member });
         }
         Ok(())
@@ -256,6 +256,12 @@ impl Trust {
         }
         self.fresh(body.member, now)?;
         Ok(())
+    }
+
+    /// Whether a member has withdrawn a node's accreditation.
+    #[must_use]
+    pub fn has_revoked(&self, member: Country, node: &PublicKey) -> bool {
+        self.revoked(member).is_some_and(|revoked| revoked.contains(node))
     }
 
     fn revoked(&self, member: Country) -> Option<&BTreeSet<PublicKey>> {

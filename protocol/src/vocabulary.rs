@@ -288,6 +288,14 @@ vocabulary! {
         Corroborated = "corroborated",
         Attested = "attested",
     }
+    /// What made a model out of data or of other models.
+    Process ("process of training") {
+        PreTraining = "pre_training",
+        FineTuning = "fine_tuning",
+        Merging = "merging",
+        Quantisation = "quantisation",
+        Conversion = "conversion",
+    }
     /// What an accredited node may do.
     NodeRole ("role of a node") {
         Exporter = "exporter",

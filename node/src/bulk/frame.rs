@@ -83,7 +83,8 @@ impl Kind {
     const fn bytes_max(self) -> usize {
         match self {
             Self::Request => limits::REQUEST_BYTES_MAX,
-            Self::Clearance | Self::Refusal | Self::Receipt => limits::STATEMENT_BYTES_MAX,
+            Self::Clearance => limits::CLEARANCE_BYTES_MAX,
+            Self::Refusal | Self::Receipt => limits::STATEMENT_BYTES_MAX,
             Self::Manifest => limits::MANIFEST_BYTES_MAX,
             Self::Want | Self::Have => limits::RUNS_PER_FRAME_MAX.saturating_mul(RUN_BYTES),
             Self::Groups => GROUPS_BYTES_MAX,

@@ -122,6 +122,7 @@ impl Model {
                     people,
                     circumstances: circumstances.into_iter().collect(),
                     evidence: evidence.into_iter().collect(),
+                    training: None,
                 };
                 let name = name.0;
                 let request = ImportRequest {

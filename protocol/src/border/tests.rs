@@ -188,6 +188,7 @@ impl Scene {
             circumstances: &BTreeSet::new(),
             counted: Counted::NOTHING,
             safeguards: &[],
+            training: Training::Claimed,
         };
         let cleared = border.clear_export(&key(11), &request, &attempt, SessionBinding([4; 32]), HEAD);
         cleared.map_err(|decision| decision.denial.expect("a reason").code)

@@ -17,13 +17,14 @@ use crate::{
     border::PartDecided,
     crossing::RefusalCode,
     gate::{Facts, PackOwner, Verdict, Volume},
-    id::{AllianceId, CrossingId, ManifestId, StatementId},
+    id::{AllianceId, CrossingId, ManifestId, Sha256, StatementId},
     key::PublicKey,
     manifest::Part,
     offer::{ModelOffer, Offered, Provenance, Terms},
     place::Place,
     time::Timestamp,
-    vocabulary::{Artefact, Circumstance, Country, Label, NodeRole, Purpose, Seat, Tier, Use},
+    training::Code,
+    vocabulary::{Artefact, Circumstance, Country, Label, NodeRole, Process, Purpose, Seat, Tier, Use},
 };
 
 /// A question or an order of the operator.
@@ -61,6 +62,18 @@ pub enum AdminCall {
     /// The last checkpoint that this node signed of the log whose origin has this SHA-256, in lower-case hexadecimal.
     HeldCheckpoint {
         origin_hash: String,
+    },
+    /// Sign a step in the making of a model of this node.
+    RecordStep(Box<StepDraft>),
+    /// Roll up the steps behind a model of this node. `steps` and `accreditations` are of other nodes, given as files.
+    Attest {
+        name: String,
+        steps: Vec<String>,
+        accreditations: Vec<serde_bytes::ByteBuf>,
+    },
+    /// Where a model was trained.
+    Training {
+        name: String,
     },
     /// Take in statements, given as files: versions of the charter, statuses, law packs, and approvals of officers.
     Adopt(Vec<serde_bytes::ByteBuf>),
@@ -117,6 +130,40 @@ impl LocalModel {
     }
 }
 
+/// A step that this node is to sign. Models and data are those that lie here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StepDraft {
+    pub process: Process,
+    pub product: WithRoot,
+    /// Files of the product that are named besides the whole, by path.
+    pub files: Vec<(String, Sha256)>,
+    pub code: Vec<Code>,
+    pub parents: Vec<WithRoot>,
+    pub data: Vec<String>,
+    /// To the second.
+    pub started: Timestamp,
+    pub finished: Timestamp,
+}
+
+/// A model by its name, with the hash that tools outside of the alliance name it by.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WithRoot {
+    pub name: String,
+    pub root: Sha256,
+}
+
+/// What is known of where a model was trained.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingView {
+    /// The [`crate::training::Attestation`]; none where nothing is attested.
+    pub attestation: Option<String>,
+    /// Why it proves nothing now, if it does not.
+    pub problem: Option<String>,
+}
+
 /// What the operator wants to offer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -167,6 +214,11 @@ pub enum Reply {
     Peers(Vec<PeerView>),
     Offers(Vec<OfferView>),
     Models(Vec<LocalModel>),
+    /// A signed step: one line of JSON.
+    Step {
+        line: String,
+    },
+    Training(Box<TrainingView>),
     Crossings(Vec<CrossingView>),
     Crossing(Box<CrossingView>),
     Approvals {

@@ -3,7 +3,7 @@
 use super::{AskId, BulkFailure, BulkOrder, Core, Effects, admin::Side};
 use crate::{
     authority::Accreditation,
-    border::{Attempt, Border, Counted, Decision, Denial, Portion, Root},
+    border::{Attempt, Border, Counted, Decision, Denial, Portion, Root, Training},
     core::offers::Offers,
     crossing::{ClearanceGiven, CrossingRequest, Receipt, Refusal, RefusalCode},
     envelope::Signed,
@@ -14,6 +14,7 @@ use crate::{
     limits,
     offer::{Offer, Offered},
     time::Timestamp,
+    training::Attestation,
 };
 
 /// A crossing that this node serves now.
@@ -50,6 +51,7 @@ impl Export {
         me: &Signed<Accreditation>,
         offers: &Offers,
         root: Option<Root<'_>>,
+        training: Option<&Attestation>,
     ) -> Result<(), Denial> {
         if offers.get(self.offer.id()).is_none() {
             return Err(Denial { code: RefusalCode::NoOffer, problem: "the offer ended or was withdrawn".to_owned() });
@@ -67,6 +69,7 @@ impl Export {
             // Counted when it was cleared.
             counted: Counted::Said(self.clearance.body().volume),
             safeguards: &body.safeguards,
+            training: Training::Shown(training),
         };
         border.decide(&attempt).denial.map_or(Ok(()), Err)
     }
@@ -124,6 +127,7 @@ impl Core {
             circumstances: &body.circumstances,
             counted: self.volumes.before(body.manifest, people, now),
             safeguards: &body.safeguards,
+            training: Training::Shown(self.attestation_of(asked.offer.body())),
         };
         let papers_until = self.border(gate, now).papers_until(&attempt);
         let head = self.witnessing.head();

@@ -192,6 +192,8 @@ impl History {
             Record::RulesLoaded { .. }
             | Record::ForkFound { .. }
             | Record::PlaceContradicted { .. }
+            | Record::StepRecorded { .. }
+            | Record::TrainingAttested { .. }
             | Record::Founded { .. }
             | Record::CharterAccepted { .. }
             | Record::Accredited { .. }

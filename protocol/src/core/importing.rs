@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     authority::Accreditation,
-    border::{Attempt, Border, Counted, Decision, Denial, Portion, Root},
+    border::{Attempt, Border, Counted, Decision, Denial, Portion, Root, Training},
     core::{offers::Offers, sources::Wanted},
     crossing::{CrossingRequest, Receipt, Refusal, RefusalCode},
     envelope::{Signed, kind_of},
@@ -19,6 +19,7 @@ use crate::{
     limits,
     offer::{Offer, Offered},
     time::Timestamp,
+    training::Attestation,
     vocabulary::{Circumstance, Purpose, Use},
 };
 
@@ -34,6 +35,8 @@ pub(super) struct Pull {
     circumstances: BTreeSet<Circumstance>,
     safeguards: Vec<serde_bytes::ByteBuf>,
     portion: Portion,
+    /// The attestation of where it was trained that came with the clearance; none before that.
+    training: Option<Attestation>,
     /// What the exporter says that it counted; until then, this artefact alone.
     counted: Counted,
     pub(super) to: PathBuf,
@@ -69,6 +72,7 @@ impl Pull {
         Self {
             lead,
             counted: Counted::NOTHING,
+            training: None,
             portion,
             offer,
             exporter,
@@ -104,6 +108,12 @@ impl Pull {
             circumstances: &self.circumstances,
             counted: self.counted,
             safeguards: &self.safeguards,
+            training: match self.stage {
+                Stage::Reaching | Stage::Asked { .. } => Training::Claimed,
+                Stage::Receiving { .. } | Stage::Delivering { .. } | Stage::Delivered { .. } => {
+                    Training::Shown(self.training.as_ref())
+                }
+            },
         }
     }
 
@@ -326,6 +336,7 @@ impl Core {
                 if let Some(pull) = self.pulls.get_mut(&crossing) {
                     let given = importing.clearance.body();
                     (pull.counted, pull.portion) = (Counted::Said(given.volume), Portion::cleared(given.parts.as_ref()));
+                    pull.training = importing.training;
                     pull.stage = Stage::Receiving { clearance: importing.clearance.id() };
                 }
                 if let Some(wanted) = self.wanted.get_mut(&lead) {

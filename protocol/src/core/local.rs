@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 
 use crate::{
     authority::Approval,
-    border::{Attempt, Border, Counted, Portion},
+    border::{Attempt, Border, Counted, Portion, Training},
     envelope::{OpenError, Signed, Statement as _, kind_of},
     gate::Gate,
     id::{CrossingId, StatementId},
@@ -63,6 +63,9 @@ impl Core {
             }
             AdminCall::HeldCheckpoint { origin_hash } => Ok(self.held_checkpoint(&origin_hash)),
             AdminCall::Import(model) => self.import(model, now, effects),
+            AdminCall::RecordStep(draft) => self.record_step(*draft, now, effects),
+            AdminCall::Attest { name, steps, accreditations } => self.attest(&name, &steps, &accreditations, now, effects),
+            AdminCall::Training { name } => self.training_of(&name),
             AdminCall::Publish(draft) => self.publish(draft, now, gate, effects),
             AdminCall::Withdraw { offer, reason } => self.withdraw(offer, reason, now, gate, effects),
             AdminCall::Pull(call) => return self.pull(id, call, now, gate, effects),
@@ -205,6 +208,7 @@ impl Core {
                     circumstances: &BTreeSet::new(),
                     counted: Counted::NOTHING,
                     safeguards: &[],
+                    training: Training::Claimed,
                 };
                 (purpose, border.decide(&attempt).denial.is_none())
             }));
@@ -233,7 +237,7 @@ impl Core {
         Err(usage(format!("this node is accredited for `{accredited}`; it can name and offer only `{accredited}/...`")))
     }
 
-    fn import(&mut self, model: LocalModel, now: Timestamp, effects: &mut Effects) -> Result<Reply, Failure> {
+    fn import(&mut self, mut model: LocalModel, now: Timestamp, effects: &mut Effects) -> Result<Reply, Failure> {
         self.own_name(&model.name)?;
         if model.labels.is_empty() {
             return Err(usage("a model needs at least one label, for example `public,non_personal`".to_owned()));
@@ -243,6 +247,7 @@ impl Core {
         }
         check_parts(&model.parts, &model.labels, model.tensors, model.bytes)
             .map_err(|why| usage(format!("what the model says of its parts does not hold: {why}")))?;
+        self.keep_attested(&mut model);
         if self.models.get(&model.name) == Some(&model) {
             return Ok(Reply::Imported(Box::new(model)));
         }
@@ -253,7 +258,12 @@ impl Core {
     }
 
     /// Takes back the offers of what was imported under the same name before: nobody could pull them any more.
-    fn withdraw_replaced(&mut self, model: &LocalModel, now: Timestamp, effects: &mut Effects) -> Result<(), Failure> {
+    pub(super) fn withdraw_replaced(
+        &mut self,
+        model: &LocalModel,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) -> Result<(), Failure> {
         let stale = |offer: &&Signed<Offer>| {
             let body = offer.body();
             let same = match &body.what {
@@ -397,15 +407,15 @@ impl Core {
     }
 }
 
-fn usage(message: String) -> Failure {
+pub(super) fn usage(message: String) -> Failure {
     Failure { kind: FailureKind::Usage, message }
 }
 
-fn not_found(message: String) -> Failure {
+pub(super) fn not_found(message: String) -> Failure {
     Failure { kind: FailureKind::NotFound, message }
 }
 
-fn conflict(message: String) -> Failure {
+pub(super) fn conflict(message: String) -> Failure {
     Failure { kind: FailureKind::Conflict, message }
 }
 

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     authority::Accreditation,
-    border::{Attempt, Border, Counted, Portion},
+    border::{Attempt, Border, Counted, Portion, Training},
     envelope::Signed,
     gate::{Gate, Pack, PackOwner},
     limits,
@@ -136,7 +136,13 @@ impl Core {
     fn running_under(&self, border: &Border<'_>) -> Vec<(crate::id::CrossingId, String, Country, String)> {
         let root = |offer: &Signed<Offer>| self.root_of(offer.body());
         let exports = self.exports.values().filter(|export| export.ended.is_none()).filter_map(|export| {
-            let allowed = export.still_allowed(border, &self.accreditation, &self.offers, root(export.offer()));
+            let allowed = export.still_allowed(
+                border,
+                &self.accreditation,
+                &self.offers,
+                root(export.offer()),
+                self.attestation_of(export.offer().body()),
+            );
             let member = export.importer().member;
             Some((export.crossing(), export.offer().body().name.clone(), member, allowed.err()?.problem))
         });
@@ -194,6 +200,7 @@ fn denial_of(core: &Core, possible: &Possible<'_>, border: &Border<'_>) -> Optio
         circumstances: &BTreeSet::new(),
         counted: Counted::NOTHING,
         safeguards: &[],
+        training: Training::Claimed,
     };
     border.decide(&attempt).denial.map(|denial| denial.problem)
 }

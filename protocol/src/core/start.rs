@@ -106,6 +106,7 @@ impl Core {
             witnessing: Witnessing::new(&key.public(), now),
             watch: Watch::default(),
             placing: Placing::default(),
+            provenances: Provenances::default(),
             witness_asks: BTreeMap::new(),
             asked_witnesses: 0,
             key,
@@ -247,6 +248,8 @@ impl Core {
             | Record::Deleted { .. }
             | Record::ForkFound { .. }
             | Record::PlaceContradicted { .. }
+            | Record::StepRecorded { .. }
+            | Record::TrainingAttested { .. }
             | Record::CrossingFailed { .. } => {}
         }
         Ok(())

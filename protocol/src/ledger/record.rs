@@ -60,6 +60,10 @@ pub enum Record {
     PackAccepted { pack: ByteBuf },
     /// Officers approved crossings of this node.
     ApprovalAccepted { approval: ByteBuf },
+    /// A step in the making of a model of this node: the envelope, as a line of JSON ([`crate::training::SignedStep`]).
+    StepRecorded { step: ByteBuf },
+    /// The steps behind a model of this node, rolled up ([`crate::training::Attestation`]).
+    TrainingAttested { attestation: ByteBuf },
     /// A model was registered, or came by a crossing.
     ModelImported { model: LocalModel },
     /// This node published an offer.
@@ -239,6 +243,8 @@ impl Record {
             Self::StatusAccepted { .. } => "status_accepted",
             Self::PackAccepted { .. } => "pack_accepted",
             Self::ApprovalAccepted { .. } => "approval_accepted",
+            Self::StepRecorded { .. } => "step_recorded",
+            Self::TrainingAttested { .. } => "training_attested",
             Self::ModelImported { .. } => "model_imported",
             Self::OfferPublished { .. } => "offer_published",
             Self::OfferWithdrawn { .. } => "offer_withdrawn",
@@ -285,7 +291,9 @@ impl Record {
             | Self::OfferPublished { .. }
             | Self::OfferWithdrawn { .. }
             | Self::ForkFound { .. }
-            | Self::PlaceContradicted { .. } => None,
+            | Self::PlaceContradicted { .. }
+            | Self::StepRecorded { .. }
+            | Self::TrainingAttested { .. } => None,
             Self::ModelImported { model } => model.crossing,
             Self::Requested { crossing, .. }
             | Self::RequestDenied { crossing, .. }
@@ -472,6 +480,8 @@ mod tests {
             Record::StatusAccepted { status: bytes.clone() },
             Record::PackAccepted { pack: bytes.clone() },
             Record::ApprovalAccepted { approval: bytes.clone() },
+            Record::StepRecorded { step: bytes.clone() },
+            Record::TrainingAttested { attestation: bytes.clone() },
             Record::ModelImported { model: model() },
             Record::OfferPublished { offer: bytes.clone() },
             Record::OfferWithdrawn { withdrawal: bytes.clone() },
@@ -544,7 +554,7 @@ mod tests {
             assert!(bytes.windows(named.len()).any(|window| window == named), "{kind}");
             kinds.insert(kind);
         }
-        assert_eq!(kinds.len(), 22);
+        assert_eq!(kinds.len(), 24);
     }
 
     #[test]

@@ -92,6 +92,7 @@ pub(crate) fn visit_all(visitor: &mut impl Visitor) {
         volume: Volume { people: People::new(12), ..Volume::default() },
         session: request.session,
         ledger: head(40),
+        training: None,
         validity: Validity::lasting_ms(DAWN, 60_000),
     };
     let cleared = alliance.signed(&key(100), &clearance);
@@ -182,7 +183,7 @@ impl Visitor for OpenAs<'_> {
 
 fn provenance() -> Provenance {
     let (circumstances, evidence) = ([Circumstance::PublicAudience].into(), [Evidence::AiLabel].into());
-    Provenance { people: Some(12), circumstances, evidence }
+    Provenance { people: Some(12), circumstances, evidence, training: None }
 }
 
 fn approval_of(member: Country, (exporter, importer): (PublicKey, PublicKey), validity: Validity) -> Approval {

@@ -60,6 +60,7 @@ impl Asking {
             volume: Volume::of(&[Label::Public, Label::Health].into(), None),
             session: asked.session,
             ledger: asked.ledger,
+            training: None,
             validity: Validity::lasting_ms(self.cluster.now, 60 * SECOND),
         }
     }

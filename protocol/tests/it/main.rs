@@ -8,6 +8,7 @@
 //! - `sources`: one artefact from several peers    - `offering_on`, `detours`: what got here is given to others
 //! - `parts`, `parts_running`, `parts_lies`: what may cross of an artefact, and who says otherwise of it
 //! - `places`: where nodes are, and what light says of that
+//! - `training`: where models were trained, recorded and proven
 //! - `duties`: what a node enforces besides the law's yes or no, bans, people over a year
 //! - `envelopes`, `charter`, `versions`, `fuzz`: statements, the root of trust and what follows it, arbitrary input
 
@@ -41,6 +42,7 @@ mod running;
 mod sources;
 mod spread;
 mod tabled_gate;
+mod training;
 mod trust;
 mod versions;
 mod witnesses;

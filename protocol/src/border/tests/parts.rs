@@ -95,6 +95,7 @@ impl<'a> End<'a> {
             circumstances: &self.circumstances,
             counted: Counted::NOTHING,
             safeguards: &[],
+            training: Training::Claimed,
         }
     }
 
