@@ -38,6 +38,7 @@ mod pull;
 mod screen;
 mod shell;
 mod status;
+mod training;
 mod transfer;
 mod words;
 
@@ -80,6 +81,9 @@ enum Noun {
     /// Import, list and check the models at this node
     #[command(subcommand)]
     Model(model::Model),
+    /// Record what made a model, and prove where it was trained
+    #[command(subcommand)]
+    Training(training::Training),
     /// Publish, list and withdraw offers of models and compute
     #[command(subcommand)]
     Offer(offer::Offer),
@@ -199,6 +203,7 @@ async fn run(context: &Context, noun: Noun) -> Result<Exit, Problem> {
         Noun::Status => status::status(context).await,
         Noun::Peers => status::peers(context).await,
         Noun::Model(command) => command.run(context).await,
+        Noun::Training(command) => command.run(context).await,
         Noun::Offer(command) => command.run(context).await,
         Noun::Pull(command) => command.run(context).await,
         Noun::Policy(command) => command.run(context).await,

@@ -135,6 +135,7 @@ async fn start(home: &Home) -> Result<(Node, Faces, OpenHome), DaemonError> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         mesh_addresses,
         bulk_addresses,
+        model_key: opened.model_binding.clone(),
         baseline: alliance_policy::baseline(),
         house: opened.house.as_deref().map(|text| Pack::new(PackOwner::House, 0, text, "")),
         approvers: config.house.approvers.iter().copied().collect(),

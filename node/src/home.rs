@@ -16,6 +16,7 @@ use alliance_protocol::{
     envelope::Signed,
     key::{PublicKey, SecretKey},
     limits,
+    model_key::{BindingError, ModelKeyError},
     time::Timestamp,
 };
 
@@ -26,6 +27,7 @@ use crate::{
     ledger::{self, LedgerError, LedgerFile},
 };
 
+mod model_key;
 mod papers;
 mod socket;
 
@@ -50,6 +52,8 @@ pub struct OpenHome {
     pub accreditation: Signed<Accreditation>,
     /// The operator's own rules, as Cedar text.
     pub house: Option<String>,
+    /// What binds the key with which this node signs models to its own.
+    pub model_binding: Option<Vec<u8>>,
     _lock: File,
 }
 
@@ -78,6 +82,16 @@ pub enum HomeError {
     Papers(#[from] PapersError),
     #[error(transparent)]
     File(#[from] FileError),
+    #[error("this node has no key for signing models")]
+    NoModelKey,
+    #[error("the key for signing models `{}` cannot be used", path.display())]
+    ModelKey {
+        path: PathBuf,
+        #[source]
+        source: ModelKeyError,
+    },
+    #[error("the key for signing models is not bound to this node")]
+    Binding(#[source] BindingError),
     #[error("the ledger cannot be begun")]
     Ledger(#[source] LedgerError),
     #[error("the ledger `{}` is gone", .0.display())]
@@ -110,6 +124,9 @@ impl HomeError {
                 "mend the file and start again".into()
             }
             Self::Papers(error) => error.next_step().into(),
+            Self::NoModelKey => "make one: alliance model signing-key".into(),
+            Self::ModelKey { .. } => "restore it, or move it away and make another: alliance model signing-key".into(),
+            Self::Binding(_) => "bind it again: alliance model signing-key".into(),
             Self::Ledger(_) => String::new(),
             Self::LedgerGone(_) => {
                 "restore it from a backup; without its ledger this node cannot prove anything, and a new \
@@ -177,6 +194,18 @@ impl Home {
     #[must_use]
     pub fn accreditation_path(&self) -> PathBuf {
         self.root.join("accreditation.alliance")
+    }
+
+    /// The private key with which this node signs models, if it has one.
+    #[must_use]
+    pub fn model_key_path(&self) -> PathBuf {
+        self.root.join("model-key.pem")
+    }
+
+    /// The statement that binds that key to the node.
+    #[must_use]
+    pub fn model_binding_path(&self) -> PathBuf {
+        self.root.join("model-key.alliance")
     }
 
     /// The operator's own rules, if there are any.
@@ -310,7 +339,9 @@ impl Home {
         for folder in FOLDERS {
             durable::private_dir(&self.root.join(folder))?;
         }
-        Ok(OpenHome { home: self.clone(), key, config, charter, accreditation, house, _lock: lock })
+        let model_binding = self.model_binding(&key, &charter)?;
+        let home = self.clone();
+        Ok(OpenHome { home, key, config, charter, accreditation, house, model_binding, _lock: lock })
     }
 
     /// The directory is there, is this user's, and nobody else may enter it.

@@ -7,6 +7,7 @@
 //!
 //! - [`mod@import`]: a directory in, a manifest out; and the same check again later
 //! - [`safetensors`]: the strict reading of headers
+//! - [`signed`]: signatures over the files of a model, which other tools verify
 //! - [`source`]: the exporter's side, groups out of files; `compared` spares it to hash what it has hashed
 //! - [`staging`]: the importer's side, groups into files, then one rename; `reuse` copies what lies here in another artefact
 
@@ -21,6 +22,7 @@ mod pattern;
 mod pickle;
 mod reuse;
 pub mod safetensors;
+pub mod signed;
 pub mod source;
 pub mod staging;
 mod tree;

@@ -122,6 +122,8 @@ pub struct Config {
     pub mesh_addresses: Vec<String>,
     /// Socket addresses at which the bulk endpoint can be reached.
     pub bulk_addresses: Vec<String>,
+    /// The signed binding of the key with which this node signs models, if it has one.
+    pub model_key: Option<Vec<u8>>,
     pub baseline: Pack,
     pub house: Option<Pack>,
     /// Whose approval counts where a rule of the house demands one.
@@ -445,6 +447,7 @@ fn own_record(
         accreditation: accreditation.bytes().to_vec(),
         mesh: config.mesh_addresses.iter().take(limits::ADDRESSES_MAX).cloned().collect(),
         bulk: config.bulk_addresses.iter().take(limits::ADDRESSES_MAX).cloned().collect(),
+        model_key: config.model_key.clone().map(Into::into),
         charter,
         serial,
         validity: Validity::lasting_ms(now, RECORD_MS),

@@ -11,8 +11,16 @@ use p256::{
     ecdsa::{DerSignature, SigningKey, VerifyingKey, signature::Signer as _, signature::Verifier as _},
     pkcs8::{DecodePublicKey as _, EncodePrivateKey as _, EncodePublicKey as _, LineEnding},
 };
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
+
+use crate::{
+    envelope::{OpenError, Signed, Statement},
+    id::AllianceId,
+    key::{PublicKey, SecretKey as NodeKey},
+    time::Timestamp,
+};
 
 /// Bytes of a key in PEM. One of ours has 241, one of P-521 under 400; the rest is room for text above the block.
 pub const KEY_PEM_BYTES_MAX: usize = 2048;
@@ -180,6 +188,80 @@ fn within_bound(text: &str) -> Result<(), ModelKeyError> {
     if text.len() > KEY_PEM_BYTES_MAX { Err(ModelKeyError::TooLarge { bytes: text.len() }) } else { Ok(()) }
 }
 
+/// "Models that this key signs are signed by this node." Signed by the node; the model key has signed as well, so that
+/// nobody can take a key that is another's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelKeyBinding {
+    pub node: PublicKey,
+    /// [`ModelVerifyingKey::to_sec1`].
+    #[serde(with = "serde_bytes")]
+    pub key: Vec<u8>,
+    /// A signature of that key over [`PROOF_DOMAIN`], the alliance and the node, as DER.
+    #[serde(with = "serde_bytes")]
+    pub proof: Vec<u8>,
+    pub since: Timestamp,
+}
+
+/// What the proof of a model key begins with: no statement that such a key signs otherwise does.
+const PROOF_DOMAIN: &[u8] = b"alliance/v1/model-key-proof\n";
+
+/// Why a binding binds no key.
+#[derive(Debug, thiserror::Error)]
+pub enum BindingError {
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error("it is not signed by the node that it names")]
+    Signer,
+    #[error(transparent)]
+    Key(#[from] ModelKeyError),
+    #[error("the model key has not agreed to it")]
+    Proof,
+}
+
+impl Statement for ModelKeyBinding {
+    const KIND: &'static str = "model-key";
+}
+
+impl ModelKeyBinding {
+    /// Binds a model key to the node with this key.
+    ///
+    /// # Errors
+    /// One of the keys does not sign.
+    pub fn make(
+        key: &ModelSigningKey,
+        node: &NodeKey,
+        alliance: AllianceId,
+        now: Timestamp,
+    ) -> Result<Signed<Self>, BindingError> {
+        let proof = key.sign(&proof_of(alliance, node.public())).map_err(|_| BindingError::Proof)?;
+        let binding = Self { node: node.public(), key: key.public().to_sec1(), proof, since: now };
+        Ok(Signed::sign(&binding, alliance, node)?)
+    }
+
+    /// The key that a statement binds to this node.
+    ///
+    /// # Errors
+    /// It binds none, or to another node.
+    pub fn key_of(bytes: &[u8], node: &PublicKey, alliance: AllianceId) -> Result<ModelVerifyingKey, BindingError> {
+        let binding = Signed::<Self>::open(bytes, alliance)?;
+        let body = binding.body();
+        if body.node != *node || !binding.signed_only_by(node) {
+            return Err(BindingError::Signer);
+        }
+        let key = ModelVerifyingKey::from_sec1(&body.key)?;
+        // One point has one binding, in one form.
+        if key.to_sec1() != body.key || key.verify(&proof_of(alliance, *node), &body.proof).is_err() {
+            return Err(BindingError::Proof);
+        }
+        Ok(key)
+    }
+}
+
+fn proof_of(alliance: AllianceId, node: PublicKey) -> Vec<u8> {
+    [PROOF_DOMAIN, &alliance.0, &node.0].concat()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -279,6 +361,35 @@ mod tests {
                 assert!(key.public().verify(b"text", &large).is_err());
             }
         }
+    }
+
+    #[test]
+    fn a_key_is_bound_to_a_node_by_both() {
+        let (alliance, now) = (AllianceId([3; 32]), Timestamp(5));
+        let [node, other] = [1, 2].map(|seed| NodeKey::from_seed(&[seed; 32]));
+        let [key, stranger] =
+            [7, 8].map(|byte| ModelSigningKey::from_scalar(&[byte; 32]).expect("encoded").expect("a key"));
+        let bound = ModelKeyBinding::make(&key, &node, alliance, now).expect("bound");
+        let found = |bytes: &[u8], node: &NodeKey, alliance| ModelKeyBinding::key_of(bytes, &node.public(), alliance);
+        assert_eq!(found(bound.bytes(), &node, alliance).expect("bound"), *key.public());
+        assert!(matches!(found(bound.bytes(), &other, alliance), Err(BindingError::Signer)));
+        assert!(matches!(found(bound.bytes(), &node, AllianceId([4; 32])), Err(BindingError::Open(_))));
+        type Change<'a> = &'a dyn Fn(&mut ModelKeyBinding);
+        let changes: [Change<'_>; 4] = [
+            &|binding| binding.key = stranger.public().to_sec1(),
+            &|binding| binding.proof = stranger.sign(&proof_of(alliance, node.public())).expect("signed"),
+            &|binding| binding.proof = key.sign(&proof_of(alliance, other.public())).expect("signed"),
+            &|binding| binding.key = key.public().point.to_sec1_point(false).as_bytes().to_vec(),
+        ];
+        for change in changes {
+            let mut body = bound.body().clone();
+            change(&mut body);
+            let lie = Signed::sign(&body, alliance, &node).expect("signed");
+            assert!(matches!(found(lie.bytes(), &node, alliance), Err(BindingError::Proof)));
+        }
+        // A node cannot take the binding of another one for itself.
+        let stolen = Signed::sign(&ModelKeyBinding { node: other.public(), ..bound.body().clone() }, alliance, &other);
+        assert!(found(stolen.expect("signed").bytes(), &other, alliance).is_err());
     }
 
     #[test]

@@ -26,6 +26,9 @@ pub struct NodeRecord {
     pub mesh: Vec<String>,
     /// Socket addresses of the bulk endpoint.
     pub bulk: Vec<String>,
+    /// The bytes of the signed [`crate::model_key::ModelKeyBinding`] of the key with which it signs models, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_key: Option<serde_bytes::ByteBuf>,
     /// The version of the charter that the node knows: what it passes on may hold under that one.
     pub charter: u32,
     /// Rises with each record of the node.
@@ -125,7 +128,7 @@ pub struct Provenance {
     pub evidence: BTreeSet<Evidence>,
     /// Where it was trained, where that can be proven.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub training: Option<TrainingClaim>,
+    pub training: Option<Box<TrainingClaim>>,
 }
 
 /// What an attestation proves, which comes with the clearance.

@@ -92,8 +92,9 @@ impl FromStr for Place {
         let steps = |degrees: &str| {
             let degrees: f64 = degrees.trim().parse().map_err(|_| fail())?;
             let steps = (degrees * f64::from(STEPS_PER_DEGREE)).round();
-            // Also what is no number at all.
-            if !(steps.abs() <= f64::from(180 * STEPS_PER_DEGREE)) {
+            // What is no number at all is in no range.
+            let furthest = f64::from(180 * STEPS_PER_DEGREE);
+            if !(-furthest..=furthest).contains(&steps) {
                 return Err(fail());
             }
             #[expect(clippy::cast_possible_truncation, reason = "at most 180,000, and whole")]

@@ -24,8 +24,11 @@ use crate::{
     models::{
         LabelsOf,
         import::{self, ImportRequest},
+        signed::Checked,
     },
 };
+
+mod signature;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Model {
@@ -75,6 +78,37 @@ pub(super) enum Model {
         /// The SPDX expression of its licence
         #[arg(long, default_value = "other", value_name = "SPDX")]
         licence: String,
+        /// The public key, in PEM, of who signed it (`model.sig` beside the files); refuse it otherwise
+        #[arg(long, value_name = "FILE")]
+        signature_key: Option<PathBuf>,
+        /// Refuse it unless a node that is known here has signed it
+        #[arg(long)]
+        require_signature: bool,
+    },
+    /// Sign the files of a directory, so that anybody can verify them (OpenSSF Model Signing); needs no daemon
+    ///
+    /// Writes `model.sig` beside them. Sign before you import: the signature is then a file of the model and crosses with it.
+    #[command(after_help = "Example:
+  alliance model signing-key --out usp.pub
+  alliance model sign ./amazonia-7b
+          model_signing verify key ./amazonia-7b --public_key usp.pub --signature ./amazonia-7b/model.sig")]
+    Sign {
+        /// The directory that holds the files
+        dir: PathBuf,
+    },
+    /// Make or show the key with which this node signs models, bound to the node's own; needs no daemon
+    ///
+    /// It is a P-256 key, because other tools know no other. It lies in the home, with mode 0600 and without a passphrase.
+    #[command(
+        after_help = "Examples:\n  alliance model signing-key --out usp.pub\n  alliance model signing-key --import old.pem"
+    )]
+    SigningKey {
+        /// Take this private key (P-256, PEM) instead of making one
+        #[arg(long, value_name = "FILE")]
+        import: Option<PathBuf>,
+        /// Where the public half goes, in PEM, for those who verify
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
     },
     /// List the models at this node
     #[command(after_help = "Example:\n  alliance model list")]
@@ -94,12 +128,22 @@ struct Verified {
     bytes: u64,
     files_intact: u32,
     problems: Vec<String>,
+    /// What the signature beside the files says; none where there is none, or where the files are damaged.
+    signature: Option<String>,
 }
 
 impl Model {
     pub(super) async fn run(self, context: &Context) -> Result<Exit, Problem> {
+        match self {
+            Self::Sign { dir } => return signature::sign(context, dir).await,
+            Self::SigningKey { import, out } => {
+                return signature::signing_key(context, import.as_deref(), out.as_deref());
+            }
+            Self::Import { .. } | Self::List | Self::Show { .. } | Self::Verify { .. } => {}
+        }
         let daemon = context.daemon().await?;
         match self {
+            Self::Sign { .. } | Self::SigningKey { .. } => Err(unexpected()),
             Self::Import {
                 dir,
                 name,
@@ -112,6 +156,8 @@ impl Model {
                 circumstances,
                 evidence,
                 licence,
+                signature_key,
+                require_signature,
             } => {
                 let origin = match origin {
                     Some(origin) => origin,
@@ -136,7 +182,8 @@ impl Model {
                     licence,
                     crossing: None,
                 };
-                import_dir(context, &daemon, dir, request).await
+                let demands = (signature_key, require_signature);
+                import_dir(context, &daemon, dir, request, demands).await
             }
             Self::List => {
                 let models = list(&daemon).await?;
@@ -146,12 +193,20 @@ impl Model {
                 let model = find(&daemon, &name).await?;
                 Ok(context.screen.one(&model, || fields(&model).to_string()))
             }
-            Self::Verify { name } => verify(context, find(&daemon, &name).await?).await,
+            Self::Verify { name } => verify(context, &daemon, find(&daemon, &name).await?).await,
         }
     }
 }
 
-async fn import_dir(context: &Context, daemon: &ApiClient, dir: PathBuf, request: ImportRequest) -> Result<Exit, Problem> {
+async fn import_dir(
+    context: &Context,
+    daemon: &ApiClient,
+    dir: PathBuf,
+    request: ImportRequest,
+    (signature_key, require_signature): (Option<PathBuf>, bool),
+) -> Result<Exit, Problem> {
+    let checked = signature::check(context, daemon, &dir, signature_key.as_deref()).await?;
+    let (signed, note) = signature::demanded(checked, require_signature || signature_key.is_some())?;
     let manifests = context.home()?.manifests_path();
     let bar = progress::bytes_bar(&context.screen, "hashing");
     let shown = bar.clone();
@@ -163,8 +218,12 @@ async fn import_dir(context: &Context, daemon: &ApiClient, dir: PathBuf, request
     });
     let model = hashing.await.map_err(|error| Problem::of(Exit::Failed, &error))?;
     bar.finish_and_clear();
-    match daemon.call(&AdminCall::Import(model?)).await? {
-        Reply::Imported(model) => Ok(context.screen.one(&model, || format!("imported\n{}", fields(&model)))),
+    let model = LocalModel { signed: signed.map(Box::new), ..model? };
+    match daemon.call(&AdminCall::Import(Box::new(model))).await? {
+        Reply::Imported(model) => Ok(context.screen.one(&model, || {
+            let note = note.map(|note| format!("\nnote: {note}")).unwrap_or_default();
+            format!("imported\n{}{note}", fields(&model))
+        })),
         _ => Err(unexpected()),
     }
 }
@@ -183,9 +242,9 @@ async fn find(daemon: &ApiClient, name: &Name) -> Result<LocalModel, Problem> {
     })
 }
 
-async fn verify(context: &Context, model: LocalModel) -> Result<Exit, Problem> {
+async fn verify(context: &Context, daemon: &ApiClient, model: LocalModel) -> Result<Exit, Problem> {
     let manifests = context.home()?.manifests_path();
-    let (id, path) = (model.manifest, model.path);
+    let (id, path, folder) = (model.manifest, model.path.clone(), model.path);
     let bar = progress::bytes_bar(&context.screen, "verifying");
     let shown = bar.clone();
     let reading = tokio::task::spawn_blocking(move || {
@@ -197,7 +256,17 @@ async fn verify(context: &Context, model: LocalModel) -> Result<Exit, Problem> {
     });
     let report = reading.await.map_err(|error| Problem::of(Exit::Failed, &error))??;
     bar.finish_and_clear();
+    // Damaged files are not those that were signed either; that is said once.
+    let signature = match report.is_intact() {
+        true => match signature::check(context, daemon, &folder, None).await? {
+            Checked::Unsigned => None,
+            Checked::Unknown(why) => Some(format!("not verified: {why}")),
+            Checked::Good(good) => Some(signature::shown(&good)),
+        },
+        false => None,
+    };
     let verified = Verified {
+        signature,
         name: model.name,
         intact: report.is_intact(),
         bytes: report.bytes,
@@ -211,7 +280,9 @@ async fn verify(context: &Context, model: LocalModel) -> Result<Exit, Problem> {
         let problems: String =
             verified.problems.iter().map(|problem| format!("\n  {}", super::screen::plain(problem))).collect();
         let (files, size) = (verified.files_intact, figures::size(verified.bytes));
-        format!("{}: {verdict}; {files} files intact, {size} compared{problems}", verified.name)
+        let signature = verified.signature.as_ref().map(|found| format!("\nsignature: {}", super::screen::plain(found)));
+        let signature = signature.unwrap_or_default();
+        format!("{}: {verdict}; {files} files intact, {size} compared{problems}{signature}", verified.name)
     });
     Ok(if intact { Exit::Done } else { Exit::Damaged })
 }
@@ -247,6 +318,12 @@ fn fields(model: &LocalModel) -> Fields {
     fields.add("origin", model.origin);
     fields.add("subjects", figures::words(subjects, "none"));
     fields.add("licence", &model.licence);
+    if let Some(training) = &model.provenance.training {
+        fields.add("trained in", format!("{}, attested", figures::words(&training.countries, "none")));
+    }
+    if let Some(signed) = &model.signed {
+        fields.add("signature", signature::shown(signed));
+    }
     fields.add("path", model.path.display());
     if let Some(crossing) = model.crossing {
         fields.add("crossing", crossing);

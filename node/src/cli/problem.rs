@@ -62,7 +62,7 @@ pub(super) fn chain(error: &dyn Error) -> String {
     text
 }
 
-fn disk(source: &io::Error) -> Exit {
+pub(super) fn disk(source: &io::Error) -> Exit {
     match source.kind() {
         io::ErrorKind::NotFound => Exit::NotFound,
         io::ErrorKind::AlreadyExists => Exit::Conflict,
@@ -143,6 +143,9 @@ impl From<HomeError> for Problem {
             HomeError::Papers(PapersError::Charter(_) | PapersError::Accreditation(_) | PapersError::Standing(_)) => {
                 Exit::Untrusted
             }
+            HomeError::NoModelKey => Exit::NotFound,
+            HomeError::ModelKey { .. } => Exit::Usage,
+            HomeError::Binding(_) => Exit::Untrusted,
             HomeError::Ledger(_) => Exit::Disk,
             HomeError::LedgerGone(_) => Exit::Damaged,
             HomeError::Key(error) => key(error),

@@ -204,6 +204,7 @@ impl ImportRequest {
             tensors: manifest.tensors(),
             path,
             crossing: self.crossing,
+            signed: None,
         }
     }
 

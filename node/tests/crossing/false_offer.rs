@@ -184,7 +184,7 @@ async fn a_node_that_offers_a_model_under_fewer_labels_than_its_manifest_is_caug
     let mut model = world.import(EXPORTER, &[Label::Public, Label::Health], |dir| plain(dir, 64));
     model.labels = [Label::Public].into();
     model.parts[0].labels = [Label::Public].into();
-    assert!(matches!(world.call(EXPORTER, AdminCall::Import(model.clone())), Reply::Imported(_)));
+    assert!(matches!(world.call(EXPORTER, AdminCall::Import(Box::new(model.clone()))), Reply::Imported(_)));
     let (offer, to) = (world.publish(EXPORTER, &model), world.fresh(IMPORTER));
     let crossing = world.pull(IMPORTER, offer, &to);
     for at in [EXPORTER, IMPORTER] {

@@ -250,6 +250,7 @@ impl Guest {
             volume: alliance_protocol::gate::Volume::default(),
             session: asked.session,
             ledger: asked.ledger,
+            training: None,
             validity: Validity::lasting_ms(asked.asked, limits::CLEARANCE_TTL_MS_MAX),
         }
     }

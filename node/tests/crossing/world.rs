@@ -191,6 +191,7 @@ impl World {
         catalogue: Vec<Vec<u8>>,
     ) -> (Core, Effects) {
         let config = Config {
+            model_key: None,
             version: "test".into(),
             mesh_addresses: Vec::new(),
             bulk_addresses: vec![bulk.local_addr().to_string()],
@@ -227,6 +228,7 @@ impl World {
         self.numbers += 1;
         let node = &self.nodes[at];
         let record = NodeRecord {
+            model_key: None,
             charter: 1,
             node: node.public(),
             accreditation: node.accreditation.clone(),
@@ -357,7 +359,7 @@ impl World {
             crossing: None,
         };
         let model = import(&dir, request, &node.manifests(), &mut |_, _| {}).expect("imported");
-        let reply = self.call(at, AdminCall::Import(model.clone()));
+        let reply = self.call(at, AdminCall::Import(Box::new(model.clone())));
         assert!(matches!(reply, Reply::Imported(_)), "{reply:?}");
         model
     }

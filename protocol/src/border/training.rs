@@ -23,7 +23,7 @@ pub(crate) enum Training<'a> {
 impl Training<'_> {
     /// What goes with a clearance: the attestation that the offer names.
     pub(super) fn to_give(self, model: &ModelOffer) -> Option<serde_bytes::ByteBuf> {
-        let named = |attestation: &&Attestation| is_named(model.provenance.training.as_ref(), attestation);
+        let named = |attestation: &&Attestation| is_named(model.provenance.training.as_deref(), attestation);
         match self {
             Self::Claimed => None,
             Self::Shown(attestation) => {
@@ -36,7 +36,7 @@ impl Training<'_> {
 /// The countries in which the artefact was trained; none where that is not proven, and then it is noted why.
 pub(super) fn trained_in(trust: &Trust, attempt: &Attempt<'_>, ignored: &mut Vec<String>) -> Option<BTreeSet<Country>> {
     let Offered::Model(model) = &attempt.offer.body().what else { return None };
-    let claim = model.provenance.training.as_ref()?;
+    let claim = model.provenance.training.as_deref()?;
     let shown = match attempt.training {
         Training::Claimed => return Some(claim.countries.clone()),
         Training::Shown(shown) => shown,
@@ -59,7 +59,7 @@ pub(super) fn given_training(
     model: &ModelOffer,
     alliance: AllianceId,
 ) -> Result<Option<Attestation>, NotCleared> {
-    match (given, &model.provenance.training) {
+    match (given, model.provenance.training.as_deref()) {
         (None, None) => Ok(None),
         (Some(bytes), Some(claim)) => {
             let attestation = Attestation::open(bytes, alliance).map_err(|_| NotCleared::Mismatch("training"))?;

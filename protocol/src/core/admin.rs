@@ -46,7 +46,7 @@ pub enum AdminCall {
     /// What waits for approval, and what was approved and refused.
     Approvals,
     /// Register a model whose manifest the shell has made.
-    Import(LocalModel),
+    Import(Box<LocalModel>),
     /// Publish an offer in this node's name.
     Publish(OfferDraft),
     Withdraw {
@@ -101,6 +101,21 @@ pub struct LocalModel {
     pub path: PathBuf,
     /// The crossing it came by, or none where it was made or first imported here.
     pub crossing: Option<CrossingId>,
+    /// Who signed it, where that was verified when it was imported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed: Option<Box<SignedBy>>,
+}
+
+/// A verified signature over the files of a model (OpenSSF Model Signing).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignedBy {
+    /// What the bundle names the model by.
+    pub root: Sha256,
+    /// [`crate::model_key::ModelVerifyingKey::hint`] of the key.
+    pub key: String,
+    /// The node to which the key is bound; none where the operator gave the key.
+    pub node: Option<PublicKey>,
 }
 
 impl LocalModel {
@@ -469,6 +484,8 @@ pub struct PeerView {
     pub place: Option<Place>,
     /// Why it cannot be there, where that was measured. It counts as `declared` then.
     pub place_alarm: Option<String>,
+    /// The key with which it signs models, in PEM, if it has said which.
+    pub model_key: Option<String>,
     pub mesh_addresses: Vec<String>,
     pub bulk_addresses: Vec<String>,
 }

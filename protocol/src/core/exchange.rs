@@ -11,6 +11,7 @@ use crate::{
     key::PublicKey,
     ledger::{Checkpoint, Record},
     limits,
+    model_key::ModelKeyBinding,
     offer::{NodeRecord, Offer, Withdrawal, split_name},
     time::Timestamp,
     trust::{Accepted, Distrust, NoStanding},
@@ -322,6 +323,10 @@ impl Core {
             || body.validity.until > body.validity.from.plus_ms(7 * super::RECORD_MS)
         {
             return Err(NotTaken::Bad("a node record beyond its bounds".to_owned()));
+        }
+        let bound = |bytes: &serde_bytes::ByteBuf| ModelKeyBinding::key_of(bytes, &node, self.trust.alliance()).is_ok();
+        if !body.model_key.iter().all(bound) {
+            return Err(NotTaken::Bad("a node record with a model key that is not bound to its node".to_owned()));
         }
         let accreditation = self.trust.accreditation(&body.accreditation)?;
         self.trust.admission(&accreditation, &node, now)?;

@@ -452,6 +452,7 @@ impl Core {
             tensors: model.tensors,
             path: pull.to.clone(),
             crossing: Some(crossing),
+            signed: None,
         };
         if let Some(wanted) = self.wanted.get_mut(&pull.lead) {
             wanted.delivered = true;

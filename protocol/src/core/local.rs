@@ -17,6 +17,7 @@ use crate::{
     ledger::Record,
     limits,
     manifest::check_parts,
+    model_key::ModelKeyBinding,
     offer::{Offer, Offered, Withdrawal, split_name},
     time::{Timestamp, Validity},
     trust::Accepted,
@@ -62,7 +63,7 @@ impl Core {
                 Ok(Reply::Witness { status, content_type: content_type.to_owned(), body })
             }
             AdminCall::HeldCheckpoint { origin_hash } => Ok(self.held_checkpoint(&origin_hash)),
-            AdminCall::Import(model) => self.import(model, now, effects),
+            AdminCall::Import(model) => self.import(*model, now, effects),
             AdminCall::RecordStep(draft) => self.record_step(*draft, now, effects),
             AdminCall::Attest { name, steps, accreditations } => self.attest(&name, &steps, &accreditations, now, effects),
             AdminCall::Training { name } => self.training_of(&name),
@@ -164,6 +165,10 @@ impl Core {
                 tier: accreditation.tier,
                 place: accreditation.place,
                 place_alarm: self.place_alarm(accreditation),
+                model_key: record.model_key.as_ref().and_then(|bytes| {
+                    let key = ModelKeyBinding::key_of(bytes, &record.node, self.trust.alliance()).ok()?;
+                    Some(key.pem().to_owned())
+                }),
                 mesh_addresses: record.mesh.clone(),
                 bulk_addresses: record.bulk.clone(),
             }

@@ -46,7 +46,7 @@ impl Provenances {
     pub(super) fn keep(&mut self, attestation: Arc<Attestation>, models: &BTreeMap<String, LocalModel>) {
         if self.attestations.len() >= ATTESTATIONS_MAX {
             let in_use: BTreeSet<Sha256> =
-                models.values().filter_map(|model| Some(model.provenance.training.as_ref()?.attestation)).collect();
+                models.values().filter_map(|model| Some(model.provenance.training.as_deref()?.attestation)).collect();
             let idle = self.attestations.keys().copied().find(|digest| !in_use.contains(digest));
             let Some(idle) = idle.or_else(|| self.attestations.keys().next().copied()) else { return };
             self.attestations.remove(&idle);
@@ -99,7 +99,7 @@ impl Core {
     /// The attestation that goes with an offer, if it is here.
     pub(super) fn attestation_of(&self, offer: &Offer) -> Option<&Attestation> {
         match &offer.what {
-            Offered::Model(model) => self.provenances.get(model.provenance.training.as_ref()).map(Arc::as_ref),
+            Offered::Model(model) => self.provenances.get(model.provenance.training.as_deref()).map(Arc::as_ref),
             Offered::Compute(_) => None,
         }
     }
@@ -196,7 +196,7 @@ impl Core {
         let text = attestation.text().to_owned();
         self.record(Record::TrainingAttested { attestation: text.clone().into_bytes().into() }, now, effects);
         let mut model = model;
-        model.provenance.training = Some(claim);
+        model.provenance.training = Some(Box::new(claim));
         self.withdraw_replaced(&model, now, effects)?;
         self.keep_model(&model);
         self.record(Record::ModelImported { model }, now, effects);
@@ -206,7 +206,7 @@ impl Core {
     /// What is known of where a model here was trained.
     pub(super) fn training_of(&self, name: &str) -> Result<Reply, Failure> {
         let model = self.model_here(name)?;
-        let Some(attestation) = self.provenances.get(model.provenance.training.as_ref()) else {
+        let Some(attestation) = self.provenances.get(model.provenance.training.as_deref()) else {
             return Ok(Reply::Training(Box::default()));
         };
         let problem = attestation.prove(&model.offered(), &self.trust).err().map(|why: NotProven| why.to_string());
@@ -218,7 +218,7 @@ impl Core {
     pub(super) fn keep_attested(&self, model: &mut LocalModel) {
         let known = self.models.get(&model.name).filter(|known| known.manifest == model.manifest);
         model.provenance.training = known.and_then(|known| known.provenance.training.clone());
-        let attestation = self.provenances.get(model.provenance.training.as_ref());
+        let attestation = self.provenances.get(model.provenance.training.as_deref());
         let proves = attestation.is_some_and(|one| one.prove(&model.offered(), &self.trust).is_ok());
         if !proves {
             model.provenance.training = None;

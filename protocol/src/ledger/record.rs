@@ -320,6 +320,7 @@ mod tests {
     use super::*;
     use crate::{
         border::{Denial, PartDecided},
+        core::admin::SignedBy,
         crossing::{CrossingRequest, LedgerHead, RefusalCode},
         envelope::Signed,
         gate::{Action, Facts, Grant, PackOwner, Party, People, RuleCited, RuleNature, RuleRole, Verdict, Volume},
@@ -427,6 +428,11 @@ mod tests {
             tensors: 400,
             path: "/srv/models/amazonia".into(),
             crossing: None,
+            signed: Some(Box::new(SignedBy {
+                root: Sha256([4; 32]),
+                key: "ab".to_owned(),
+                node: Some(PublicKey([1; 32])),
+            })),
         }
     }
 

@@ -114,7 +114,8 @@ fn what_a_step_may_not_be() {
         change(&mut step);
         SignedStep::sign(step, ALLIANCE, &key(1)).expect_err("refused").to_string()
     };
-    let table: &[(&dyn Fn(&mut Step), &str)] = &[
+    type Change<'a> = &'a dyn Fn(&mut Step);
+    let table: &[(Change<'_>, &str)] = &[
         (&|step| step.process = Process::PreTraining, "begins with weights"),
         (&|step| step.parents.clear(), "names no weights"),
         (&|step| step.data.clear(), "names no data"),
@@ -177,7 +178,7 @@ fn other_statements_are_no_steps() {
     // Signed by a key that it does not name as its node.
     let other = resigned(one.line(), 5, |_| {});
     assert!(matches!(SignedStep::open(&other, ALLIANCE), Err(TrainingError::Step { .. })));
-    for bad in ["", "{}", "x", &one.line()[1..]] {
+    for bad in ["", "{}", "x", one.line().get(1..).expect("text")] {
         assert!(matches!(SignedStep::open(bad, ALLIANCE), Err(TrainingError::Envelope { line: 1, .. })), "{bad}");
     }
     let mut unnamed: Value = serde_json::from_str(one.line()).expect("JSON");

@@ -62,6 +62,8 @@ pub(crate) struct Node {
     pub(crate) house: Option<Pack>,
     pub(crate) approvers: BTreeSet<PublicKey>,
     pub(crate) baseline: Pack,
+    /// The signed binding of the key with which it signs models.
+    pub(crate) model_key: Option<Vec<u8>>,
     /// A test speaks in this node's name, so that its ledger says nothing about what it did.
     pub(crate) lies: bool,
     starts: u8,
@@ -172,6 +174,7 @@ impl Cluster {
             witnessed: None,
             witnesses: Vec::new(),
             house: None,
+            model_key: None,
             approvers: BTreeSet::new(),
             baseline: Pack::new(PackOwner::Alliance, 1, "", ""),
             lies: false,
@@ -186,6 +189,7 @@ impl Cluster {
         node.starts += 1;
         let config = Config {
             version: "test".into(),
+            model_key: node.model_key.clone(),
             mesh_addresses: vec![format!("/memory/{at}")],
             bulk_addresses: vec![format!("10.0.0.{at}:4001")],
             baseline: node.baseline.clone(),
@@ -414,7 +418,7 @@ impl Cluster {
 
     pub(crate) fn offer_of(&mut self, at: usize, model: LocalModel, terms: Terms) -> StatementId {
         let name = model.name.clone();
-        let reply = self.call(at, AdminCall::Import(model));
+        let reply = self.call(at, AdminCall::Import(Box::new(model)));
         assert!(matches!(reply, Reply::Imported(_)), "{reply:?}");
         let draft = OfferDraft { name, compute: None, terms, ttl_ms: 30 * crate::alliance::DAY };
         let reply = self.call(at, AdminCall::Publish(draft));
@@ -442,6 +446,7 @@ impl Cluster {
             tensors: 1,
             path: PathBuf::from("/models/model"),
             crossing: None,
+            signed: None,
         }
     }
 

@@ -334,7 +334,7 @@ fn spread(cluster: &mut Cluster, offer: &Offer) -> StatementId {
 fn an_offer_does_not_outlast_its_root() {
     let mut cluster = Cluster::new(&NODES);
     let model = cluster.model(FIRST, &[Label::Public, Label::Dp]);
-    cluster.call(FIRST, AdminCall::Import(model));
+    cluster.call(FIRST, AdminCall::Import(Box::new(model)));
     let draft = OfferDraft { name: "usp/model".into(), compute: None, terms: ONWARD, ttl_ms: HOUR };
     let Reply::Published(view) = cluster.call(FIRST, AdminCall::Publish(draft)) else { panic!("not published") };
     cluster.run();

@@ -380,7 +380,7 @@ fn personal_data_names_whose_people_it_is_about() {
     let model = LocalModel { subjects: BTreeSet::new(), ..cluster.about(10, 20) };
     let what = alliance_protocol::offer::Offered::Model(model.offered());
     assert_eq!(what.within_bounds(), Err(alliance_protocol::offer::OutOfBounds::NoSubjects), "no peer passes it on");
-    let reply = cluster.call(0, AdminCall::Import(model));
+    let reply = cluster.call(0, AdminCall::Import(Box::new(model)));
     assert!(matches!(reply, Reply::Failed(failure) if failure.kind == FailureKind::Usage));
 }
 

@@ -104,6 +104,7 @@ pub(crate) fn visit_all(visitor: &mut impl Visitor) {
     visitor.visit::<Approval>(&approval_of(brazil, (exporter, importer), validity));
     visitor.visit::<Safeguard>(&contract_of(brazil, brazil, india));
     visitor.visit::<NodeRecord>(&NodeRecord {
+        model_key: None,
         charter: 1,
         node: importer,
         accreditation: accredited.bytes().to_vec(),

@@ -378,13 +378,13 @@ fn an_offer_of_what_lies_here_no_more_is_refused() {
     assert_refused(&cluster.put(&lie).1, RefusalCode::NoOffer, "the manifest is not");
     // The same again is the same; anything else takes the offer back, here and everywhere.
     let same = cluster.model(0, &[Label::Public]);
-    cluster.call(0, AdminCall::Import(same.clone()));
+    cluster.call(0, AdminCall::Import(Box::new(same.clone())));
     assert!(cluster.knows(1, offer));
     let other = LocalModel { manifest: ManifestId([8; 32]), ..same.clone() };
     let labelled = LocalModel { origin: country("ZA"), ..same };
     for newer in [other, labelled] {
         let (mut cluster, offer) = pair_with_offer();
-        cluster.call(0, AdminCall::Import(newer));
+        cluster.call(0, AdminCall::Import(Box::new(newer)));
         cluster.run();
         assert!(!cluster.knows(1, offer), "its peers have heard of it");
         let lie = cluster.by_hand(offer, 2);

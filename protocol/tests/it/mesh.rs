@@ -48,6 +48,7 @@ impl Cluster {
     pub(crate) fn record_of(&self, key: &SecretKey, organisation: &str) -> NodeRecord {
         let accreditation = accreditation_of(country("CN"), key.public(), organisation);
         NodeRecord {
+            model_key: None,
             charter: 1,
             node: key.public(),
             accreditation: self.alliance.spoken(country("CN"), &accreditation).bytes().to_vec(),
@@ -532,7 +533,7 @@ fn pages_are_bounded_ascend_and_end() {
 fn a_lost_message_is_made_up_for_in_the_next_round() {
     let mut cluster = Cluster::pair();
     let model = cluster.model(0, &[Label::Public]);
-    cluster.call(0, AdminCall::Import(model));
+    cluster.call(0, AdminCall::Import(Box::new(model)));
     let draft =
         alliance_protocol::core::admin::OfferDraft { name: "usp/model".into(), compute: None, terms: OPEN, ttl_ms: DAY };
     cluster.call(0, AdminCall::Publish(draft));

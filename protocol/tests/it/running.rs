@@ -160,7 +160,7 @@ fn an_offer_that_ends_ends_its_crossings() {
     let mut cluster = Cluster::pair();
     let draft = OfferDraft { name: "usp/model".into(), compute: None, terms: OPEN, ttl_ms: HOUR };
     let model = cluster.model(0, &[Label::Public]);
-    cluster.call(0, AdminCall::Import(model));
+    cluster.call(0, AdminCall::Import(Box::new(model)));
     cluster.call(0, AdminCall::Publish(draft));
     cluster.run();
     let mut call = cluster.pull_call(crate::alliance::some_id(0));
@@ -278,7 +278,7 @@ fn what_ends_before_the_next_round_is_looked_at_when_it_ends() {
     cluster.tick();
     let model = cluster.model(0, &[Label::Public]);
     let draft = OfferDraft { name: model.name.clone(), compute: None, terms: OPEN, ttl_ms: 4_000 };
-    cluster.call(0, AdminCall::Import(model));
+    cluster.call(0, AdminCall::Import(Box::new(model)));
     cluster.call(0, AdminCall::Publish(draft));
     cluster.run();
     assert_eq!(soon(&cluster), Some(DAWN.plus_ms(4_000)), "an offer, here and elsewhere");

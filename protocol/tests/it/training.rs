@@ -30,7 +30,7 @@ pub(crate) fn imported(cluster: &mut Cluster, at: usize, name: &str, seed: u8, a
         artefact,
         ..cluster.model(at, &[Label::Public])
     };
-    assert!(matches!(cluster.call(at, AdminCall::Import(model.clone())), Reply::Imported(_)));
+    assert!(matches!(cluster.call(at, AdminCall::Import(Box::new(model.clone()))), Reply::Imported(_)));
     model
 }
 
@@ -172,7 +172,7 @@ fn steps_that_cannot_be_are_refused_with_words() {
         subjects: [country("BR")].into(),
         ..cluster.model(0, &[Label::Personal])
     };
-    assert!(matches!(cluster.call(0, AdminCall::Import(private)), Reply::Imported(_)));
+    assert!(matches!(cluster.call(0, AdminCall::Import(Box::new(private))), Reply::Imported(_)));
     let good = draft("usp/base", &[], &["usp/corpus"], 1);
     let failed = |cluster: &mut Cluster, draft: StepDraft| record(cluster, 0, draft).expect_err("refused").message;
     assert!(failed(&mut cluster, good.clone()).contains("yet to come"));
@@ -250,11 +250,11 @@ fn it_survives_a_restart_and_an_import_of_the_same() {
     let Reply::Models(models) = cluster.call(0, AdminCall::Models) else { panic!("models") };
     let mut model = models.into_iter().find(|model| model.name == "usp/base").expect("it lies here");
     let claim = model.provenance.training.take();
-    let Reply::Imported(again) = cluster.call(0, AdminCall::Import(model.clone())) else { panic!("imported") };
+    let Reply::Imported(again) = cluster.call(0, AdminCall::Import(Box::new(model.clone()))) else { panic!("imported") };
     assert_eq!(again.provenance.training, claim);
     model.manifest = ManifestId([99; 32]);
     model.provenance.training = claim;
-    let Reply::Imported(other) = cluster.call(0, AdminCall::Import(model)) else { panic!("imported") };
+    let Reply::Imported(other) = cluster.call(0, AdminCall::Import(Box::new(model))) else { panic!("imported") };
     assert_eq!(other.provenance.training, None);
 }
 

@@ -107,7 +107,7 @@ impl Daemons {
         let model = import(&dir, request, &from.home().manifests_path(), &mut |_, _| {})
             .map_err(|error| failed("ours", error.to_string()))?;
         let bytes = model.bytes;
-        match from.call(&AdminCall::Import(model)).await? {
+        match from.call(&AdminCall::Import(Box::new(model))).await? {
             Reply::Imported(_) => {}
             other => return Err(failed("ours", format!("the model is not imported: {other:?}"))),
         }

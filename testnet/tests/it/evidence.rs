@@ -230,6 +230,7 @@ impl Liar {
         let config = MeshConfig { listen: vec!["/ip4/127.0.0.1/udp/0/quic-v1".to_owned()], ..MeshConfig::new(alliance) };
         let mut mesh = Mesh::start(&key, config).await.expect("started");
         let record = NodeRecord {
+            model_key: None,
             node: key.public(),
             accreditation: fs::read(home.join("accreditation.alliance")).expect("read"),
             mesh: mesh.listen_addresses(),
