@@ -14,6 +14,7 @@ use crate::{
     limits,
     offer::{Offer, Offered},
     time::Timestamp,
+    trust::Course,
 };
 
 /// A crossing that this node serves now.
@@ -56,6 +57,7 @@ impl Export {
         }
         let body = self.request.body();
         let attempt = Attempt {
+            course: Course::Running,
             exporter: me,
             importer: &self.importer,
             offer: &self.offer,
@@ -114,6 +116,7 @@ impl Core {
             Offered::Compute(_) => None,
         };
         let attempt = Attempt {
+            course: Course::New,
             exporter: &self.accreditation,
             importer: &asked.importer,
             offer: &asked.offer,

@@ -19,6 +19,7 @@ use crate::{
     limits,
     offer::{Offer, Offered},
     time::Timestamp,
+    trust::Course,
     vocabulary::{Circumstance, Purpose, Use},
 };
 
@@ -94,6 +95,7 @@ impl Pull {
 
     pub(super) fn attempt<'a>(&'a self, me: &'a Signed<Accreditation>, root: Option<Root<'a>>) -> Attempt<'a> {
         Attempt {
+            course: self.course(),
             exporter: &self.exporter,
             importer: me,
             offer: &self.offer,
@@ -104,6 +106,14 @@ impl Pull {
             circumstances: &self.circumstances,
             counted: self.counted,
             safeguards: &self.safeguards,
+        }
+    }
+
+    /// It runs once both sides have allowed it; what is only asked for is decided as if it were new.
+    fn course(&self) -> Course {
+        match self.stage {
+            Stage::Reaching | Stage::Asked { .. } => Course::New,
+            Stage::Receiving { .. } | Stage::Delivering { .. } | Stage::Delivered { .. } => Course::Running,
         }
     }
 
