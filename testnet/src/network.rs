@@ -125,7 +125,10 @@ pub enum NetworkError {
 }
 
 /// How long anything of the network may take to come about. It takes moments; this only ends a hang.
-const WAIT_MAX: Duration = Duration::from_secs(60);
+const WAIT_MAX: Duration = Duration::from_secs(120);
+
+/// Nodes that begin at a time: each connects to all others, and must be admitted by them within seconds.
+const AT_ONCE: u32 = 12;
 
 /// How often a state that is waited for is looked at.
 const LOOK: Duration = Duration::from_millis(25);
@@ -246,11 +249,13 @@ impl Network {
     /// A daemon does not start, or the mesh does not come about.
     pub async fn start(&mut self) -> Result<(), NetworkError> {
         let mut bootstrap = Vec::new();
-        for node in self.members.iter_mut().flat_map(|member| &mut member.nodes) {
+        for (before, node) in (0_u32..).zip(self.members.iter_mut().flat_map(|member| &mut member.nodes)) {
             node.bootstrap(&bootstrap)?;
             node.launch()?;
             if bootstrap.is_empty() {
                 bootstrap = node.until_up().await?.mesh_addresses;
+            } else if before % AT_ONCE == 0 {
+                node.until("its peers", |status| status.peers_admitted >= before).await?;
             }
         }
         for member in &self.members {
