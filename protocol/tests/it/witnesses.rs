@@ -306,6 +306,10 @@ fn histories_of_different_sizes_are_a_doubt_until_the_log_connects_them() {
     let crossing = cluster.pull(1, offer);
     let (state, code, _) = refused(&mut cluster, 1, crossing);
     assert_eq!((state, code), (CrossingState::Denied, Some(RefusalCode::Unproven)));
+    // A doubt that stands keeps nobody awake: what is asked again is asked every ten seconds.
+    cluster.tick();
+    let wake = cluster.nodes[1].core.as_ref().map(alliance_protocol::core::Core::next_wake);
+    assert!(wake > Some(cluster.now.plus_ms(1)), "{wake:?} at {:?}", cluster.now);
 }
 
 /// Whether the longer of two histories is heard of first, or the shorter one, neither witness keeps its own to itself.
