@@ -147,7 +147,7 @@ fn a_grace_is_stated_until_another_one_is() {
     drop(br);
     let mut br = AuthorityDir::open(&dir.path().join("br")).expect("opens");
     assert_eq!(states(&mut br, None).expect("published"), 300_000, "whoever only renews the status keeps it");
-    let max = alliance_protocol::limits::STATUS_GRACE_MS_MAX;
+    let max = limits::STATUS_GRACE_MS_MAX;
     assert!(matches!(states(&mut br, Some(max + 1)), Err(AuthorityError::Grace)));
     assert_eq!(states(&mut br, Some(max)).expect("published"), max);
     assert_eq!(states(&mut br, Some(0)).expect("published"), 0);
