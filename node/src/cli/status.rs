@@ -143,3 +143,37 @@ fn table(peers: &[PeerView]) -> String {
     }
     table.to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grace_is_told_from_the_end_of_the_status_until_its_own() {
+        let until = Timestamp(1_800_000_000_000);
+        let member = MemberView {
+            country: "BR".parse().expect("a country"),
+            authority: String::new(),
+            seat: Seat::Full,
+            epoch: Some(1),
+            status_until: Some(until),
+            grace_ms: 1_000,
+            fresh: false,
+            revoked: 0,
+            alarm: None,
+        };
+        let over = until.plus_ms(1_000);
+        assert_eq!(grace_of(&member, until), Some(over));
+        assert_eq!(grace_of(&member, over.minus_ms(1)), Some(over));
+        assert_eq!(grace_of(&member, over), None);
+        assert_eq!(grace_of(&member, until.minus_ms(1)), None, "it stopped for another reason");
+        for other in [
+            MemberView { fresh: true, ..member.clone() },
+            MemberView { seat: Seat::Suspended, ..member.clone() },
+            MemberView { grace_ms: 0, ..member.clone() },
+            MemberView { status_until: None, ..member },
+        ] {
+            assert_eq!(grace_of(&other, until), None, "{other:?}");
+        }
+    }
+}
