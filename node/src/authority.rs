@@ -73,6 +73,9 @@ struct Book {
     /// The highest epoch that was ever given to a pack, also to one that was taken back; 0 where none was.
     #[serde(default)]
     given: u64,
+    /// Milliseconds for which what runs may outlast a status.
+    #[serde(default)]
+    grace_ms: u64,
     /// Packs that come into force later, as the status says.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     upcoming: Vec<Adoption>,
@@ -148,6 +151,9 @@ pub struct PublishRequest {
     pub drop_upcoming: bool,
     /// For how long the status counts, in milliseconds from now.
     pub status_ms: u64,
+    /// For how long crossings that run may go on after it has run out; none keeps what was said last, which at first is not at
+    /// all.
+    pub grace_ms: Option<u64>,
 }
 
 /// What [`AuthorityDir::publish`] made; all is to be handed to nodes, the packs first.
@@ -216,6 +222,8 @@ pub enum AuthorityError {
     TooManyRevoked,
     #[error("the validity must be more than nothing and at most {max_ms} ms")]
     TooLong { max_ms: u64 },
+    #[error("what runs may outlast a status by at most {} minutes", limits::STATUS_GRACE_MS_MAX / 60_000)]
+    Grace,
     #[error("the reference is empty or longer than {max} bytes", max = limits::TEXT_BYTES_MAX)]
     Reference,
     #[error("there is no founding pack for {0}; the text of its law must be given")]
@@ -313,6 +321,7 @@ impl AuthorityDir {
             bans: BTreeSet::new(),
             experts: Vec::new(),
             given: 0,
+            grace_ms: 0,
             upcoming: Vec::new(),
             retired: BTreeSet::new(),
             next: None,

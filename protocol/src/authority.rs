@@ -68,6 +68,9 @@ pub struct Status {
     /// key.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub experts: Vec<Expert>,
+    /// Milliseconds for which crossings that run may go on after the status has run out; nothing new begins in them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub grace_ms: u64,
 }
 
 /// Somebody whom an authority has named to supervise what is released.
@@ -102,12 +105,22 @@ impl Status {
         std::iter::once(self.in_force(early)).chain(begins.map(|next| (next.epoch, next.law_pack)))
     }
 
+    /// Until when crossings that run already may go on.
+    #[must_use]
+    pub fn grace_until(&self) -> Timestamp {
+        self.validity.until.plus_ms(self.grace_ms)
+    }
+
     /// Whether what comes later does so in order: epochs and instants rise.
     #[must_use]
     pub fn is_ordered(&self) -> bool {
         let epochs = std::iter::once(self.epoch).chain(self.upcoming.iter().map(|next| next.epoch));
         epochs.is_sorted_by(|one, other| one < other) && self.upcoming.is_sorted_by(|one, other| one.from < other.from)
     }
+}
+
+fn is_zero(ms: &u64) -> bool {
+    *ms == 0
 }
 
 /// A regulator's ban: what the member's law says of banned crossings holds for everything to there.

@@ -44,7 +44,7 @@ use crate::{
     place::Place,
     time::{Timestamp, Validity},
     training::Attestation,
-    trust::{Scope, Trust},
+    trust::{Course, Scope, Trust},
     vocabulary::{Artefact, Circumstance, Country, Label, NodeRole, Purpose, SafeguardKind, Tier, Use},
 };
 
@@ -73,6 +73,8 @@ pub(crate) struct Border<'a> {
 
 /// One crossing, as it is put to a decision. The accreditations are the authorities'; whether they count now is decided here.
 pub(crate) struct Attempt<'a> {
+    /// Whether it is to begin, or runs. What runs is only looked at again: nothing is cleared for it.
+    pub(crate) course: Course,
     pub(crate) exporter: &'a Signed<Accreditation>,
     pub(crate) importer: &'a Signed<Accreditation>,
     pub(crate) offer: &'a Signed<Offer>,
@@ -267,6 +269,9 @@ impl Inbound {
 /// Why an outlook opens no door.
 const OUTLOOK: &str = "the law of another instant was asked";
 
+/// Why what runs opens no other door: by the grace of a status nothing begins.
+const RUNNING: &str = "a crossing that runs is not cleared again";
+
 /// Characters of the reason why a safeguard is ignored.
 const IGNORED_CHARS_MAX: usize = 400;
 
@@ -284,8 +289,9 @@ impl Border<'_> {
     fn ask(&self, attempt: &Attempt<'_>, decision: &mut Decision) -> Result<(), Denial> {
         let (exporter, importer) = (attempt.exporter.body(), attempt.importer.body());
         let deny = |code, problem: String| Denial { code, problem };
-        self.trust.standing(attempt.exporter, &exporter.node, NodeRole::Exporter, self.now)?;
-        self.trust.standing(attempt.importer, &importer.node, NodeRole::Importer, self.now)?;
+        let course = attempt.course;
+        self.trust.standing(attempt.exporter, &exporter.node, NodeRole::Exporter, course, self.now)?;
+        self.trust.standing(attempt.importer, &importer.node, NodeRole::Importer, course, self.now)?;
         if let Some(denial) = &self.ledger {
             return Err(denial.clone());
         }
@@ -352,7 +358,7 @@ impl Border<'_> {
         };
         // It could have lent its offer to be carried to where its own country's law would not let it go itself.
         let exporter = root.exporter.body();
-        self.trust.standing(root.exporter, &exporter.node, NodeRole::Exporter, self.now)?;
+        self.trust.standing(root.exporter, &exporter.node, NodeRole::Exporter, attempt.course, self.now)?;
         let root = root.offer.body();
         if root.root.is_some() || root.node == offer.node || root.node != exporter.node {
             return deny(RefusalCode::NoOffer, "the offer does not go back to one of the artefact's first exporter");
@@ -395,11 +401,11 @@ impl Border<'_> {
     pub(crate) fn judge_again(&self, recorded: &Decision) -> Result<Decision, Denial> {
         let mut again = Decision { facts: recorded.facts.clone(), direct: recorded.direct.clone(), ..Decision::default() };
         let Some(facts) = &recorded.facts else { return Ok(again) };
-        let mut questions = self.questions(facts)?;
+        let mut questions = self.questions(facts, Course::New)?;
         if let Some(direct) = &recorded.direct {
             let facts = Arc::new(direct.clone());
             let asked = |pack| Question { pack, action: Action::Export, facts: Arc::clone(&facts) };
-            questions.extend(self.laws(direct.from.country)?.into_iter().map(asked));
+            questions.extend(self.laws(direct.from.country, Course::New)?.into_iter().map(asked));
         }
         let parts: Vec<_> = recorded.parts.iter().map(|decided| decided.part.clone()).collect();
         self.put(&questions, &facts.labels, &parts, &mut again);
@@ -440,7 +446,7 @@ impl Border<'_> {
 
     /// What is asked of whom, the law of the first exporter included.
     fn all_questions(&self, attempt: &Attempt<'_>, model: &ModelOffer, facts: &Facts) -> Result<Vec<Question<'_>>, Denial> {
-        let mut questions = self.questions(facts)?;
+        let mut questions = self.questions(facts, attempt.course)?;
         if let Some(root) = attempt.root {
             questions.extend(self.question_of_root(root, attempt, model)?);
         }
@@ -448,14 +454,14 @@ impl Border<'_> {
     }
 
     /// Which packs are asked, and in which capacity.
-    fn questions(&self, facts: &Facts) -> Result<Vec<Question<'_>>, Denial> {
+    fn questions(&self, facts: &Facts, course: Course) -> Result<Vec<Question<'_>>, Denial> {
         // The law of both ends must be in force even where it is not asked, because no border is crossed.
-        self.laws(facts.from.country)?;
-        self.laws(facts.to.country)?;
+        self.laws(facts.from.country, course)?;
+        self.laws(facts.to.country, course)?;
         let mut questions = vec![(self.baseline, Action::Export), (self.baseline, Action::Import)];
         let members = &self.trust.chartered().charter().members;
         for (member, action) in facts.questions(|country| members.contains_key(&country)) {
-            questions.extend(self.laws(member)?.into_iter().map(|law| (law, action)));
+            questions.extend(self.laws(member, course)?.into_iter().map(|law| (law, action)));
         }
         if let Some(house) = self.house {
             questions.push((house, Action::Export));
@@ -476,7 +482,7 @@ impl Border<'_> {
         // What does not count for one of both ways is noted where it does not count for the crossing itself.
         let direct = self.facts(&Attempt { exporter: root.exporter, ..*attempt }, model, &mut Vec::new());
         let members = &self.trust.chartered().charter().members;
-        let laws = self.laws(direct.from.country)?;
+        let laws = self.laws(direct.from.country, attempt.course)?;
         let exports = direct.questions(|country| members.contains_key(&country));
         let is_asked =
             exports.into_iter().any(|(country, action)| (country, action) == (direct.from.country, Action::Export));
@@ -489,11 +495,11 @@ impl Border<'_> {
     }
 
     /// The member's law, at both ends of the interval in which the true time lies and in between.
-    fn laws(&self, member: Country) -> Result<Vec<&Pack>, Denial> {
+    fn laws(&self, member: Country, course: Course) -> Result<Vec<&Pack>, Denial> {
         let stale = |why: crate::trust::Stale| Denial { code: why.code(), problem: why.to_string() };
         match self.outlook {
             Some(at) => self.trust.law_on(member, at).map(|law| vec![law]).map_err(stale),
-            None => self.trust.laws(member, self.now).map_err(stale),
+            None => self.trust.laws(member, course, self.now).map_err(stale),
         }
     }
 
@@ -568,6 +574,15 @@ impl Border<'_> {
         }
     }
 
+    /// Why the answer to this lets nothing begin, if that is so.
+    fn opens_nothing(&self, attempt: &Attempt<'_>) -> Option<&'static str> {
+        match (self.outlook, attempt.course) {
+            (Some(_), _) => Some(OUTLOOK),
+            (None, Course::Running) => Some(RUNNING),
+            (None, Course::New) => None,
+        }
+    }
+
     /// The exporter's door: decides, and makes the permission to send and the clearance that says so.
     ///
     /// The caller has matched the request to the offer and to the session's peer; `session` is the session it came in, and
@@ -580,8 +595,8 @@ impl Border<'_> {
         session: SessionBinding,
         ledger: LedgerHead,
     ) -> Result<Exporting, Box<Decision>> {
-        if self.outlook.is_some() {
-            return Err(Box::new(Decision::denied(RefusalCode::BadRequest, OUTLOOK.to_owned())));
+        if let Some(why) = self.opens_nothing(attempt) {
+            return Err(Box::new(Decision::denied(RefusalCode::BadRequest, why.to_owned())));
         }
         let decision = self.decide(attempt);
         let body = request.body();
@@ -625,8 +640,8 @@ impl Border<'_> {
         attempt: &Attempt<'_>,
         answer: &[u8],
     ) -> Result<Importing, NotCleared> {
-        if self.outlook.is_some() {
-            return Err(Denial { code: RefusalCode::BadRequest, problem: OUTLOOK.to_owned() }.into());
+        if let Some(why) = self.opens_nothing(attempt) {
+            return Err(Denial { code: RefusalCode::BadRequest, problem: why.to_owned() }.into());
         }
         let clearance = Signed::<ClearanceGiven>::open(answer, self.trust.alliance())?;
         let (given, asked) = (clearance.body(), request.body());

@@ -175,7 +175,10 @@ impl Core {
                 self.asked(ask, peer, session, &request, now, gate, effects)
             }
             BulkEvent::ReceiptOffered { ask, bytes, receipt } => self.receipt_offered(ask, bytes, &receipt, now, effects),
-            BulkEvent::ServeFailed { ask, bytes, failure } => self.serve_failed(ask, bytes, &failure, now, effects),
+            BulkEvent::ServeFailed { ask, bytes, failure } => {
+                self.see_why(&failure, now, gate, effects);
+                self.serve_failed(ask, bytes, &failure, now, effects);
+            }
             BulkEvent::Reached { crossing, session } => self.reached(crossing, session, now, gate, effects),
             BulkEvent::Answered { crossing, answer } => self.answered(crossing, &answer, now, gate, effects),
             BulkEvent::Progressed { crossing, bytes, total } => self.history.progress(crossing, bytes, total),
@@ -184,7 +187,10 @@ impl Core {
             }
             BulkEvent::Delivered { crossing } => self.delivered(crossing, now, effects),
             BulkEvent::Settled { crossing, receipt } => self.settled(crossing, &receipt, now, effects),
-            BulkEvent::PullFailed { crossing, failure } => self.pull_failed(crossing, &failure, now, effects),
+            BulkEvent::PullFailed { crossing, failure } => {
+                self.see_why(&failure, now, gate, effects);
+                self.pull_failed(crossing, &failure, now, effects);
+            }
             BulkEvent::Deleted { crossing, problem } => self.deleted(crossing, problem, now, effects),
         }
     }
@@ -377,6 +383,14 @@ impl Core {
         }
         for (crossing, why) in pulls {
             self.cut_pull(crossing, format!("ended while it ran: {why}"), now, effects);
+        }
+    }
+
+    /// The other side says that it has ended what ran, and never why. Where this side would have ended it now as well, that is
+    /// the reason that both record.
+    fn see_why(&mut self, failure: &BulkFailure, now: Timestamp, gate: &dyn Gate, effects: &mut Effects) {
+        if *failure == BulkFailure::EndedByPeer(RefusalCode::Ended) {
+            self.decide_running_again(now, gate, effects);
         }
     }
 

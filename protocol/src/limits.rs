@@ -89,6 +89,10 @@ pub const UPCOMING_MAX: usize = 2;
 /// Bans listed in one status: with [`REVOCATIONS_MAX`] revocations and [`OFFICERS_MAX`] signatures it still fits a statement.
 pub const BANS_MAX: usize = 64;
 
+/// Milliseconds for which crossings that run may outlast a status: as long as a status usually counts. With more, what was
+/// revoked in a status that does not arrive would go on for longer than anybody expects of an authority that is silent.
+pub const STATUS_GRACE_MS_MAX: u64 = 60 * 60 * 1000;
+
 /// Experts whom one authority names. A panel has a dozen or two.
 pub const EXPERTS_MAX: usize = 32;
 
@@ -180,3 +184,4 @@ const _: () = assert!(CHARTER_BYTES_MAX <= LAW_PACK_BYTES_MAX);
 const _: () = assert!(GROUP_BYTES.is_power_of_two() && GROUP_BYTES >= 1024);
 const _: () = assert!(CROSSINGS_SERVED_MAX < CROSSINGS_RUNNING_MAX);
 const _: () = assert!(CLEARANCE_TTL_MS_MAX < CROSSING_MS_MAX);
+const _: () = assert!(STATUS_GRACE_MS_MAX < CROSSING_MS_MAX);

@@ -42,6 +42,15 @@ struct Member {
     equivocated: Option<u64>,
 }
 
+/// How far a crossing is about which something is decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Course {
+    /// It is to begin.
+    New,
+    /// Both sides have allowed it, and its bytes are on their way: the grace of a status that has run out counts.
+    Running,
+}
+
 /// Whether an accepted statement changed anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accepted {
@@ -238,7 +247,8 @@ impl Trust {
         Ok(())
     }
 
-    /// Whether the node may be an end of a crossing now: admitted, in the role, and its member's status is fresh.
+    /// Whether the node may be an end of a crossing now: admitted, in the role, and its member's status is fresh, or as good as
+    /// that for a crossing that runs.
     ///
     /// # Errors
     /// Why not.
@@ -247,6 +257,7 @@ impl Trust {
         accreditation: &Signed<Accreditation>,
         node: &PublicKey,
         role: NodeRole,
+        course: Course,
         now: Timestamp,
     ) -> Result<(), NoStanding> {
         self.admission(accreditation, node, now)?;
@@ -254,7 +265,7 @@ impl Trust {
         if !body.roles.contains(&role) {
             return Err(NoStanding::Role { organisation: body.organisation.name.clone(), role });
         }
-        self.fresh(body.member, now)?;
+        self.fresh(body.member, course, now)?;
         Ok(())
     }
 
@@ -284,16 +295,20 @@ impl Trust {
         concerned.into_iter().filter(banned).collect()
     }
 
-    /// The member's status, if it counts now.
-    fn fresh(&self, member: Country, now: Timestamp) -> Result<&Signed<Status>, Stale> {
+    /// The member's status, if it counts now for a crossing that is so far. It is the newest in either case, so that nothing
+    /// which a newer one takes back goes on.
+    fn fresh(&self, member: Country, course: Course, now: Timestamp) -> Result<&Signed<Status>, Stale> {
         match self.chartered.seat(member).ok_or(Stale::NotAMember(member))? {
             Seat::Suspended => return Err(Stale::Suspended { member, version: self.chartered.charter().version }),
             Seat::Full | Seat::Partner => {}
         }
         let known = self.members.get(&member).ok_or(Stale::NotAMember(member))?;
         let status = known.status.as_ref().ok_or(Stale::NoStatus(member))?;
-        status.body().validity.check(now).map_err(|why| Stale::Status { member, why })?;
-        Ok(status)
+        match (status.body().validity.check(now), course) {
+            (Ok(()), _) => Ok(status),
+            (Err(NotValid::AnyMore(_)), Course::Running) if now < status.body().grace_until() => Ok(status),
+            (Err(why), _) => Err(Stale::Status { member, why }),
+        }
     }
 
     /// The member's law in force now.
@@ -301,16 +316,16 @@ impl Trust {
     /// # Errors
     /// Its status is not fresh, or the pack that the status names is not here.
     pub fn law(&self, member: Country, now: Timestamp) -> Result<&Pack, Stale> {
-        self.pack(member, self.fresh(member, now)?.body().in_force(now))
+        self.pack(member, self.fresh(member, Course::New, now)?.body().in_force(now))
     }
 
     /// The member's law in force in the interval in which the true time lies: more than one pack while one follows another.
     ///
     /// # Errors
-    /// As [`Self::law`].
-    pub fn laws(&self, member: Country, now: Timestamp) -> Result<Vec<&Pack>, Stale> {
+    /// As [`Self::law`]; for a crossing that runs, the status may have run out less than its grace ago.
+    pub fn laws(&self, member: Country, course: Course, now: Timestamp) -> Result<Vec<&Pack>, Stale> {
         let (early, late) = (now.minus_ms(limits::CLOCK_SKEW_MS_MAX), now.plus_ms(limits::CLOCK_SKEW_MS_MAX));
-        self.fresh(member, now)?.body().in_force_within(early, late).map(|named| self.pack(member, named)).collect()
+        self.fresh(member, course, now)?.body().in_force_within(early, late).map(|named| self.pack(member, named)).collect()
     }
 
     /// The law that will be in force at an instant, by what the member's newest status says now. That it will still be fresh
@@ -360,6 +375,9 @@ impl Trust {
             return Err(Distrust::Malformed(
                 "it names more experts than one status may, without a name, or not in their order",
             ));
+        }
+        if body.grace_ms > limits::STATUS_GRACE_MS_MAX {
+            return Err(Distrust::Malformed("it lets what runs go on for longer than a status may"));
         }
         if body.upcoming.len() > limits::UPCOMING_MAX || !body.is_ordered() {
             return Err(Distrust::Malformed("it adopts more law packs ahead than one status may, or not in their order"));
@@ -536,7 +554,7 @@ impl Trust {
     pub fn members(&self, now: Timestamp) -> impl Iterator<Item = (Country, Option<&Status>, bool)> {
         let here = |country: &Country| self.chartered.seat(*country).is_some();
         self.members.iter().filter(move |(country, _)| here(country)).map(move |(country, member)| {
-            (*country, member.status.as_ref().map(|status| status.body()), self.laws(*country, now).is_ok())
+            (*country, member.status.as_ref().map(|status| status.body()), self.laws(*country, Course::New, now).is_ok())
         })
     }
 
@@ -553,13 +571,14 @@ impl Trust {
         Some(CharterError::Forked { version: self.forked? }.to_string())
     }
 
-    /// The next instant at which a status that counts now runs out, or a law pack may begin to count or cease to.
+    /// The next instant at which a status that counts now runs out, or its grace is over, or a law pack may begin to count or
+    /// cease to.
     #[must_use]
     pub fn next_change(&self, now: Timestamp) -> Option<Timestamp> {
         let statuses = self.members.values().filter_map(|member| Some(member.status.as_ref()?.body()));
         let changes = statuses.flat_map(|status| {
             let begins = status.upcoming.iter().flat_map(|next| turns_of(next.from));
-            begins.chain([status.validity.until])
+            begins.chain([status.validity.until, status.grace_until()])
         });
         changes.filter(|change| *change > now).min()
     }

@@ -209,7 +209,7 @@ async fn tour_and_stay(up: &Up, slot: &mut Option<Network>) -> Result<ExitCode, 
     say.line(&format!("Starting {} members, each with its authority and its nodes ...", up.members.len()))?;
     let members = up.members.clone();
     let wan = if up.wan { Some(Arc::new(between_capitals(&members, &mut say)?)) } else { None };
-    let options = Options { members, home: up.home.clone(), program: None, wan, witnesses: None };
+    let options = Options { members, nodes: None, home: up.home.clone(), program: None, wan, witnesses: None };
     let network = slot.insert(Network::found(options)?);
     network.start().await?;
     say.line(&format!("{} nodes are connected; every law pack is in force.", network.nodes_all().count()))?;

@@ -36,11 +36,14 @@ use crate::wan::{Wan, WanError, link::Place};
 #[derive(Clone, Debug)]
 pub struct Options {
     pub members: Vec<Country>,
+    /// How many nodes there are, as many of each member as of any other, or one more of the last ones. Without it, one of each
+    /// and a second one of the last.
+    pub nodes: Option<usize>,
     /// Where everything is kept; none throws it away at the end.
     pub home: Option<PathBuf>,
     /// The program that the nodes run; none is this one. It must be an `alliance-testnet`.
     pub program: Option<PathBuf>,
-    /// Where the nodes are: in the order of [`Network::countries`], each at the place of its number. None is loopback.
+    /// Where the nodes are: in the order of [`Network::countries_of`], each at the place of its number. None is loopback.
     pub wan: Option<Arc<Wan>>,
     /// How ledgers are witnessed; without it, as suits that many members.
     pub witnesses: Option<WitnessRule>,
@@ -86,6 +89,8 @@ enum Site {
 pub enum NetworkError {
     #[error("an alliance needs from 2 to 11 different members, and {0} are given")]
     Members(usize),
+    #[error("every member has a node, so that {nodes} are too few for {members} members")]
+    Nodes { nodes: usize, members: usize },
     #[error("no law pack of {0} is part of this program; choose from {known}", known = alliance_policy::FOUNDING_MEMBERS.join(", "))]
     NoLaw(Country),
     #[error("`{}` is not empty; give an empty or a new directory as --home", .0.display())]
@@ -120,7 +125,10 @@ pub enum NetworkError {
 }
 
 /// How long anything of the network may take to come about. It takes moments; this only ends a hang.
-const WAIT_MAX: Duration = Duration::from_secs(60);
+const WAIT_MAX: Duration = Duration::from_secs(120);
+
+/// Nodes that begin at a time: each connects to all others, and must be admitted by them within seconds.
+const AT_ONCE: u32 = 12;
 
 /// How often a state that is waited for is looked at.
 const LOOK: Duration = Duration::from_millis(25);
@@ -152,8 +160,8 @@ const ORGANISATIONS: [(&str, &str, &str); 11] = [
 ];
 
 impl Network {
-    /// Founds an alliance: authorities, a charter that all of them sign, and for each member a node with its accreditation;
-    /// the last member has a second one. No process is started yet.
+    /// Founds an alliance: authorities, a charter that all of them sign, and for each member its nodes with their
+    /// accreditations. No process is started yet.
     ///
     /// # Errors
     /// The members make no alliance, or the disk does not permit it.
@@ -164,6 +172,10 @@ impl Network {
         }
         if let Some(country) = members.iter().find(|country| alliance_policy::founding_pack_text(**country).is_none()) {
             return Err(NetworkError::NoLaw(*country));
+        }
+        let countries = Self::countries_of(&options.members, options.nodes);
+        if countries.len() < members.len() {
+            return Err(NetworkError::Nodes { nodes: countries.len(), members: members.len() });
         }
         let (root, temporary) = place(options.home)?;
         let program =
@@ -200,15 +212,16 @@ impl Network {
         write(&root.join("charter.alliance"), &bytes)?;
         fs::create_dir_all(root.join("nodes")).map_err(file("make", &root))?;
 
-        let mut sites = sites(options.wan, members.len() + 1)?;
-        let mut site = || sites.next().unwrap_or(Site::Loopback);
-        let last = members.len() - 1;
-        for (at, member) in members.iter_mut().enumerate() {
-            let (name, _) = organisation(member.country);
-            let maker = Maker { root: &root, program: &program, chartered: &chartered, now };
-            member.nodes.push(maker.node(member, name, site())?);
-            if at == last {
-                member.nodes.push(maker.node(member, &format!("{name}-archive"), site())?);
+        let maker = Maker { root: &root, program: &program, chartered: &chartered, now };
+        for (country, site) in countries.iter().zip(sites(options.wan, countries.len())?) {
+            for member in members.iter_mut().filter(|member| member.country == *country) {
+                let (name, _) = organisation(member.country);
+                let name = match member.nodes.len() {
+                    0 => name.to_owned(),
+                    1 => format!("{name}-archive"),
+                    before => format!("{name}-{}", before + 1),
+                };
+                member.nodes.push(maker.node(member, &name, site.clone())?);
             }
         }
         Ok(Self { root, program, chartered, members, _temporary: temporary })
@@ -217,7 +230,17 @@ impl Network {
     /// The countries of the nodes that a network of these members has, in their order.
     #[must_use]
     pub fn countries(members: &[Country]) -> Vec<Country> {
-        members.iter().chain(members.last()).copied().collect()
+        Self::countries_of(members, None)
+    }
+
+    /// As [`Network::countries`], where it has so many nodes ([`Options::nodes`]).
+    #[must_use]
+    pub fn countries_of(members: &[Country], nodes: Option<usize>) -> Vec<Country> {
+        let nodes = nodes.unwrap_or(members.len() + 1);
+        let share = nodes.checked_div(members.len()).unwrap_or(0);
+        let with_one_more = members.len().saturating_sub(nodes - share * members.len());
+        let of = |(at, member): (usize, &Country)| vec![*member; share + usize::from(at >= with_one_more)];
+        members.iter().enumerate().flat_map(of).collect()
     }
 
     /// Starts every node, publishes every member's law and status, and waits until all nodes know all of it.
@@ -226,11 +249,13 @@ impl Network {
     /// A daemon does not start, or the mesh does not come about.
     pub async fn start(&mut self) -> Result<(), NetworkError> {
         let mut bootstrap = Vec::new();
-        for node in self.members.iter_mut().flat_map(|member| &mut member.nodes) {
+        for (before, node) in (0_u32..).zip(self.members.iter_mut().flat_map(|member| &mut member.nodes)) {
             node.bootstrap(&bootstrap)?;
             node.launch()?;
             if bootstrap.is_empty() {
                 bootstrap = node.until_up().await?.mesh_addresses;
+            } else if before % AT_ONCE == 0 {
+                node.until("its peers", |status| status.peers_admitted >= before).await?;
             }
         }
         for member in &self.members {

@@ -392,7 +392,9 @@ impl<'a> Tour<'a> {
         let imported = tokio::task::spawn_blocking(move || models::import(&from, request, &manifests, &mut |_, _| {}));
         let fail = |reason: String| TourError::Import { path: path.to_owned(), reason };
         let model = imported.await.map_err(|error| fail(error.to_string()))?.map_err(|error| fail(error.to_string()))?;
-        expect(node.call(&AdminCall::Import(Box::new(model))).await?, "importing", |reply| matches!(reply, Reply::Imported(_)))?;
+        expect(node.call(&AdminCall::Import(Box::new(model))).await?, "importing", |reply| {
+            matches!(reply, Reply::Imported(_))
+        })?;
         let draft = OfferDraft { name: name.to_owned(), compute: None, terms: open_terms(), ttl_ms };
         let id = publish(node, draft).await?;
         Ok(Offered { id, name: name.to_owned(), artefact, labels, path: path.to_owned() })

@@ -48,6 +48,10 @@ impl AuthorityDir {
         if request.drop_upcoming {
             book.upcoming.clear();
         }
+        book.grace_ms = request.grace_ms.unwrap_or(book.grace_ms);
+        if book.grace_ms > limits::STATUS_GRACE_MS_MAX {
+            return Err(AuthorityError::Grace);
+        }
         let mut upcoming = Vec::new();
         for next in &book.upcoming {
             upcoming.push(self.signed_now(charter, self.read_pack(charter, next.epoch, next.law_pack)?)?);
@@ -87,6 +91,7 @@ impl AuthorityDir {
             revoked: book.revoked.clone(),
             bans: book.bans.clone(),
             experts: book.experts.clone(),
+            grace_ms: book.grace_ms,
         };
         let status = self.sign(charter, &status)?;
         // A crash after the packs and before the book leaves files that the next publication overwrites; a crash after the

@@ -144,6 +144,24 @@ fn numbers_rise_across_restarts_and_unchanged_law_keeps_its_epoch() {
 }
 
 #[test]
+fn a_grace_is_stated_until_another_one_is() {
+    let (dir, mut br, _, charter) = alliance();
+    let stating = |grace_ms| PublishRequest { grace_ms, ..text("one") };
+    let states = |br: &mut AuthorityDir, grace_ms| {
+        br.publish(&charter, &stating(grace_ms), NOW, &FakeGate).map(|made| made.status.body().grace_ms)
+    };
+    assert_eq!(states(&mut br, None).expect("published"), 0);
+    assert_eq!(states(&mut br, Some(300_000)).expect("published"), 300_000);
+    drop(br);
+    let mut br = AuthorityDir::open(&dir.path().join("br")).expect("opens");
+    assert_eq!(states(&mut br, None).expect("published"), 300_000, "whoever only renews the status keeps it");
+    let max = limits::STATUS_GRACE_MS_MAX;
+    assert!(matches!(states(&mut br, Some(max + 1)), Err(AuthorityError::Grace)));
+    assert_eq!(states(&mut br, Some(max)).expect("published"), max);
+    assert_eq!(states(&mut br, Some(0)).expect("published"), 0);
+}
+
+#[test]
 fn directives_and_law_change_independently() {
     let (_dir, mut br, _, charter) = alliance();
     br.publish(&charter, &text("one"), NOW, &FakeGate).expect("published");

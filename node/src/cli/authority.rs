@@ -31,6 +31,7 @@ use super::{
     policy::prove::{newly_allowed, setup},
     problem::unexpected,
     screen::{Fields, Table},
+    words::Span,
 };
 use crate::{
     api::ApiClient,
@@ -238,13 +239,15 @@ pub(super) struct IssueSafeguard {
 
 /// Publish what is in force: a new status, and a new law pack if the text changed
 ///
-/// A status counts for a short time; publish again before it runs out, or crossings that involve the member stop. Without
+/// A status counts for a short time; publish again before it runs out, or no crossing that involves the member begins, and those
+/// that run are cut, at once or when the grace is over that the status grants them (--grace). Without
 /// --law, the text in force is kept; the first time, it is the founding pack of this release. A text that does not pass the
 /// strict checks is not signed.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  alliance authority publish --dir br --charter charter.alliance --node-home /var/lib/alliance\n  \
     alliance authority publish --dir br --charter charter.alliance --law br.cedar --status-hours 24 --out public/\n  \
+    alliance authority publish --dir br --charter charter.alliance --grace 5m --node-home /var/lib/alliance\n  \
     alliance authority publish --dir br --charter charter.alliance --law br.cedar --from 2027-01-01 --node-home ...   # ahead"
 )]
 pub(super) struct Publish {
@@ -272,6 +275,10 @@ pub(super) struct Publish {
     /// For how many hours the status counts
     #[arg(long, default_value_t = 1, value_name = "HOURS", value_parser = clap::value_parser!(u64).range(1..=744))]
     status_hours: u64,
+    /// How long crossings that run may go on after the status has run out, such as 5m; 0 cuts them at once [default: as before,
+    /// at first 0]
+    #[arg(long, value_name = "SPAN", value_parser = grace)]
+    grace: Option<u64>,
     /// The home of a running node to hand it to, which passes it on; may be repeated
     #[arg(long, value_name = "HOME")]
     node_home: Vec<PathBuf>,
@@ -316,6 +323,7 @@ struct PublishedView {
     /// Of a new text: whether it allows anything that the old one denies, with a crossing that shows it.
     newly_allowed: Option<Outcome>,
     status_until: Timestamp,
+    grace_ms: u64,
     law_pack: PathBuf,
     status: PathBuf,
     nodes: Vec<HandedOver>,
@@ -465,7 +473,8 @@ impl Publish {
         };
         let (law, directives) = (text(&self.law)?, text(&self.directives)?);
         let status_ms = self.status_hours.saturating_mul(HOUR_MS);
-        let request = PublishRequest { law, directives, from: self.from, drop_upcoming: self.drop_upcoming, status_ms };
+        let (from, drop_upcoming, grace_ms) = (self.from, self.drop_upcoming, self.grace);
+        let request = PublishRequest { law, directives, from, drop_upcoming, status_ms, grace_ms };
         if let Some(out) = &self.out {
             // Before anything is signed, so that no number is spent on what cannot be handed out.
             std::fs::create_dir_all(out).map_err(durable::at("make the directory", out))?;
@@ -508,6 +517,7 @@ impl Publish {
             new_law,
             newly_allowed,
             status_until: body.validity.until,
+            grace_ms: body.grace_ms,
             law_pack: pack_path,
             status: status_path,
             nodes,
@@ -578,6 +588,9 @@ fn text_of(context: &Context, view: &PublishedView) -> String {
         None => {}
     }
     fields.add("status", format!("serial {}, until {}", view.serial, figures::instant(view.status_until, context.now)));
+    if view.grace_ms > 0 {
+        fields.add("grace", format!("{} for what runs then", figures::lasting(view.grace_ms)));
+    }
     fields.add("law pack", view.law_pack.display());
     fields.add("status file", view.status.display());
     if view.nodes.is_empty() {
@@ -592,6 +605,14 @@ fn text_of(context: &Context, view: &PublishedView) -> String {
         table.row([node.home.display().to_string(), how]);
     }
     format!("{fields}\n{table}")
+}
+
+/// Reads how long what runs may outlast a status.
+fn grace(text: &str) -> Result<u64, String> {
+    match text {
+        "0" => Ok(0),
+        _ => text.parse().map(|span: Span| span.ms).map_err(|error| format!("{error}, or 0 for none")),
+    }
 }
 
 /// Writes a signed statement to a file and says so.

@@ -16,6 +16,11 @@ pub(super) fn span(us: u64) -> String {
     format!("{:.1?}", Duration::from_micros(us))
 }
 
+/// A span of milliseconds, as long as people wait.
+pub(super) fn lasting(ms: u64) -> String {
+    HumanDuration(Duration::from_millis(ms)).to_string()
+}
+
 /// An instant, and how far it is from now.
 pub(super) fn instant(at: Timestamp, now: Timestamp) -> String {
     let distance = HumanDuration(Duration::from_millis(at.0.abs_diff(now.0)));
@@ -56,6 +61,7 @@ mod tests {
         assert_eq!(instant(now.minus_ms(7_200_000), now), "2027-01-15T06:00:00Z (2 hours ago)");
         assert_eq!(size(1536), "1.50 KiB");
         assert_eq!((span(1_250), span(90_250_000)), ("1.2ms".to_owned(), "90.2s".to_owned()));
+        assert_eq!((lasting(300_000), lasting(3_600_000)), ("5 minutes".to_owned(), "60 minutes".to_owned()));
         assert_eq!(words([1, 2], "none"), "1, 2");
         assert_eq!(words(Vec::<u8>::new(), "none"), "none");
     }

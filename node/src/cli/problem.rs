@@ -237,6 +237,7 @@ impl From<AuthorityError> for Problem {
                 (Exit::Conflict, "take back what waits: --drop-upcoming")
             }
             AuthorityError::NotFiled => (Exit::Usage, "add --filed DATE"),
+            AuthorityError::Grace => (Exit::Usage, "give a shorter one: --grace 60m"),
             AuthorityError::NoRule { .. } => (Exit::Usage, "alliance policy explain says which kinds satisfy a rule"),
             AuthorityError::TooManyBans => (Exit::Conflict, "lift one first: --lift"),
             AuthorityError::TooManyExperts => (Exit::Conflict, "remove one first: --remove"),

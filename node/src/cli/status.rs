@@ -2,6 +2,7 @@
 
 use alliance_protocol::{
     core::admin::{AdminCall, MemberView, NodeStatus, PeerView, Reply},
+    time::Timestamp,
     vocabulary::Seat,
 };
 
@@ -56,7 +57,12 @@ fn text(screen: &Screen, status: &NodeStatus) -> String {
             member.authority.clone(),
             member.epoch.map_or_else(unknown, |epoch| epoch.to_string()),
             member.status_until.map_or_else(unknown, |until| figures::instant(until, status.now)),
-            if member.fresh { "possible" } else { "stopped" }.to_owned(),
+            match (member.fresh, grace_of(member, status.now)) {
+                (true, _) => "possible",
+                (false, Some(_)) => "only running",
+                (false, None) => "stopped",
+            }
+            .to_owned(),
             member.revoked.to_string(),
         ]);
     }
@@ -76,6 +82,12 @@ fn text(screen: &Screen, status: &NodeStatus) -> String {
         let line = format!("\nNothing crosses from or to {stopped} until its authority publishes a fresh status.");
         text.push_str(&screen.paint(Tone::Warning, &line));
     }
+    for (member, until) in status.members.iter().filter_map(|member| Some((member.country, grace_of(member, status.now)?)))
+    {
+        let until = figures::instant(until, status.now);
+        let line = format!("\nWhat runs already from or to {member} is cut at {until} unless there is one by then.");
+        text.push_str(&screen.paint(Tone::Warning, &line));
+    }
     if let Some(problem) = &status.witnessed.problem {
         text.push_str(&screen.paint(Tone::Bad, &format!("\nNothing crosses from or to here: {problem}.")));
     }
@@ -87,6 +99,12 @@ fn text(screen: &Screen, status: &NodeStatus) -> String {
         text.push_str(&screen.paint(Tone::Warning, &format!("\nAsk at once: {alarm}.")));
     }
     text
+}
+
+/// Until when crossings that run with a member may go on, where its status has run out and grants them that.
+fn grace_of(member: &MemberView, now: Timestamp) -> Option<Timestamp> {
+    let until = member.status_until.filter(|_| !member.fresh && member.seat != Seat::Suspended)?;
+    Some(until.plus_ms(member.grace_ms)).filter(|over| until <= now && now < *over)
 }
 
 /// What others have signed of the ledger, in a line.
@@ -133,5 +151,39 @@ fn where_it_is(peer: &PeerView) -> String {
         (Some(alarm), _) => format!("declared, not {tier}: {alarm}"),
         (None, Some(place)) => format!("{tier}, {place}"),
         (None, None) => tier,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grace_is_told_from_the_end_of_the_status_until_its_own() {
+        let until = Timestamp(1_800_000_000_000);
+        let member = MemberView {
+            country: "BR".parse().expect("a country"),
+            authority: String::new(),
+            seat: Seat::Full,
+            epoch: Some(1),
+            status_until: Some(until),
+            grace_ms: 1_000,
+            fresh: false,
+            revoked: 0,
+            alarm: None,
+        };
+        let over = until.plus_ms(1_000);
+        assert_eq!(grace_of(&member, until), Some(over));
+        assert_eq!(grace_of(&member, over.minus_ms(1)), Some(over));
+        assert_eq!(grace_of(&member, over), None);
+        assert_eq!(grace_of(&member, until.minus_ms(1)), None, "it stopped for another reason");
+        for other in [
+            MemberView { fresh: true, ..member.clone() },
+            MemberView { seat: Seat::Suspended, ..member.clone() },
+            MemberView { grace_ms: 0, ..member.clone() },
+            MemberView { status_until: None, ..member },
+        ] {
+            assert_eq!(grace_of(&other, until), None, "{other:?}");
+        }
     }
 }

@@ -47,6 +47,8 @@ fn every_command_of_the_manual_parses() {
              --reference r --charter c --out o"
         ),
         "authority publish --dir d --charter c --status-hours 2 --node-home a --node-home b --out o".to_owned(),
+        "authority publish --dir d --charter c --grace 5m".to_owned(),
+        "authority publish --dir d --charter c --grace 0".to_owned(),
         "charter new --name N --member BR=a --member IN=b --threshold 2 --out o".to_owned(),
         "charter sign f --dir d".to_owned(),
         "charter show f".to_owned(),

@@ -103,6 +103,7 @@ impl Alliance {
                 revoked,
                 bans: BTreeSet::new(),
                 experts: Vec::new(),
+                grace_ms: 0,
             },
         )
         .bytes()

@@ -87,6 +87,7 @@ impl Scene {
                 revoked,
                 bans: BTreeSet::new(),
                 experts: Vec::new(),
+                grace_ms: 0,
             };
             trust.accept_status(Signed::sign(&status, alliance, officer).expect("signs").bytes()).expect("accepted");
             statuses.push(status);
@@ -178,6 +179,7 @@ impl Scene {
             now: NOW,
         };
         let attempt = Attempt {
+            course: Course::New,
             exporter: &self.exporter,
             importer: &self.importer,
             root: lent.as_ref().map(|(offer, exporter)| Root { offer, exporter }),

@@ -367,6 +367,8 @@ pub struct MemberView {
     pub epoch: Option<u64>,
     /// When the newest status runs out, if one is known.
     pub status_until: Option<Timestamp>,
+    /// Milliseconds for which crossings that run then may go on.
+    pub grace_ms: u64,
     /// Whether crossings with this member are possible now.
     pub fresh: bool,
     pub revoked: u32,

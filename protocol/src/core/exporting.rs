@@ -15,6 +15,7 @@ use crate::{
     offer::{Offer, Offered},
     time::Timestamp,
     training::Attestation,
+    trust::Course,
 };
 
 /// A crossing that this node serves now.
@@ -58,6 +59,7 @@ impl Export {
         }
         let body = self.request.body();
         let attempt = Attempt {
+            course: Course::Running,
             exporter: me,
             importer: &self.importer,
             offer: &self.offer,
@@ -117,6 +119,7 @@ impl Core {
             Offered::Compute(_) => None,
         };
         let attempt = Attempt {
+            course: Course::New,
             exporter: &self.accreditation,
             importer: &asked.importer,
             offer: &asked.offer,

@@ -20,6 +20,7 @@ use crate::{
     offer::{Offer, Offered},
     time::Timestamp,
     training::Attestation,
+    trust::Course,
     vocabulary::{Circumstance, Purpose, Use},
 };
 
@@ -98,6 +99,7 @@ impl Pull {
 
     pub(super) fn attempt<'a>(&'a self, me: &'a Signed<Accreditation>, root: Option<Root<'a>>) -> Attempt<'a> {
         Attempt {
+            course: self.course(),
             exporter: &self.exporter,
             importer: me,
             offer: &self.offer,
@@ -114,6 +116,14 @@ impl Pull {
                     Training::Shown(self.training.as_ref())
                 }
             },
+        }
+    }
+
+    /// It runs once both sides have allowed it; what is only asked for is decided as if it were new.
+    fn course(&self) -> Course {
+        match self.stage {
+            Stage::Reaching | Stage::Asked { .. } => Course::New,
+            Stage::Receiving { .. } | Stage::Delivering { .. } | Stage::Delivered { .. } => Course::Running,
         }
     }
 

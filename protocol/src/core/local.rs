@@ -20,7 +20,7 @@ use crate::{
     model_key::ModelKeyBinding,
     offer::{Offer, Offered, Withdrawal, split_name},
     time::{Timestamp, Validity},
-    trust::Accepted,
+    trust::{Accepted, Course},
     vocabulary::{NodeRole, Purpose, Seat, Use},
 };
 
@@ -115,6 +115,7 @@ impl Core {
             seat: charter.members.get(&country).map_or(Seat::Suspended, |member| member.seat),
             epoch: status.map(|status| status.in_force(now).0),
             status_until: status.map(|status| status.validity.until),
+            grace_ms: status.map_or(0, |status| status.grace_ms),
             fresh,
             alarm: self.trust.alarm(country),
             revoked: count(status.map_or(0, |status| status.revoked.len())),
@@ -153,9 +154,9 @@ impl Core {
     fn peer_views(&self, now: Timestamp) -> Vec<PeerView> {
         let view = |known: &super::peers::Known| {
             let (record, accreditation) = (known.record.body(), known.accreditation.body());
-            let standing = self.trust.standing(&known.accreditation, &record.node, NodeRole::Exporter, now);
-            let standing =
-                standing.or_else(|_| self.trust.standing(&known.accreditation, &record.node, NodeRole::Importer, now));
+            let standing = self.trust.standing(&known.accreditation, &record.node, NodeRole::Exporter, Course::New, now);
+            let standing = standing
+                .or_else(|_| self.trust.standing(&known.accreditation, &record.node, NodeRole::Importer, Course::New, now));
             PeerView {
                 node: record.node,
                 country: accreditation.member,
@@ -203,6 +204,7 @@ impl Core {
             };
             preview.extend(admitted.into_iter().map(|purpose| {
                 let attempt = Attempt {
+                    course: Course::New,
                     exporter,
                     importer: &self.accreditation,
                     offer,

@@ -17,7 +17,7 @@ use crate::{
     limits,
     offer::{Offer, Offered},
     time::Timestamp,
-    trust::turns_of,
+    trust::{Course, turns_of},
     vocabulary::{Country, Purpose, Use},
 };
 
@@ -43,7 +43,7 @@ impl Core {
     /// When a rule of a pack that may be asked next begins or ends, as a decision sees it.
     pub(super) fn next_turn_of_law(&self, now: Timestamp, gate: &dyn Gate) -> Option<Timestamp> {
         let of_members = self.trust.chartered().charter().members.keys();
-        let laws = of_members.filter_map(|member| self.trust.laws(*member, now).ok()).flatten();
+        let laws = of_members.filter_map(|member| self.trust.laws(*member, Course::Running, now).ok()).flatten();
         let packs = laws.chain([&self.config.baseline]).chain(&self.config.house);
         // From the earlier end of the interval on: what has begun for the one end may not have for the other.
         let early = now.minus_ms(limits::CLOCK_SKEW_MS_MAX);
@@ -190,6 +190,7 @@ impl Core {
 /// Why a possible crossing would be denied, if it would be.
 fn denial_of(core: &Core, possible: &Possible<'_>, border: &Border<'_>) -> Option<String> {
     let attempt = Attempt {
+        course: Course::New,
         exporter: possible.exporter,
         importer: possible.importer,
         offer: possible.offer,

@@ -137,6 +137,7 @@ pub(crate) fn status_of(member: Country, serial: u64, pack: &Signed<LawPack>) ->
         revoked: BTreeSet::new(),
         bans: BTreeSet::new(),
         experts: Vec::new(),
+        grace_ms: 0,
     }
 }
 

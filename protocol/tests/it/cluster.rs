@@ -76,6 +76,7 @@ struct InForce {
     revoked: BTreeSet<PublicKey>,
     bans: BTreeSet<Ban>,
     experts: Vec<Expert>,
+    grace_ms: u64,
 }
 
 impl Node {
@@ -296,6 +297,7 @@ impl Cluster {
                 revoked: BTreeSet::new(),
                 bans: BTreeSet::new(),
                 experts: Vec::new(),
+                grace_ms: 0,
             },
         };
         self.in_force.insert(member, next);
@@ -313,6 +315,7 @@ impl Cluster {
             revoked: known.revoked.clone(),
             bans: known.bans.clone(),
             experts: known.experts.clone(),
+            grace_ms: known.grace_ms,
             ..status_of(member, known.serial + 1, &known.pack)
         }
     }
@@ -348,6 +351,12 @@ impl Cluster {
             experts.iter().map(|(key, name)| Expert { key: key.public(), name: (*name).to_owned() }).collect();
         experts.sort();
         self.in_force.get_mut(&member).expect("a member").experts = experts;
+        self.renew(member);
+    }
+
+    /// The authority lets what runs outlast its statuses for so long, from its next one on.
+    pub(crate) fn grant_grace(&mut self, member: Country, ms: u64) {
+        self.in_force.get_mut(&member).expect("a member").grace_ms = ms;
         self.renew(member);
     }
 

@@ -7,7 +7,7 @@ use alliance_protocol::{
     crossing::RefusalCode,
     limits::CLOCK_SKEW_MS_MAX,
     time::{Timestamp, Validity},
-    trust::{Distrust, Stale, Trust},
+    trust::{Course, Distrust, Stale, Trust},
     vocabulary::Label,
 };
 
@@ -210,7 +210,7 @@ fn packs_that_a_status_names_are_kept_whatever_else_is_published() {
     for (at, epoch) in [(DAWN, 1), (DAWN.plus_ms(HOUR), 2), (DAWN.plus_ms(2 * HOUR), 3)] {
         assert_eq!(trust.law(brazil, at).map(|pack| pack.epoch), Ok(epoch));
     }
-    let around = trust.laws(brazil, DAWN.plus_ms(HOUR)).expect("both");
+    let around = trust.laws(brazil, Course::New, DAWN.plus_ms(HOUR)).expect("both");
     assert_eq!(around.iter().map(|pack| pack.epoch).collect::<Vec<_>>(), [1, 2]);
     assert_eq!(trust.law_on(country("IN"), DAWN).err(), Some(Stale::NoStatus(country("IN"))));
 }

@@ -25,6 +25,7 @@ mod detours;
 mod duties;
 mod envelopes;
 mod exporter_refuses;
+mod freshness;
 mod fuzz;
 mod importer_refuses;
 mod invariants;

@@ -3,7 +3,7 @@
 use alliance_protocol::{
     authority::Status,
     time::{NotValid, Validity},
-    trust::{Accepted, Distrust, NoStanding, SafeguardIgnored, Scope, Stale, Trust},
+    trust::{Accepted, Course, Distrust, NoStanding, SafeguardIgnored, Scope, Stale, Trust},
     vocabulary::{Label, NodeRole},
 };
 
@@ -94,19 +94,19 @@ fn standing_is_asked_in_every_part() {
     let body = accreditation_of(member, node, "iitb");
     let good = opened(&body);
     let importer = NodeRole::Importer;
-    assert_eq!(trust.standing(&good, &node, importer, DAWN), Err(Stale::NoStatus(member).into()));
+    assert_eq!(trust.standing(&good, &node, importer, Course::New, DAWN), Err(Stale::NoStatus(member).into()));
     let pack = alliance.law(member, 1, "");
     trust.accept_status(alliance.status(&status_of(member, 1, &pack)).bytes()).expect("accepted");
-    assert_eq!(trust.standing(&good, &node, importer, DAWN), Ok(()));
+    assert_eq!(trust.standing(&good, &node, importer, Course::New, DAWN), Ok(()));
     let other = stranger().public();
-    assert_eq!(trust.standing(&good, &other, importer, DAWN), Err(NoStanding::OtherKey(node)));
-    assert!(matches!(trust.standing(&good, &node, NodeRole::Witness, DAWN), Err(NoStanding::Role { .. })));
+    assert_eq!(trust.standing(&good, &other, importer, Course::New, DAWN), Err(NoStanding::OtherKey(node)));
+    assert!(matches!(trust.standing(&good, &node, NodeRole::Witness, Course::New, DAWN), Err(NoStanding::Role { .. })));
     let mut late = body.clone();
     late.validity = Validity::lasting_ms(DAWN.plus_ms(HOUR), HOUR);
-    assert!(matches!(trust.standing(&opened(&late), &node, importer, DAWN), Err(NoStanding::NotValid { .. })));
+    assert!(matches!(trust.standing(&opened(&late), &node, importer, Course::New, DAWN), Err(NoStanding::NotValid { .. })));
     let revokes = Status { revoked: [node].into(), ..status_of(member, 2, &pack) };
     trust.accept_status(alliance.status(&revokes).bytes()).expect("accepted");
-    assert!(matches!(trust.standing(&good, &node, importer, DAWN), Err(NoStanding::Revoked { .. })));
+    assert!(matches!(trust.standing(&good, &node, importer, Course::New, DAWN), Err(NoStanding::Revoked { .. })));
     assert!(matches!(trust.admission(&good, &node, DAWN), Err(NoStanding::Revoked { .. })));
 }
 

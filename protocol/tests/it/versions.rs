@@ -10,7 +10,7 @@ use alliance_protocol::{
     id::{AllianceId, StatementId},
     key::SecretKey,
     ledger::Record,
-    trust::{Accepted, Distrust, NoStanding, Stale, Trust},
+    trust::{Accepted, Course, Distrust, NoStanding, Stale, Trust},
     vocabulary::{Label, NodeRole, Seat},
 };
 
@@ -191,11 +191,11 @@ fn what_former_officers_said_is_said_again_under_numbers_that_stay() {
     for accepted in [trust.accept_pack(pack.bytes(), &TabledGate), trust.accept_status(status.bytes())] {
         assert_eq!(accepted, Ok(Accepted::New));
     }
-    assert_eq!(trust.standing(&accreditation, &node, NodeRole::Exporter, DAWN), Ok(()));
+    assert_eq!(trust.standing(&accreditation, &node, NodeRole::Exporter, Course::New, DAWN), Ok(()));
 
     let next = rotate(&mut alliance, &trust.chartered().clone(), "BR", 70);
     assert_eq!(trust.accept_charter(&next), Ok(Accepted::New));
-    let lost = trust.standing(&accreditation, &node, NodeRole::Exporter, DAWN);
+    let lost = trust.standing(&accreditation, &node, NodeRole::Exporter, Course::New, DAWN);
     assert_eq!(lost, Err(NoStanding::Accreditation(Distrust::NotTheAuthority(brazil))));
     assert_eq!(trust.law(brazil, DAWN).err(), Some(Stale::NoStatus(brazil)));
     assert_eq!(trust.accept_status(status.bytes()), Err(Distrust::NotTheAuthority(brazil)), "not by those signatures");
@@ -214,7 +214,7 @@ fn what_former_officers_said_is_said_again_under_numbers_that_stay() {
     assert_eq!(trust.accept_status(again.bytes()), Ok(Accepted::New), "the same, by those who speak now");
     assert_eq!(trust.accept_status(again.bytes()), Ok(Accepted::Known));
     let renewed = alliance.spoken(brazil, &body);
-    assert_eq!(trust.standing(&renewed, &node, NodeRole::Exporter, DAWN), Ok(()));
+    assert_eq!(trust.standing(&renewed, &node, NodeRole::Exporter, Course::New, DAWN), Ok(()));
     assert!(trust.law(brazil, DAWN).is_ok());
 }
 

@@ -306,6 +306,27 @@ fn histories_of_different_sizes_are_a_doubt_until_the_log_connects_them() {
     let crossing = cluster.pull(1, offer);
     let (state, code, _) = refused(&mut cluster, 1, crossing);
     assert_eq!((state, code), (CrossingState::Denied, Some(RefusalCode::Unproven)));
+    // A doubt that stands keeps nobody awake: what is asked again is asked every ten seconds.
+    cluster.tick();
+    let wake = cluster.nodes[1].core.as_ref().map(alliance_protocol::core::Core::next_wake);
+    assert!(wake > Some(cluster.now.plus_ms(1)), "{wake:?} at {:?}", cluster.now);
+}
+
+/// Whether the longer of two histories is heard of first, or the shorter one, neither witness keeps its own to itself.
+#[test]
+fn a_witness_speaks_of_the_head_that_it_signed_though_a_larger_one_that_nothing_proves_came_first() {
+    let mut cluster = Cluster::new(&[("BR", "usp"), ("IN", "iitb"), ("ZA", "uct")]);
+    let liar = cluster.nodes[0].public();
+    let (first, second) = (invented(&cluster, 5, 1), invented(&cluster, 6, 2));
+    show(&mut cluster, 1, &first);
+    show(&mut cluster, 2, &second);
+    cluster.deliver(Parcel { to: 1, said: Said::Gossiped { from: liar, bytes: second.checkpoint.into_bytes() } });
+    cluster.advance_to(cluster.now.plus_ms(60 * SECOND));
+    for at in [1, 2] {
+        let doubts = cluster.status(at).witnessed.doubts;
+        let doubt = doubts.get(&liar).map_or("", String::as_str);
+        assert!(doubt.contains("5 and 6 entries") || doubt.contains("6 and 5 entries"), "node {at}: {doubts:?}");
+    }
 }
 
 #[test]

@@ -183,6 +183,10 @@ def valid_statements():
         "experts": [{"key": key, "name": "Ana"} for key in sorted([Key(14).public])],
     }
     valid("a status, with a law pack to come, one key revoked and two bans", "status", alliance, status, [BR])
+    graceful = dict(status, serial=1, upcoming=[], revoked=[], bans=[], grace_ms=5 * 60_000)
+    del graceful["experts"]
+    reason = "a status that grants what runs five minutes; experts are left out where there are none, a grace where it is 0"
+    valid(reason, "status", alliance, graceful, [BR])
     safeguard = {
         "issuer": "BR",
         "kind": "scc_br",
@@ -371,6 +375,10 @@ def refused_statements(alliance, offered):
     bad_payload("a map of indefinite length", b"\xbf" + payload[1:] + b"\xff")
     bad_payload("a hash of 31 bytes", cbor(dict(body, offer=offered[:31])))
     bad_payload("an instant below zero", payload.replace(cbor(NOW), b"\x20"))
+    idle = {"member": "BR", "serial": 1, "validity": lasting(1), "law_pack": offered, "epoch": 1, "upcoming": []}
+    idle = cbor(dict(idle, revoked=[], bans=[], grace_ms=0))
+    reason = "a grace of 0 that is written and not left out"
+    bad(reason, "payload", cbor(envelope("status", alliance, idle, [BR])), "status")
     bad_payload("an instant as a float", payload.replace(cbor(NOW), b"\xfb" + struct.pack(">d", float(NOW))))
 
     bad_offer("a set out of order", terms={"purposes": [], "to": ["ZA", "IN"], "onward": False})

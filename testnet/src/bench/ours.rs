@@ -66,8 +66,14 @@ impl Daemons {
     /// They do not come up.
     pub async fn up(dir: &Path, homes: &Path, importers: usize, wan: Option<Arc<Wan>>) -> Result<Self, BenchError> {
         let home = Some(homes.join("alliance"));
-        let mut network =
-            Network::found(Options { members: members(importers), home, program: None, wan, witnesses: None })?;
+        let mut network = Network::found(Options {
+            members: members(importers),
+            nodes: None,
+            home,
+            program: None,
+            wan,
+            witnesses: None,
+        })?;
         network.start().await?;
         Ok(Self { network, dir: dir.to_owned() })
     }

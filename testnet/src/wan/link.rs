@@ -18,8 +18,8 @@ pub type Nanos = u64;
 /// A node's place in the link, from 0.
 pub type Place = usize;
 
-/// Places of one link: a member of two nodes and ten others, with room to spare.
-pub const PLACES_MAX: usize = 32;
+/// Places of one link: fifty nodes of eleven members, with room to spare.
+pub const PLACES_MAX: usize = 64;
 
 /// Bytes that a link holds at the most, in queues and on the way: what eleven lines of 1 Gbit/s keep under way for 0.15 s,
 /// twice, for as much stands in queues.

@@ -168,16 +168,24 @@ impl Stage {
     /// As [`Stage::found`], with ledgers witnessed as this rule demands.
     pub(crate) fn found_under(members: &[&str], witnesses: Option<WitnessRule>) -> Self {
         let members = members.iter().map(|country| country.parse().expect("a country")).collect();
-        let options = Options { members, home: None, program: Some(program()), wan: None, witnesses };
+        Self::found_with(Options { members, nodes: None, home: None, program: Some(program()), wan: None, witnesses })
+    }
+
+    /// A network as described, in which nothing runs yet.
+    pub(crate) fn found_with(options: Options) -> Self {
         let network = Network::found(options).expect("founded");
         Self { bin: Bin::new(), network, dir: tempfile::tempdir().expect("a directory") }
     }
 
     /// A network of these members with every law in force.
     pub(crate) async fn up(members: &[&str]) -> Self {
-        let mut stage = Self::found(members);
-        stage.network.start().await.expect("started");
-        stage
+        Self::found(members).started().await
+    }
+
+    /// With every daemon up and every law in force.
+    pub(crate) async fn started(mut self) -> Self {
+        self.network.start().await.expect("started");
+        self
     }
 
     pub(crate) fn node(&self, country: &str) -> &TestNode {

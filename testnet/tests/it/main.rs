@@ -17,6 +17,8 @@ mod denial;
 #[cfg(test)]
 mod evidence;
 #[cfg(test)]
+mod freshness;
+#[cfg(test)]
 mod full_disk;
 #[cfg(test)]
 mod harness;

@@ -85,6 +85,7 @@ impl<'a> End<'a> {
 
     fn attempt<'b>(&'b self, portion: &'b Portion) -> Attempt<'b> {
         Attempt {
+            course: Course::New,
             exporter: &self.scene.exporter,
             importer: &self.scene.importer,
             offer: &self.offer,
@@ -423,5 +424,21 @@ fn no_door_opens_under_the_law_of_another_instant() {
     let attempt = importer.attempt(&Portion::All);
     assert!(importer.border().clear_import(&request, &attempt, clearance.bytes()).is_ok());
     let taken = ahead(importer.border()).clear_import(&request, &attempt, clearance.bytes());
+    assert!(matches!(taken, Err(NotCleared::Denied(_))));
+}
+
+#[test]
+fn no_door_opens_again_for_what_runs() {
+    let scene = Scene::new();
+    let (exporter, importer) = (End::new(&scene, &Yes, "BR"), End::new(&scene, &Yes, "IN"));
+    let (request, cleared) = exporter.clear(None);
+    let clearance = cleared.expect("cleared while it was new").clearance;
+    let runs = |end| Attempt { course: Course::Running, ..end };
+    let attempt = runs(exporter.attempt(&Portion::All));
+    assert!(exporter.border().decide(&attempt).denial.is_none(), "it may go on");
+    let again = exporter.border().clear_export(&key(11), &request, &attempt, SessionBinding([4; 32]), HEAD);
+    assert_eq!(again.map(|_| ()).map_err(|decision| decision.denial.expect("a reason").code), Err(RefusalCode::BadRequest));
+    let attempt = runs(importer.attempt(&Portion::All));
+    let taken = importer.border().clear_import(&request, &attempt, clearance.bytes());
     assert!(matches!(taken, Err(NotCleared::Denied(_))));
 }
