@@ -35,6 +35,8 @@ mod memory;
 #[cfg(test)]
 mod places;
 #[cfg(test)]
+mod provenance;
+#[cfg(test)]
 mod steps;
 #[cfg(test)]
 mod supervision;
