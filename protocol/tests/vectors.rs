@@ -15,7 +15,9 @@ use alliance_protocol::{
     key::{PublicKey, SecretKey},
     ledger::{Checkpoint, Merkle, Origin, leaf_hash},
     manifest::Manifest,
+    model_key::ModelKeyBinding,
     offer::{NodeRecord, Offer, Withdrawal},
+    training::{Attestation, SignedStep},
 };
 use serde_json::Value;
 
@@ -59,6 +61,7 @@ fn open(kind: &str, statement: &[u8], alliance: AllianceId) -> Opened {
         Withdrawal::KIND => opened::<Withdrawal>(statement, alliance),
         CrossingRequest::KIND => opened::<CrossingRequest>(statement, alliance),
         ClearanceGiven::KIND => opened::<ClearanceGiven>(statement, alliance),
+        ModelKeyBinding::KIND => opened::<ModelKeyBinding>(statement, alliance),
         Approval::KIND => opened::<Approval>(statement, alliance),
         Refusal::KIND => opened::<Refusal>(statement, alliance),
         Receipt::KIND => opened::<Receipt>(statement, alliance),
@@ -79,9 +82,13 @@ fn statements_open_as_specified() {
         let expected: Vec<&str> = cases(case, "signers").iter().filter_map(Value::as_str).collect();
         assert_eq!((id.as_str(), kept), (text(case, "id"), statement), "{reason}");
         assert_eq!(signers, expected, "{reason}");
+        if text(case, "kind") == ModelKeyBinding::KIND {
+            let node = expected.first().and_then(|key| key.parse().ok()).expect("a signer");
+            ModelKeyBinding::key_of(&bytes(case, "statement"), &node, alliance).expect("bound by both");
+        }
         kinds.insert(text(case, "kind"));
     }
-    assert_eq!(kinds.len(), 13, "there is a vector for each kind");
+    assert_eq!(kinds.len(), 14, "there is a vector for each kind");
 }
 
 #[test]
@@ -161,6 +168,32 @@ fn manifests_verify_each_group_as_specified() {
 fn manifests_are_refused_as_specified() {
     for case in cases(&read("manifest.json"), "refused") {
         assert!(Manifest::decode(&bytes(case, "manifest")).is_err(), "{}", text(case, "reason"));
+    }
+}
+
+/// TRAINING-1 to TRAINING-4, TRAINING-6.
+#[test]
+fn training_is_attested_as_specified() {
+    let file = read("training.json");
+    let alliance: AllianceId = text(&file, "alliance").parse().expect("an alliance");
+    let secret = SecretKey::from_seed(&[0x0a; 32]);
+    for case in cases(&file, "steps") {
+        let step = SignedStep::open(text(case, "line"), alliance).expect("a step");
+        let again = SignedStep::sign(step.step().clone(), alliance, &secret).expect("signed");
+        assert_eq!(again.line(), text(case, "line"), "the same bytes");
+    }
+    for case in cases(&file, "valid") {
+        let attestation = Attestation::open(text(case, "text").as_bytes(), alliance).expect("an attestation");
+        let product = &case["product"];
+        let digests = (attestation.product().root.to_string(), attestation.product().manifest.to_string());
+        assert_eq!((digests.0.as_str(), digests.1.as_str()), (text(product, "sha256"), text(product, "blake3")));
+        assert_eq!(Some(attestation.steps().len() as u64), case["steps"].as_u64());
+        let found = attestation.findings();
+        assert_eq!(serde_json::to_value(&found.countries).expect("plain"), case["trained_in"]);
+        assert_eq!(serde_json::to_value(&found.labels).expect("plain"), case["labels"]);
+    }
+    for case in cases(&file, "refused") {
+        assert!(Attestation::open(text(case, "text").as_bytes(), alliance).is_err(), "{}", text(case, "reason"));
     }
 }
 

@@ -7,12 +7,15 @@ Needs Python 3.9 and the packages `blake3` and `cryptography`. The output is the
 
 import base64
 import copy
+import datetime
 import hashlib
 import json
 import pathlib
 import struct
 
 import blake3
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -46,7 +49,7 @@ def cbor(value):
     if value is False:
         return b"\xf4"
     if isinstance(value, int):
-        return cbor_head(0, value)
+        return cbor_head(0, value) if value >= 0 else cbor_head(1, -1 - value)
     if isinstance(value, bytes):
         return cbor_head(2, len(value)) + value
     if isinstance(value, str):
@@ -155,6 +158,8 @@ def valid_statements():
     }
     reason = "sets of words ascend in the order of the vocabulary; absent values are null"
     accredited, _ = valid(reason, "accreditation", alliance, accreditation, [BR])
+    placed = dict(accreditation, tier="corroborated", place={"latitude": -23_551, "longitude": -46_633})
+    valid("a tier above the usual one, and a place south and west", "accreditation", alliance, placed, [BR])
     tdra = {"name": "tdra-labs", "roles": ["university"], "controlled_by": "ZA", "state_controlled": False}
     other = dict(
         accreditation, member="AE", node=IMPORTER.public, organisation=tdra, zone="AE-DIFC", roles=["importer"]
@@ -227,6 +232,17 @@ def valid_statements():
         "validity": lasting(HOUR),
     }
     valid("a node record", "node-record", alliance, record, [NODE])
+    signer = ec.derive_private_key(7, ec.SECP256R1())
+    agreed = b"alliance/v1/model-key-proof\n" + alliance + NODE.public
+    bound = {
+        "node": NODE.public,
+        "key": signer.public_key().public_bytes(Encoding.X962, PublicFormat.CompressedPoint),
+        "proof": signer.sign(agreed, ec.ECDSA(hashes.SHA256(), deterministic_signing=True)),
+        "since": NOW,
+    }
+    binding, _ = valid("a key that signs models", "model-key", alliance, bound, [NODE])
+    reason = "a node record with the key that signs models"
+    valid(reason, "node-record", alliance, dict(record, model_key=binding, serial=8), [NODE])
     manifest = hash_of(b"a manifest")
     model = {
         "artefact": "weights",
@@ -254,6 +270,9 @@ def valid_statements():
         "validity": lasting(HOUR),
     }
     _, offered = valid("an offer of a model", "offer", alliance, offer, [NODE])
+    proven = dict(model["provenance"], training={"attestation": b"\x31" * 32, "countries": ["BR", "ZA"]})
+    reason = "an offer of a model that was provably trained in two countries"
+    valid(reason, "offer", alliance, dict(offer, what={"model": dict(model, provenance=proven)}), [NODE])
     valid("an offer of what came from another", "offer", alliance, dict(offer, node=IMPORTER.public, root=offered), [IMPORTER])
     compute = {"accelerator": "H200", "count": 8, "memory_mib": 143_771, "hours": 72}
     terms = {"purposes": [], "to": ["IN", "ZA"], "onward": False}
@@ -294,6 +313,7 @@ def valid_statements():
         validity=lasting(60_000),
     )
     _, cleared = valid("a clearance", "clearance", alliance, clearance, [NODE])
+    valid("a clearance with an attestation", "clearance", alliance, dict(clearance, training=b"{}\n"), [NODE])
     refusal = {"crossing": crossing, "request": requested, "exporter": NODE.public, "code": "denied_by_law", "at": NOW}
     valid("a refusal", "refusal", alliance, refusal, [NODE])
     receipt = dict(ends, clearance=cleared, manifest=manifest, bytes=262_144, held_bytes=37_856, finished=NOW)
@@ -605,6 +625,126 @@ def digest(count):
     return {"ids": [id.hex() for id in ids], "digest": hash_of(b"".join(ids)).hex()}
 
 
+# TRAINING-1 to TRAINING-6
+
+
+def in_toto(statement, key):
+    """A statement in its one form, and its envelope as a line."""
+    payload = json.dumps(statement, separators=(",", ":"), ensure_ascii=False).encode()
+    kind = b"application/vnd.in-toto+json"
+    signature = key.secret.sign(b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload))
+    text = lambda data: base64.b64encode(data).decode()
+    signatures = [{"sig": text(signature), "keyid": key.public.hex()}]
+    line = {"payload": text(payload), "payloadType": kind.decode(), "signatures": signatures}
+    return payload, json.dumps(line, separators=(",", ":"))
+
+
+def artefact(number):
+    digest = {"sha256": (bytes([number]) * 32).hex(), "blake3": (bytes([number + 1]) * 32).hex()}
+    return {"name": f"usp/model-{number}", "digest": digest}
+
+
+def instant(seconds):
+    return datetime.datetime.fromtimestamp(NOW // 1000 + seconds, datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def training_step(alliance, key, number, process, parents, labels, begins):
+    dependencies = [
+        {"name": "train.py", "digest": {"sha256": "22" * 32}, "annotations": {"role": "code"}},
+        {"name": "git+https://example.org/\u0434", "digest": {"gitCommit": "ab" * 20}, "annotations": {"role": "code"}},
+        *({**artefact(parent), "annotations": {"role": "parent"}} for parent in parents),
+        {
+            "name": "usp/data",
+            "digest": {"blake3": "33" * 32},
+            "annotations": {"role": "data", "labels": labels, **({"subjects": ["BR"]} if "personal" in labels else {})},
+        },
+    ]
+    return {
+        "_type": "https://in-toto.io/Statement/v1",
+        "subject": [artefact(number), {"name": "sub/model.safetensors", "digest": {"sha256": "44" * 32}}],
+        "predicateType": "https://slsa.dev/provenance/v1",
+        "predicate": {
+            "buildDefinition": {
+                "buildType": "alliance:training-step/v1",
+                "externalParameters": {"process": process},
+                "internalParameters": {"alliance": alliance.hex()},
+                "resolvedDependencies": dependencies,
+            },
+            "runDetails": {
+                "builder": {"id": f"alliance:node/{key.public.hex()}"},
+                "metadata": {"startedOn": instant(begins), "finishedOn": instant(begins + 3600)},
+            },
+        },
+    }
+
+
+def training(alliance, accreditation):
+    """Two steps of the node of the vectors, and what they make together."""
+    steps = [
+        training_step(alliance, NODE, 3, "fine_tuning", [1], ["public", "personal"], 7200),
+        training_step(alliance, NODE, 1, "pre_training", [], ["public"], 0),
+    ]
+    signed = [in_toto(step, NODE) for step in steps]
+    found = {
+        "_type": "https://in-toto.io/Statement/v1",
+        "subject": [artefact(3)],
+        "predicateType": "alliance:training/v1",
+        "predicate": {
+            "alliance": alliance.hex(),
+            "madeOn": instant(20_000),
+            "trainedIn": ["BR"],
+            "labels": ["public", "personal"],
+            "subjects": ["BR"],
+            "steps": [
+                {
+                    "digest": {"sha256": sha256(payload).hex()},
+                    "node": NODE.public.hex(),
+                    "country": "BR",
+                    "organisation": "usp",
+                    "accreditation": base64.b64encode(accreditation).decode(),
+                }
+                for payload, _ in signed
+            ],
+        },
+    }
+
+    def bundle(change=lambda found: None, lines=None):
+        changed = copy.deepcopy(found)
+        change(changed)
+        lines = [line for _, line in signed] if lines is None else lines
+        return "".join(line + "\n" for line in [in_toto(changed, IMPORTER)[1], *lines])
+
+    def claims(name, value):
+        return lambda found: found["predicate"].update({name: value})
+
+    def names(at, name, value):
+        return lambda found: found["predicate"]["steps"][at].update({name: value})
+
+    one, two = (line for _, line in signed)
+    refused = [
+        ("a country that no step was in", bundle(claims("trainedIn", ["BR", "IN"]))),
+        ("a label less", bundle(claims("labels", ["public"]))),
+        ("people whom no data is about", bundle(claims("subjects", []))),
+        ("another alliance", bundle(claims("alliance", "00" * 32))),
+        ("another product", bundle(lambda found: found.update(subject=[artefact(9)]))),
+        ("another node than the step's", bundle(names(0, "node", IMPORTER.public.hex()))),
+        ("another step than the one that follows", bundle(names(1, "digest", {"sha256": "00" * 32}))),
+        ("a step that is missing", bundle(lambda found: found["predicate"]["steps"].pop(), [one])),
+        ("steps in another order", bundle(lines=[two, one])),
+        ("a step that leads nowhere", bundle(lambda found: found.update(subject=[artefact(1)]))),
+        ("a member more", bundle(claims("more", 1))),
+        ("white space", bundle().replace('{"payload"', '{ "payload"', 1).replace("\n", "\n\n", 1)),
+        ("no line feed at the end", bundle()[:-1]),
+        ("a signature of another text", bundle().replace('"sig":"', '"sig":"AAAA', 1)),
+    ]
+    good = {"product": artefact(3)["digest"], "trained_in": ["BR"], "labels": ["public", "personal"], "steps": 2}
+    return (
+        [{"reason": "a step", "line": line} for _, line in signed],
+        [{"reason": "two steps at home", "text": bundle(), **good}],
+        [{"reason": reason, "text": text} for reason, text in refused],
+    )
+
+
 def write(name, about, **lists):
     text = json.dumps({"about": about, **lists}, indent=1, ensure_ascii=True)
     (FOLDER / name).write_text(text + "\n")
@@ -630,6 +770,10 @@ def main():
     trees = [checkpoint(leaves[:count]) for count in range(len(leaves) + 1)]
     about = "Trees over the first entries, and their checkpoints (05). The seed of the key is 0a, 32 times."
     write("ledger.json", about, key=NODE.public.hex(), entries=[leaf.hex() for leaf in leaves], trees=trees)
+
+    steps, attested, bad = training(alliance, accredited)
+    about = "Where models were trained (07). Steps are of the key 0a, 32 times."
+    write("training.json", about, alliance=alliance.hex(), steps=steps, valid=attested, refused=bad)
 
     topic = f"alliance/{alliance.hex()}/statements/1"
     write(
