@@ -406,7 +406,9 @@ impl Accredit {
         let signed: Signed<Accreditation> = context.authority(&self.dir)?.accredit(&charter, &request, context.now)?;
         written(context, &self.out, &signed, |body| {
             let until = figures::instant(body.validity.until, context.now);
-            format!("accredited {} as {}, {}, until {until}", body.node, body.organisation.name, body.member)
+            let place = body.place.map(|place| format!(" at {place}")).unwrap_or_default();
+            let (node, name, member, tier) = (body.node, &body.organisation.name, body.member, body.tier);
+            format!("accredited {node} as {name}, {member}, until {until}; its place is {tier}{place}")
         })
     }
 }

@@ -1,7 +1,7 @@
 //! `alliance status` and `alliance peers`.
 
 use alliance_protocol::{
-    core::admin::{AdminCall, MemberView, NodeStatus, PeerView, Reply},
+    core::admin::{AdminCall, MemberView, Misplaced, NodeStatus, PeerView, Reply},
     time::Timestamp,
     vocabulary::Seat,
 };
@@ -93,6 +93,13 @@ fn text(screen: &Screen, status: &NodeStatus) -> String {
     }
     for (node, why) in &status.witnessed.doubts {
         text.push_str(&screen.paint(Tone::Bad, &format!("\nNothing crosses from or to node {}: {why}.", node.short())));
+    }
+    for Misplaced { node, organisation, why } in &status.misplaced {
+        let text_of = format!(
+            "\nNode {} ({organisation}) is not where it is said to be, and counts as declared: {why}.",
+            node.short()
+        );
+        text.push_str(&screen.paint(Tone::Warning, &text_of));
     }
     let alarms = status.members.iter().filter_map(|member| member.alarm.as_ref());
     for alarm in alarms.chain(&status.charter_alarm) {

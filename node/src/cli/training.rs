@@ -330,7 +330,7 @@ impl Shown {
                 figures::words(&step.data, "-"),
             ]);
         }
-        format!("{fields}\n\n{table}")
+        format!("{fields}\n{table}")
     }
 }
 

@@ -322,6 +322,8 @@ pub struct NodeStatus {
     pub witnessed: WitnessedView,
     /// How many people's data this node has sent abroad this year.
     pub volume: Volume,
+    /// Nodes that cannot be where they are said to be, by what was measured here.
+    pub misplaced: Vec<Misplaced>,
     pub members: Vec<MemberView>,
     /// Bytes of artefacts put on the wire since the daemon started, counted where they are written.
     pub artefact_bytes_sent: u64,
@@ -353,6 +355,15 @@ pub struct WitnessedView {
     pub problem: Option<String>,
     /// Nodes whose ledgers are not relied on, and why.
     pub doubts: BTreeMap<PublicKey, String>,
+}
+
+/// A node that cannot be where it is said to be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Misplaced {
+    pub node: PublicKey,
+    pub organisation: String,
+    pub why: String,
 }
 
 /// What this node knows of a member.

@@ -141,6 +141,7 @@ impl Core {
             ledger_size: self.witnessing.tiles.size(),
             witnessed: self.witnessed_view(now),
             volume: self.volumes.so_far(now),
+            misplaced: self.misplaced(),
             members: self.trust.members(now).map(member).collect(),
             // The shell owns the sockets and the clocks, and fills these in.
             artefact_bytes_sent: 0,

@@ -4,7 +4,7 @@
 //! forgotten when either node gets another. It lowers the tier of a node and is shown to the operator; what a tier is good
 //! for is for the rules to say. Where the key answers is all that can be measured, not where the bytes go from there.
 
-use super::*;
+use super::{admin::Misplaced, *};
 use crate::place::Place as Site;
 
 /// Owner of what measurements contradict.
@@ -67,6 +67,16 @@ impl Core {
         }
         self.record(Record::PlaceContradicted { node: peer, place, seen_from, round_trip_us }, now, effects);
         self.decide_running_again(now, gate, effects);
+    }
+
+    /// Every node that is known and cannot be where it is said to be.
+    pub(super) fn misplaced(&self) -> Vec<Misplaced> {
+        let misplaced = |known: &peers::Known| {
+            let body = known.accreditation.body();
+            let why = self.place_alarm(body)?;
+            Some(Misplaced { node: body.node, organisation: body.organisation.name.clone(), why })
+        };
+        self.peers.iter().filter_map(misplaced).collect()
     }
 
     /// What the operator should know of where a node is said to be, if anything.

@@ -27,9 +27,11 @@ impl Stage {
         self.bin.alliance(install).await.good();
     }
 
-    async fn peer(&self, country: &str) -> Option<PeerView> {
-        match self.node(country).call(&AdminCall::Peers).await.expect("answered") {
-            Reply::Peers(peers) => peers.into_iter().next(),
+    /// What a node knows of the node of another country.
+    async fn peer(&self, at: &str, of: &str) -> Option<PeerView> {
+        let node = self.node(of).key();
+        match self.node(at).call(&AdminCall::Peers).await.expect("answered") {
+            Reply::Peers(peers) => peers.into_iter().find(|peer| peer.node == node),
             other => panic!("{other:?}"),
         }
     }
@@ -60,9 +62,10 @@ async fn an_answer_from_the_next_room_contradicts_a_place_across_the_ocean() {
     }
 
     // Both are on this machine, so that the first answer says it.
-    let alarm = until("an alarm", || async { stage.peer("CN").await.and_then(|peer| peer.place_alarm) }).await;
+    let alarm = until("an alarm", || async { stage.peer("CN", "BR").await.and_then(|peer| peer.place_alarm) }).await;
     assert!(alarm.contains("-23.551,-46.633") && alarm.contains("light"), "{alarm}");
     stage.cli("CN", &["peers"]).await.good().shows(&["declared, not corroborated", "light"]);
+    stage.cli("CN", &["status"]).await.good().shows(&["is not where it is said to be"]);
     stage.known("CN", &name).await;
     let to = stage.path("pulled");
     stage.cli("CN", &["pull", &name, "--to", text(&to)]).await.with(3).shows(&["HOUSE-01"]);
@@ -73,7 +76,7 @@ async fn an_answer_from_the_next_room_contradicts_a_place_across_the_ocean() {
     stage.node_mut("BR").stop().await;
     stage.put("BR", &["--tier", "corroborated", "--place", "39.905,116.408"]).await;
     stage.node_mut("BR").launch().expect("launched");
-    let good = || async { stage.peer("CN").await.filter(|peer| peer.connected && peer.place_alarm.is_none()) };
+    let good = || async { stage.peer("CN", "BR").await.filter(|peer| peer.connected && peer.place_alarm.is_none()) };
     until("no alarm", good).await;
     stage.known("CN", &name).await;
     stage.cli("CN", &["pull", &name, "--to", text(&to)]).await.good();
