@@ -160,10 +160,12 @@ impl Watch {
         self.earlier.get(node).is_some_and(|earlier| earlier.contains(&(head.size, head.root)))
     }
 
-    fn next_time(&self) -> Option<Timestamp> {
+    fn next_time(&self, now: Timestamp) -> Option<Timestamp> {
         let unheard = self.unheard.values().map(|(_, due)| *due);
-        let open = self.open.values().flat_map(|open| [open.asked.plus_ms(ASK_AGAIN_MS), open.since.plus_ms(PROOF_MS)]);
-        unheard.chain(open).chain(self.again).min()
+        let again = self.open.values().map(|open| open.asked.plus_ms(ASK_AGAIN_MS));
+        // A doubt that has begun stays one; its instant is not waited for again.
+        let doubts = self.open.values().map(|open| open.since.plus_ms(PROOF_MS)).filter(|doubt| *doubt > now);
+        unheard.chain(again).chain(doubts).chain(self.again).min()
     }
 }
 
@@ -444,6 +446,6 @@ impl Core {
     }
 
     pub(super) fn next_watch_time(&self, now: Timestamp) -> Option<Timestamp> {
-        self.watch.next_time().map(|time| time.max(now.plus_ms(1)))
+        self.watch.next_time(now).map(|time| time.max(now.plus_ms(1)))
     }
 }
