@@ -6,6 +6,7 @@
 //! - `local`: what the operator asks          - `exchange`: what the mesh brings
 //! - `exporting`, `importing`: the two ends of a crossing    - `sources`: one artefact from several peers
 //! - `history`: crossings as recorded    - `outlook`: what law that is adopted ahead will end
+//! - `rotating`: keys that make way for others, this node's own among them
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,6 +22,7 @@ mod offers;
 mod outlook;
 mod peers;
 mod retention;
+mod rotating;
 mod sources;
 mod start;
 pub mod transfers;
@@ -264,12 +266,14 @@ impl Core {
             }
             Record::Deleted { crossing } => self.forget_deleted(*crossing),
             Record::ForkFound { node, first, second } => self.watch.fork_recorded(*node, first, second),
+            Record::RotationAccepted { rotation } => self.inherit_fork(rotation),
             Record::Founded { .. }
             | Record::CharterAccepted { .. }
             | Record::Accredited { .. }
             | Record::RulesLoaded { .. }
             | Record::StatusAccepted { .. }
             | Record::PackAccepted { .. }
+            | Record::KeyRotated { .. }
             | Record::ApprovalAccepted { .. }
             | Record::OfferPublished { .. }
             | Record::OfferWithdrawn { .. }

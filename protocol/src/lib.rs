@@ -31,6 +31,7 @@ pub mod manifest;
 pub mod obligation;
 pub mod offer;
 pub mod replay;
+pub mod rotation;
 pub mod time;
 pub mod trust;
 pub mod vocabulary;

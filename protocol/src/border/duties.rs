@@ -113,9 +113,13 @@ impl Border<'_> {
         let mut said = Said::default();
         for approval in self.approvals.values() {
             let body = approval.body();
-            let about = (body.manifest, body.exporter, body.purpose, body.use_)
-                == (what.manifest, what.exporter, what.purpose, what.use_);
-            let to = body.importer.is_none_or(|importer| importer == what.importer);
+            // A yes was said of one key. A no holds on where another takes its place.
+            let same = |named: PublicKey, node: PublicKey| {
+                named == node || !body.granted && self.trust.former_keys(&node).contains(&named)
+            };
+            let about = (body.manifest, body.purpose, body.use_) == (what.manifest, what.purpose, what.use_)
+                && same(body.exporter, what.exporter);
+            let to = body.importer.is_none_or(|importer| same(importer, what.importer));
             // A refusal counts until the same person says yes.
             let counts_now = !body.granted || body.validity.check(self.now).is_ok();
             if !about || !to || body.on_behalf != pack || !counts_now {

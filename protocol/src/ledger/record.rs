@@ -16,10 +16,12 @@ use crate::{
         PartTaken,
         admin::{LocalModel, Side},
     },
+    envelope::recorded_body,
     gate::Pack,
     id::{CrossingId, ManifestId, Sha256, StatementId},
     key::PublicKey,
     limits,
+    rotation::KeyRotation,
     time::Timestamp,
 };
 
@@ -57,6 +59,10 @@ pub enum Record {
     StatusAccepted { status: ByteBuf },
     /// A member's law pack was accepted; no older one will be.
     PackAccepted { pack: ByteBuf },
+    /// This node's key made way for another; from here on the ledger is signed by that one.
+    KeyRotated { rotation: ByteBuf },
+    /// Another node's key made way for another.
+    RotationAccepted { rotation: ByteBuf },
     /// Officers approved crossings of this node.
     ApprovalAccepted { approval: ByteBuf },
     /// A model was registered, or came by a crossing.
@@ -229,6 +235,8 @@ impl Record {
             Self::RulesLoaded { .. } => "rules_loaded",
             Self::StatusAccepted { .. } => "status_accepted",
             Self::PackAccepted { .. } => "pack_accepted",
+            Self::KeyRotated { .. } => "key_rotated",
+            Self::RotationAccepted { .. } => "rotation_accepted",
             Self::ApprovalAccepted { .. } => "approval_accepted",
             Self::ModelImported { .. } => "model_imported",
             Self::OfferPublished { .. } => "offer_published",
@@ -261,6 +269,15 @@ impl Record {
         }
     }
 
+    /// What this node's key made way for, where the record is of that.
+    #[must_use]
+    pub fn key_rotation(&self) -> Option<KeyRotation> {
+        match self {
+            Self::KeyRotated { rotation } => recorded_body(rotation),
+            _ => None,
+        }
+    }
+
     /// The crossing that it is about, for lists and filters.
     #[must_use]
     pub fn crossing(&self) -> Option<CrossingId> {
@@ -271,6 +288,8 @@ impl Record {
             | Self::RulesLoaded { .. }
             | Self::StatusAccepted { .. }
             | Self::PackAccepted { .. }
+            | Self::KeyRotated { .. }
+            | Self::RotationAccepted { .. }
             | Self::ApprovalAccepted { .. }
             | Self::OfferPublished { .. }
             | Self::OfferWithdrawn { .. }

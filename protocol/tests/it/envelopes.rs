@@ -12,6 +12,7 @@ use alliance_protocol::{
     key::{PublicKey, SecretKey},
     manifest::Part,
     offer::{ComputeOffer, ModelOffer, NodeRecord, Offer, Offered, Provenance, Terms, Withdrawal},
+    rotation::KeyRotation,
     time::Validity,
     vocabulary::{Artefact, Circumstance, Country, Evidence, Label, Purpose, Use},
 };
@@ -136,6 +137,15 @@ pub(crate) fn visit_all(visitor: &mut impl Visitor) {
         ledger: head(14),
         finished: DAWN,
     });
+    visitor.visit::<KeyRotation>(&KeyRotation {
+        old: importer,
+        new: key(103).public(),
+        at: DAWN,
+        reason: "a laptop was stolen".into(),
+        ledger: head(15),
+        old_accreditation: accredited.bytes().to_vec(),
+        new_accreditation: vec![1, 2, 3],
+    });
 }
 
 /// The head of some ledger.
@@ -197,9 +207,9 @@ fn no_kind_of_statement_passes_as_another() {
     visit_all(&mut all);
     let mut open = OpenAs(&all.0, 0);
     visit_all(&mut open);
-    assert_eq!(open.1, 14 * 14);
+    assert_eq!(open.1, 15 * 15);
     let kinds: BTreeSet<_> = all.0.iter().map(|(kind, _)| *kind).collect();
-    assert_eq!(kinds.len(), 13, "two of them are offers");
+    assert_eq!(kinds.len(), 14, "two of them are offers");
     for (kind, bytes) in &all.0 {
         assert_eq!(kind_of(bytes).as_deref(), Ok(*kind));
     }

@@ -8,6 +8,7 @@
 //! - `sources`: one artefact from several peers    - `offering_on`, `detours`: what got here is given to others
 //! - `parts`, `parts_running`, `parts_lies`: what may cross of an artefact, and who says otherwise of it
 //! - `duties`: what a node enforces besides the law's yes or no, bans, people over a year
+//! - `rotation`: keys of nodes that make way for others
 //! - `envelopes`, `charter`, `versions`, `fuzz`: statements, the root of trust and what follows it, arbitrary input
 
 #![cfg(test)]
@@ -34,6 +35,7 @@ mod parts_running;
 mod quotas;
 mod replays;
 mod restarts;
+mod rotation;
 mod routes;
 mod running;
 mod sources;
