@@ -17,6 +17,7 @@ use alliance_protocol::{
     key::{PublicKey, SecretKey},
     limits,
     time::Timestamp,
+    trust::Distrust,
 };
 
 use crate::{
@@ -27,9 +28,11 @@ use crate::{
 };
 
 mod papers;
+mod rotation;
 mod socket;
 
 pub use papers::{Papers, PapersError};
+pub use rotation::{NextKey, Rotated};
 pub use socket::SocketError;
 
 /// A directory that is, or is to be, a node's home.
@@ -82,6 +85,16 @@ pub enum HomeError {
     Ledger(#[source] LedgerError),
     #[error("the ledger `{}` is gone", .0.display())]
     LedgerGone(PathBuf),
+    #[error("no key waits to take the place of the node's: there is no `{}`", .0.display())]
+    NoNextKey(PathBuf),
+    #[error("the accreditation is not one of the key that waits")]
+    NextPapers(#[source] PapersError),
+    #[error("others would not believe that the key was changed")]
+    NotRotated(#[source] Distrust),
+    #[error("the ledger does not take the change of its node's key")]
+    NotRecorded(#[source] LedgerError),
+    #[error("the change of this node's key is recorded, and its files are not yet in their places")]
+    Unfinished,
 }
 
 impl HomeError {
@@ -111,6 +124,15 @@ impl HomeError {
             }
             Self::Papers(error) => error.next_step().into(),
             Self::Ledger(_) => String::new(),
+            Self::NotRecorded(_) => "repair what is wrong, and run alliance key rotate again".into(),
+            Self::NoNextKey(_) => "draw one, and have it accredited: alliance key rotate".into(),
+            Self::NextPapers(_) => {
+                "`alliance key rotate` says what the authority has to accredit; give what it signs then".into()
+            }
+            Self::NotRotated(_) => {
+                "have the new key accredited by the same authority for the same organisation as the old one".into()
+            }
+            Self::Unfinished => "start the daemon, or run alliance key rotate again: either puts them there".into(),
             Self::LedgerGone(_) => {
                 "restore it from a backup; without its ledger this node cannot prove anything, and a new \
                                     one needs a new home and key"
@@ -270,6 +292,9 @@ impl Home {
     /// There is none, or it is unusable.
     pub fn key(&self) -> Result<SecretKey, HomeError> {
         self.check_owned()?;
+        if self.is_unfinished() {
+            return Err(HomeError::Unfinished);
+        }
         Ok(keys::read(&self.key_path(), &mut |key| self.passphrases.ask(key))?)
     }
 
@@ -279,6 +304,9 @@ impl Home {
     /// There is none, or it is unusable.
     pub fn public(&self) -> Result<PublicKey, HomeError> {
         self.check_owned()?;
+        if self.is_unfinished() {
+            return Err(HomeError::Unfinished);
+        }
         Ok(keys::inspect(&self.key_path())?.public)
     }
 
@@ -297,6 +325,9 @@ impl Home {
         self.check_owned()?;
         let lock = self.lock()?;
         let config = Config::read(&self.config_path())?;
+        if self.finish_rotation()? {
+            tracing::info!("put the files of the new key in their places, which a crash had left undone");
+        }
         let key = keys::read(&self.key_path(), &mut |key| self.passphrases.ask(key))?;
         let Papers { charter, accreditation } = self.papers(key.public(), now)?;
         let house = durable::read_if_there(&self.house_path(), limits::LAW_PACK_BYTES_MAX)?;

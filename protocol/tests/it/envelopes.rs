@@ -137,15 +137,19 @@ pub(crate) fn visit_all(visitor: &mut impl Visitor) {
         ledger: head(14),
         finished: DAWN,
     });
-    visitor.visit::<KeyRotation>(&KeyRotation {
-        old: importer,
+    visitor.visit::<KeyRotation>(&rotation_of(importer, accredited.bytes()));
+}
+
+fn rotation_of(old: PublicKey, accreditation: &[u8]) -> KeyRotation {
+    KeyRotation {
+        old,
         new: key(103).public(),
         at: DAWN,
         reason: "a laptop was stolen".into(),
         ledger: head(15),
-        old_accreditation: accredited.bytes().to_vec(),
+        old_accreditation: accreditation.to_vec(),
         new_accreditation: vec![1, 2, 3],
-    });
+    }
 }
 
 /// The head of some ledger.

@@ -31,6 +31,8 @@ mod long_life;
 #[cfg(test)]
 mod memory;
 #[cfg(test)]
+mod rotation;
+#[cfg(test)]
 mod steps;
 #[cfg(test)]
 mod supervision;
