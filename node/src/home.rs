@@ -16,6 +16,7 @@ use alliance_protocol::{
     envelope::Signed,
     key::{PublicKey, SecretKey},
     limits,
+    rotation::NotRotated,
     time::Timestamp,
     trust::Distrust,
 };
@@ -89,6 +90,8 @@ pub enum HomeError {
     NoNextKey(PathBuf),
     #[error("the accreditation is not one of the key that waits")]
     NextPapers(#[source] PapersError),
+    #[error("the accreditation is of the key that waits to take the place of the node's")]
+    ForNextKey,
     #[error("others would not believe that the key was changed")]
     NotRotated(#[source] Distrust),
     #[error("the ledger does not take the change of its node's key")]
@@ -129,8 +132,12 @@ impl HomeError {
             Self::NextPapers(_) => {
                 "`alliance key rotate` says what the authority has to accredit; give what it signs then".into()
             }
-            Self::NotRotated(_) => {
+            Self::NotRotated(Distrust::Rotation(NotRotated::OtherOrganisation { .. })) => {
                 "have the new key accredited by the same authority for the same organisation as the old one".into()
+            }
+            Self::NotRotated(_) => String::new(),
+            Self::ForNextKey => {
+                "stop the daemon, and let that one take over: alliance key rotate --accreditation FILE".into()
             }
             Self::Unfinished => "start the daemon, or run alliance key rotate again: either puts them there".into(),
             Self::LedgerGone(_) => {

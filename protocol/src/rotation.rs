@@ -68,15 +68,13 @@ pub enum NotRotated {
     NotAccredited(NotValid),
     #[error("it is dated {0}, which has not come yet")]
     Future(Timestamp),
-    #[error("the new key {0} is revoked")]
-    Revoked(PublicKey),
     #[error("the key {0} has made way for another before; a key that ended does not come back")]
     Back(PublicKey),
     #[error("a node changes its key at most {max} times", max = limits::KEY_ROTATIONS_MAX)]
     TooOften,
     #[error("{0} has as many keys that ended as are kept")]
     TooMany(Country),
-    #[error("other successors of the key {0} are known, and contradict each other already")]
+    #[error("as many successors of the key {0} are known as are kept, or as many keys before the new one")]
     Contested(PublicKey),
 }
 
@@ -106,8 +104,11 @@ struct Link {
     member: Option<Country>,
 }
 
-/// Successors of one key, and predecessors of one, that are kept: two show the contradiction.
+/// Successors of one key that are not revoked, and predecessors of one: two show the contradiction.
 const CONTRADICTING_MAX: usize = 2;
+
+/// Successors of one key that are kept, with those that its authority has revoked.
+const SUCCESSORS_KEPT_MAX: usize = 4;
 
 /// Whether a member has revoked a key.
 pub(crate) type Revoked<'a> = &'a dyn Fn(Country, &PublicKey) -> bool;
@@ -186,9 +187,6 @@ impl Rotations {
     /// It would bring a key back, or is beyond a bound.
     pub(crate) fn admits(&self, body: &KeyRotation, member: Country, revoked: Revoked<'_>) -> Result<(), NotRotated> {
         let links = self.links.get(&body.old).map_or(&[][..], Vec::as_slice);
-        if revoked(member, &body.new) {
-            return Err(NotRotated::Revoked(body.new));
-        }
         let (earlier, later) = (self.former(&body.old), self.later(&body.new));
         if later.contains(&body.old) {
             return Err(NotRotated::Back(body.new));
@@ -198,7 +196,9 @@ impl Rotations {
         }
         let live = links.iter().filter(|link| !link.is_revoked(revoked)).count();
         let takes_over = self.before.get(&body.new).map_or(0, BTreeSet::len);
-        if live >= CONTRADICTING_MAX || takes_over >= CONTRADICTING_MAX {
+        // One that is revoked would change nothing, but be new again each time it is heard of.
+        let in_vain = links.len() >= SUCCESSORS_KEPT_MAX && revoked(member, &body.new);
+        if live >= CONTRADICTING_MAX && !revoked(member, &body.new) || in_vain || takes_over >= CONTRADICTING_MAX {
             return Err(NotRotated::Contested(body.old));
         }
         let of_member = self.links.values().flatten().filter(|link| link.member == Some(member)).count();
@@ -216,13 +216,10 @@ impl Rotations {
             return;
         }
         let links = self.links.entry(old).or_default();
-        // One whose key the authority has revoked makes room; it had lost already.
-        while links.len() >= CONTRADICTING_MAX {
-            let lost = links.iter().position(|link| link.is_revoked(revoked)).unwrap_or(0);
-            let gone = links.remove(lost);
-            if let Some(before) = self.before.get_mut(&gone.new) {
-                before.remove(&old);
-            }
+        // One whose key the authority has revoked makes room; it had lost already. That it came after this one is remembered,
+        // so that those who follow it have lost as well.
+        while links.len() >= SUCCESSORS_KEPT_MAX {
+            links.remove(links.iter().position(|link| link.is_revoked(revoked)).unwrap_or(0));
         }
         links.push(Link { statement, new, member });
         self.before.entry(new).or_default().insert(old);

@@ -147,6 +147,7 @@ impl From<HomeError> for Problem {
             HomeError::NotRecorded(error) => ledger(error),
             HomeError::LedgerGone(_) => Exit::Damaged,
             HomeError::NoNextKey(_) => Exit::NotFound,
+            HomeError::ForNextKey => Exit::Conflict,
             HomeError::NextPapers(_) | HomeError::NotRotated(_) => Exit::Untrusted,
             HomeError::Unfinished => Exit::TryAgain,
             HomeError::Key(error) => key(error),

@@ -46,8 +46,8 @@ pub(super) struct Ledger<'a> {
     pub(super) of: PublicKey,
     /// The key that it had when the entries were made that come next.
     pub(super) node: PublicKey,
-    /// Keys that made way for others, as entries show that hold.
-    pub(super) former: Vec<PublicKey>,
+    /// Keys that made way for others, as entries show that hold, and when.
+    pub(super) former: Vec<(PublicKey, Timestamp)>,
     pub(super) alliance: AllianceId,
     pub(super) chartered: &'a Chartered,
     /// The heads that the ledger is proved to continue, by their size.
@@ -107,7 +107,7 @@ impl Ledger<'_> {
                 let body = rotation.body();
                 // Wherever and whenever that was: both keys and the authority say whose the old one is.
                 if !matches!(problem, Some((FindingKind::Untrusted, _))) {
-                    self.former.push(body.old);
+                    self.former.push((body.old, body.at));
                 }
                 self.node = body.new;
                 problem

@@ -29,6 +29,8 @@ struct Looked<'a> {
     /// The leaf hashes of disclosed entries.
     leaves: BTreeMap<u64, Sha256>,
     halves: BTreeMap<CrossingId, Half>,
+    /// Keys that the node had, and when each ended.
+    ended: BTreeMap<PublicKey, Timestamp>,
     findings: Vec<Finding>,
 }
 
@@ -58,8 +60,7 @@ pub fn verify(files: &[AuditFile], known: Option<&Chartered>) -> Report {
         }
     }
     let wrong: BTreeSet<_> = findings.iter().filter_map(|finding| finding.crossing).collect();
-    let keys = looked.iter().flat_map(|file| file.found.former.iter().chain([&file.file.node]));
-    let given: BTreeSet<_> = keys.copied().collect();
+    let given = |half: &Half| looked.iter().any(|file| half.peer.is_some_and(|peer| file.is_of(&peer, half.began)));
     let found = |(crossing, halves): (CrossingId, Vec<&Half>)| found(&halves, &given, wrong.contains(&crossing));
     let mut crossings: Vec<_> = crossings.into_iter().filter_map(found).collect();
     crossings.sort_by_key(|crossing| (crossing.began, crossing.crossing));
@@ -86,6 +87,7 @@ fn look<'a>(file: &'a AuditFile, longest: &dyn Fn(AllianceId) -> Option<Chartere
         heads: BTreeMap::new(),
         leaves: BTreeMap::new(),
         halves: BTreeMap::new(),
+        ended: BTreeMap::new(),
         findings: Vec::new(),
     };
     let chartered = match Chartered::open(&file.charter) {
@@ -124,6 +126,13 @@ impl Looked<'_> {
     /// Whether the node of this file has, or had, this key.
     fn has_key(&self, key: &PublicKey) -> bool {
         self.file.node == *key || self.found.former.contains(key)
+    }
+
+    /// Whether what somebody did with a key at some time is this node's doing: it has the key, or had it then. Whoever uses one
+    /// that has ended is somebody else.
+    fn is_of(&self, key: &PublicKey, at: Timestamp) -> bool {
+        let then = |end: &Timestamp| at <= end.plus_ms(limits::CLOCK_SKEW_MS_MAX);
+        self.file.node == *key || self.ended.get(key).is_some_and(then)
     }
 
     /// The earlier heads that the ledger is shown to continue.
@@ -235,7 +244,8 @@ impl Looked<'_> {
         }
         let Ledger { node: last, former, halves, findings, .. } = ledger;
         self.findings.extend(findings);
-        self.found.former = former;
+        self.found.former = former.iter().map(|(key, _)| *key).collect();
+        self.ended = former.into_iter().collect();
         if last != node {
             self.find(
                 FindingKind::Untrusted,
@@ -282,7 +292,16 @@ fn against_the_other_side(half: &Half, file: &Looked<'_>, looked: &[Looked<'_>])
     let Some(peer) = half.peer else { return Vec::new() };
     let mut findings = Vec::new();
     let mut find = |kind, node, what: String| findings.push(Finding { kind, node, crossing: Some(half.crossing), what });
-    let given = |other: &&Looked<'_>| other.has_key(&peer) && other.covers(half, file);
+    let over = looked.iter().find(|other| other.has_key(&peer) && !other.is_of(&peer, half.began));
+    if let (Some(over), true) = (over, half.clearance.is_some()) {
+        let what = format!(
+            "it was cleared for the key {}, which node {} had given up before",
+            peer.short(),
+            over.file.node.short()
+        );
+        find(FindingKind::Untrusted, file.file.node, what);
+    }
+    let given = |other: &&Looked<'_>| other.is_of(&peer, half.began) && other.covers(half, file);
     let Some(other) = looked.iter().find(given) else { return findings };
     let named = other.file.node;
     for (of, head) in peer_heads(half) {
@@ -362,11 +381,11 @@ fn signed_by_peer(half: &Half, what: &str, peer: &PublicKey) -> bool {
 }
 
 /// What is shown of a crossing.
-fn found(halves: &[&Half], given: &BTreeSet<PublicKey>, wrong: bool) -> Option<CrossingFound> {
+fn found(halves: &[&Half], given: &dyn Fn(&Half) -> bool, wrong: bool) -> Option<CrossingFound> {
     let first = *halves.first()?;
     let best = halves.iter().copied().max_by_key(|half| (half.receipt.is_some(), half.clearance.is_some()))?;
     let alone = halves.iter().all(|half| half.node == first.node);
-    let other_given = first.peer.is_some_and(|peer| given.contains(&peer));
+    let other_given = given(first);
     let halves_agree = match (wrong, alone) {
         (true, _) => Match::Wrong,
         (false, false) => Match::Both,

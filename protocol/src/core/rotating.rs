@@ -25,10 +25,9 @@ impl From<NotRotated> for NotTaken {
             | NotRotated::OtherKey(_)
             | NotRotated::OtherOrganisation { .. }
             | NotRotated::NotAccredited(_) => Self::Bad(error.to_string()),
-            // What one node knows of charters, clocks, revocations and other rotations, another may not know yet.
+            // What one node knows of charters, clocks and other rotations, another may not know yet.
             NotRotated::NeverAccredited(_)
             | NotRotated::Future(_)
-            | NotRotated::Revoked(_)
             | NotRotated::Back(_)
             | NotRotated::TooOften
             | NotRotated::TooMany(_)

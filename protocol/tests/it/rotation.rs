@@ -138,16 +138,32 @@ fn what_does_not_count() {
         assert_eq!((problem(&alliance, &trust, OLD), problem(&alliance, &trust, NEW)), (None, None), "{why}");
         assert_eq!(trust.statements().count(), 0, "{why}");
     }
-    revoke(&alliance, &mut trust, 1, &[NEW]);
-    let revoked = trust.accept_rotation(&good(&alliance, OLD, NEW), DAWN);
-    assert_eq!(revoked, Err(Distrust::Rotation(NotRotated::Revoked(new))));
-
-    revoke(&alliance, &mut trust, 2, &[OLD]);
+    revoke(&alliance, &mut trust, 1, &[OLD]);
     assert_eq!(trust.accept_rotation(&good(&alliance, OLD, NEW), DAWN), Ok(Accepted::New), "a lost key is revoked as well");
     assert_eq!(trust.accept_rotation(&good(&alliance, OLD, NEW), DAWN), Ok(Accepted::Known));
     let again = both(&|body| body.reason.clear());
     assert_eq!(trust.accept_rotation(&again, DAWN), Ok(Accepted::Known), "who follows whom is what counts");
     assert_eq!(problem(&alliance, &trust, NEW), None);
+}
+
+/// STATEMENT-60: who hears first that the new key is revoked, and then of the rotation, ends the old one all the same.
+#[test]
+fn a_new_key_that_is_revoked_has_no_standing_and_the_old_one_has_none_any_more() {
+    for revoked_first in [true, false] {
+        let (alliance, mut trust) = begun();
+        if revoked_first {
+            revoke(&alliance, &mut trust, 1, &[NEW]);
+        }
+        assert_eq!(trust.accept_rotation(&good(&alliance, OLD, NEW), DAWN), Ok(Accepted::New));
+        if !revoked_first {
+            revoke(&alliance, &mut trust, 1, &[NEW]);
+        }
+        assert!(matches!(problem(&alliance, &trust, OLD), Some(NoStanding::Replaced { .. })), "{revoked_first}");
+        assert!(matches!(problem(&alliance, &trust, NEW), Some(NoStanding::Revoked { .. })), "{revoked_first}");
+        // The node gets another one.
+        assert_eq!(trust.accept_rotation(&good(&alliance, OLD, THIRD), DAWN), Ok(Accepted::New));
+        assert_eq!(problem(&alliance, &trust, THIRD), None);
+    }
 }
 
 /// STATEMENT-61.
@@ -190,7 +206,21 @@ fn two_rotations_of_one_key_deny_all_of_them_until_one_is_revoked() {
         contested(&alliance, &trust, &[123]);
         // A third begins the quarrel anew.
         assert_eq!(trust.accept_rotation(&good(&alliance, OLD, 122), DAWN), Ok(Accepted::New));
-        contested(&alliance, &trust, &[OLD, THIRD, 122]);
+        contested(&alliance, &trust, &[OLD, THIRD, 122, 123]);
+        // It goes on as the authority revokes, and comes to an end: what has lost is not new again.
+        revoke(&alliance, &mut trust, 2, &[NEW, 122, 124, 125]);
+        for (new, accepted) in [(124, true), (125, false), (126, true), (NEW, false), (122, false), (127, false)] {
+            let taken = trust.accept_rotation(&good(&alliance, OLD, new), DAWN);
+            let known = [THIRD, 122, 124, 126].contains(&new);
+            assert!(
+                taken == Ok(Accepted::New) && accepted
+                    || taken == Ok(Accepted::Known) && known
+                    || taken.is_err() && !accepted,
+                "{new}: {taken:?}"
+            );
+        }
+        contested(&alliance, &trust, &[THIRD, 126, 123]);
+        assert_eq!(trust.statements().count(), 6, "a status, four successors, and one that follows");
     }
 }
 
@@ -726,6 +756,44 @@ fn both_halves_agree_across_rotations_of_both_sides() {
     assert!(report.findings.iter().any(|finding| finding.kind == FindingKind::Forked), "{:?}", report.findings);
 }
 
+/// What a thief does with the old key is not held against the node that has given it up.
+#[test]
+fn what_is_done_with_a_key_that_ended_is_somebody_elses() {
+    let mut cluster = Cluster::pair();
+    cluster.offer(0, &[Label::Public]);
+    assert_eq!(cluster.pulled(1, 0), CrossingState::Done);
+    let thief = thief(&mut cluster, 1);
+    cluster.wires.sparse = true;
+    cluster.crash(1);
+    cluster.rotate(1, NEW);
+    cluster.let_pass(2 * limits::CLOCK_SKEW_MS_MAX);
+    // Nobody has heard of it yet: the thief is served.
+    cluster.try_start(thief).expect("as far as it knows, its papers hold");
+    cluster.connect(thief, 0);
+    cluster.run();
+    assert_eq!(cluster.pulled(thief, 0), CrossingState::Done);
+    cluster.crash(thief);
+    let report = verify(&[0, 1].map(|at| file(&cluster, at, &cluster.nodes[at].entries)), None);
+    let [finding] = &report.findings[..] else { panic!("{:?}", report.findings) };
+    assert_eq!((finding.kind, finding.node), (FindingKind::Untrusted, cluster.nodes[0].public()));
+    assert!(finding.what.contains("had given up before"), "{finding:?}");
+    // From when it is heard of, it is refused, and there is nothing to say of that.
+    cluster.restart(1);
+    cluster.connect(1, 0);
+    cluster.run();
+    cluster.try_start(thief).expect("starts");
+    let offer = cluster.offers(1).into_iter().find(|offer| offer.node == cluster.nodes[0].public()).expect("stands");
+    let mut lie = cluster.by_hand(offer.offer, 9);
+    (lie.body.importer, lie.body.accreditation) = (key(101).public(), cluster.nodes[thief].accreditation.clone());
+    (lie.signers, lie.peer) = (vec![key(101)], key(101).public());
+    let (_, answer) = cluster.put(&lie);
+    assert!(matches!(answer, Answer::Refused(RefusalCode::NotAccredited, Some(_))), "{answer:?}");
+    let report = verify(&[0, 1].map(|at| file(&cluster, at, &cluster.nodes[at].entries)), None);
+    assert_eq!(report.findings.len(), 1, "{:?}", report.findings);
+    let refused = report.crossings.iter().find(|found| found.crossing == lie.body.crossing).expect("is there");
+    assert_eq!(refused.halves, Match::OneGiven);
+}
+
 #[test]
 fn a_rotation_that_was_tampered_with_is_named() {
     let mut cluster = Cluster::pair();
@@ -788,5 +856,37 @@ fn decisions_come_out_again_across_a_rotation() {
         let again = alliance_protocol::replay::replay(&cluster.nodes[0].entries, crossing, &crate::tabled_gate::TabledGate);
         let again = again.expect("decided again");
         assert!(again.iter().all(|one| matches!(one.again, alliance_protocol::replay::Again::Same { .. })), "{again:?}");
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { cases: 48, ..Default::default() })]
+
+    /// Whatever the order in which nodes hear of rotations, they think the same of every key.
+    #[test]
+    fn all_orders_give_the_same(links in proptest::collection::btree_set((0u8..6, 1u8..3), 0..7), turn in 0usize..7) {
+        let alliance = Alliance::found();
+        let named = |links: &[(u8, u8)], revoked_after: usize| {
+            let mut trust = Trust::new(alliance.chartered());
+            for (at, (old, step)) in links.iter().enumerate() {
+                if at == revoked_after {
+                    revoke(&alliance, &mut trust, 1, &[OLD + 3]);
+                }
+                // Each key leads only to later ones, so that none leads back.
+                let refused = trust.accept_rotation(&good(&alliance, OLD + old, OLD + old + step), DAWN);
+                assert_eq!(refused, Ok(Accepted::New));
+            }
+            if revoked_after >= links.len() {
+                revoke(&alliance, &mut trust, 1, &[OLD + 3]);
+            }
+            (0..9).map(|at| problem(&alliance, &trust, OLD + at)).collect::<Vec<_>>()
+        };
+        let mut links: Vec<_> = links.into_iter().collect();
+        let one = named(&links, links.len());
+        let by = turn.min(links.len());
+        links.rotate_left(by);
+        proptest::prop_assert_eq!(&named(&links, turn), &one);
+        links.reverse();
+        proptest::prop_assert_eq!(&named(&links, 0), &one);
     }
 }

@@ -130,6 +130,11 @@ async fn a_node_goes_on_with_another_key() {
     let again = stage.cli("BR", &["key", "rotate"]).await.good();
     again.shows(&["key that waits", &new, "alliance authority accredit", "--organisation-roles controller,university"]);
     stage.cli("BR", &["key", "show"]).await.good().shows(&["key that waits", &new]);
+    stage
+        .cli("BR", &["init", "--accreditation", text(&paper)])
+        .await
+        .with(5)
+        .says(&["alliance key rotate --accreditation"]);
     let rotate = ["key", "rotate", "--accreditation", text(&paper), "--reason", "a laptop was stolen"];
     stage.cli("BR", &rotate).await.with(5).says(&["another allianced", "stop that one first"]);
     witnessed(&stage).await;
