@@ -4,7 +4,7 @@
 //! under the new key. What names a key, and not a crossing or an artefact, was said of the old one. Of that offers are made
 //! again, and refusals, bans and doubts hold on; yeses, safeguards and accreditations have to be given again.
 
-use super::{Core, Effects, StartError, exchange::NotTaken};
+use super::{Core, Effects, MeshOrder, StartError, exchange::NotTaken};
 use crate::{
     envelope::{Signed, recorded_body},
     gate::Gate,
@@ -49,6 +49,8 @@ impl Core {
         let accepted = self.trust.accept_rotation(bytes, now)?;
         if let (Accepted::New, Some(body)) = (accepted, recorded_body::<KeyRotation>(bytes)) {
             self.record(Record::RotationAccepted { rotation: bytes.to_vec().into() }, now, effects);
+            // However it came here: until they hear of it, others serve whoever has the old key.
+            effects.mesh.push(MeshOrder::Publish { bytes: bytes.to_vec() });
             self.follow_ledger(body.old, body.new, now, effects);
             self.drop_revoked(now, effects);
             self.decide_running_again(now, gate, effects);

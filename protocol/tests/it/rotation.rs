@@ -521,6 +521,9 @@ fn a_yes_was_said_of_the_old_key_and_a_no_holds_on() {
     for (at, new) in [(0, NEW), (1, THIRD)] {
         cluster.stop_and_rotate(at, new);
         assert_eq!(cluster.pulled(1, 0), CrossingState::Denied, "node {at} has another key");
+        let Record::Refused { decision, .. } = cluster.nodes[0].last() else { panic!("{:?}", cluster.nodes[0].last()) };
+        let why = decision.denial.as_ref().map_or("", |denial| &denial.problem);
+        assert!(why.contains("for a key that an end had before: have it given again"), "{why}");
         let asked = waiting(&mut cluster);
         let ends = (cluster.nodes[0].public(), cluster.nodes[1].public());
         assert!(asked.iter().any(|one| (one.exporter, one.importer) == ends), "it is asked for again");

@@ -343,3 +343,45 @@ async fn a_change_of_key_that_is_killed_leaves_one_of_the_two_keys_and_is_done_a
     }
     halfway.stage.stop().await;
 }
+
+#[tokio::test]
+async fn a_kill_may_come_at_any_time() {
+    let (mut stage, ..) = busy(Some(WitnessRule::NONE)).await;
+    let (new, paper) = drawn(&stage).await;
+    stage.node_mut("BR").stop().await;
+    let home = stage.home("BR");
+    let old = stage.node("BR").key().to_string();
+    let head = |home: &Path| fs::read(home.join("ledger/checkpoint")).expect("there");
+    // What a step leaves, after which the kill comes as soon as that is seen.
+    let steps: [&dyn Fn(&Path) -> bool; 4] = [
+        &|_| true,
+        &|left| left.join("accreditation.next.alliance").exists(),
+        &|left| left.join("ledger/checkpoint.new").exists(),
+        &|left| head(left) != head(&home),
+    ];
+    for (round, step) in steps.into_iter().chain(steps).enumerate() {
+        let left = stage.path(&format!("killed-{round}"));
+        copy(&home, &left);
+        let mut command = stage.bin.command("alliance");
+        let words = ["--home", text(&left), "-o", "json", "key", "rotate", "--accreditation", text(&paper)];
+        let mut process = command.args(words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("started");
+        // Where it is over before, it is done, which is as good.
+        while !step(&left) && process.try_wait().expect("its state").is_none() {
+            std::hint::spin_loop();
+        }
+        process.kill().await.expect("killed");
+        let again = stage.bin.alliance(words).await;
+        match again.code {
+            Some(0) => {
+                let done = again.json();
+                assert_eq!((&done["old"], &done["new"]), (&old.as_str().into(), &new.as_str().into()), "round {round}");
+            }
+            _ => drop(again.with(4).says(&["no key waits"])),
+        }
+        let verified = stage.bin.alliance(["--home", text(&left), "ledger", "verify"]).await.good();
+        verified.shows(&["keys before", &old, &new]);
+        let shown = stage.bin.alliance(["--home", text(&left), "-o", "json", "key", "show"]).await.good().json();
+        assert_eq!(shown["key"], new.as_str(), "round {round}");
+    }
+    stage.stop().await;
+}
