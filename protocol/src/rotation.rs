@@ -13,7 +13,7 @@ use crate::{
     authority::Accreditation,
     charter::Chartered,
     crossing::LedgerHead,
-    envelope::{Draft, Signed, Statement, recorded_body},
+    envelope::{Draft, Signed, Statement},
     id::StatementId,
     key::{PublicKey, SecretKey},
     limits,
@@ -100,8 +100,8 @@ pub(crate) struct Rotations {
 struct Link {
     statement: Signed<KeyRotation>,
     new: PublicKey,
-    /// Whose authority accredited the new key.
-    member: Option<Country>,
+    /// The accreditation of the new key: whose authority it is of, and who signed it.
+    paper: Option<Signed<Accreditation>>,
 }
 
 /// Successors of one key that are not revoked, and predecessors of one: two show the contradiction.
@@ -201,7 +201,7 @@ impl Rotations {
         if live >= CONTRADICTING_MAX && !revoked(member, &body.new) || in_vain || takes_over >= CONTRADICTING_MAX {
             return Err(NotRotated::Contested(body.old));
         }
-        let of_member = self.links.values().flatten().filter(|link| link.member == Some(member)).count();
+        let of_member = self.links.values().flatten().filter(|link| link.member() == Some(member)).count();
         if of_member >= limits::KEY_ROTATIONS_PER_MEMBER_MAX {
             return Err(NotRotated::TooMany(member));
         }
@@ -211,7 +211,7 @@ impl Rotations {
     /// Takes in a rotation that was admitted, now or before a restart.
     pub(crate) fn insert(&mut self, statement: Signed<KeyRotation>, revoked: Revoked<'_>) {
         let (old, new) = (statement.body().old, statement.body().new);
-        let member = recorded_body::<Accreditation>(&statement.body().new_accreditation).map(|paper| paper.member);
+        let paper = Signed::open(&statement.body().new_accreditation, statement.alliance()).ok();
         if self.has(&old, &new) {
             return;
         }
@@ -221,7 +221,7 @@ impl Rotations {
         while links.len() >= SUCCESSORS_KEPT_MAX {
             links.remove(links.iter().position(|link| link.is_revoked(revoked)).unwrap_or(0));
         }
-        links.push(Link { statement, new, member });
+        links.push(Link { statement, new, paper });
         self.before.entry(new).or_default().insert(old);
     }
 
@@ -274,8 +274,14 @@ impl Rotations {
         walk(key, |at| self.links.get(at).into_iter().flatten().map(|link| link.new).collect())
     }
 
-    pub(crate) fn statements(&self) -> impl Iterator<Item = (StatementId, &[u8])> {
-        self.links.values().flatten().map(|link| (link.statement.id(), link.statement.bytes()))
+    /// The statements, of those whose accreditation of the new key holds: others could not take in the rest, and would be
+    /// offered it again and again.
+    pub(crate) fn statements(
+        &self,
+        holds: impl Fn(&Signed<Accreditation>) -> bool,
+    ) -> impl Iterator<Item = (StatementId, &[u8])> {
+        let links = self.links.values().flatten().filter(move |link| link.paper.as_ref().is_some_and(&holds));
+        links.map(|link| (link.statement.id(), link.statement.bytes()))
     }
 
     /// Every pair of a key and one that took over from it, each chain from its beginning.
@@ -292,8 +298,12 @@ impl Rotations {
 }
 
 impl Link {
+    fn member(&self) -> Option<Country> {
+        self.paper.as_ref().map(|paper| paper.body().member)
+    }
+
     fn is_revoked(&self, revoked: Revoked<'_>) -> bool {
-        self.member.is_some_and(|member| revoked(member, &self.new))
+        self.member().is_some_and(|member| revoked(member, &self.new))
     }
 }
 

@@ -607,7 +607,7 @@ impl Trust {
             let status = member.status.iter().map(|status| (status.id(), status.bytes()));
             status.chain(member.packs.values().map(|(pack, _)| (pack.id(), pack.bytes())))
         });
-        charters.chain(of_members).chain(self.rotations.statements())
+        charters.chain(of_members).chain(self.rotations.statements(|paper| self.is_spoken(paper)))
     }
 
     /// What is known of each member: epoch and end of its status, whether it counts now, and how many keys it revoked.

@@ -234,6 +234,32 @@ fn one_key_that_takes_over_from_two_has_none_of_them() {
     assert!(trust.accept_rotation(&good(&alliance, OLD + 2, NEW), DAWN).is_err());
 }
 
+/// What former officers have accredited cannot be taken in any more, and so is not passed on; what was taken in stays.
+#[test]
+fn rotations_outlive_the_officers_and_are_passed_on_while_these_speak() {
+    let (mut alliance, mut trust) = begun();
+    let known = good(&alliance, OLD, NEW);
+    trust.accept_rotation(&known, DAWN).expect("accepted");
+    assert_eq!(trust.statements().count(), 1);
+    let next = crate::versions::rotate(&mut alliance, &trust.chartered().clone(), "BR", 70);
+    let mut other = Trust::new(trust.chartered().clone());
+    for trust in [&mut trust, &mut other] {
+        assert_eq!(trust.accept_charter(&next), Ok(Accepted::New));
+    }
+    assert_eq!(trust.statements().count(), 1, "the version of the charter alone");
+    assert!(matches!(other.accept_rotation(&known, DAWN), Err(Distrust::NotTheAuthority(_))));
+    // The old key stays ended, also where those of now accredit it.
+    assert!(matches!(problem(&alliance, &trust, OLD), Some(NoStanding::Replaced { .. })));
+    assert_eq!(problem(&alliance, &trust, NEW), None);
+    // The next change names the officers of now, and a paper of those before for the key that ends.
+    let mut body = rotation(&alliance, NEW, THIRD);
+    let before = KeyRotation { ..Signed::<KeyRotation>::open(&known, alliance.id).expect("holds").body().clone() };
+    body.old_accreditation = before.new_accreditation;
+    let next = signed(&alliance, &body, &[NEW, THIRD]);
+    assert_eq!(trust.accept_rotation(&next, DAWN), Ok(Accepted::New));
+    assert_eq!(trust.newest_key(&key(OLD).public()), key(THIRD).public());
+}
+
 /// STATEMENT-62: chains, in whatever order they are heard of, and no way back.
 #[test]
 fn a_chain_of_rotations_is_one_way() {
