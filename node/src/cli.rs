@@ -106,7 +106,7 @@ enum Noun {
     /// Give an auditor a part of the ledger that proves itself, and check such files; needs no daemon
     #[command(subcommand)]
     Audit(audit::Audit),
-    /// Show a key file, encrypt it with a passphrase, or take that off; needs no daemon
+    /// Show a key file, encrypt it with a passphrase, take that off, or give the node another key; needs no daemon
     #[command(subcommand)]
     Key(key::Key),
     /// For officers of an authority: accredit, revoke, issue safeguards, publish law

@@ -17,7 +17,9 @@ use alliance_protocol::{
     key::{PublicKey, SecretKey},
     limits,
     model_key::{BindingError, ModelKeyError},
+    rotation::NotRotated,
     time::Timestamp,
+    trust::Distrust,
 };
 
 use crate::{
@@ -29,9 +31,11 @@ use crate::{
 
 mod model_key;
 mod papers;
+mod rotation;
 mod socket;
 
 pub use papers::{Papers, PapersError};
+pub use rotation::{NextKey, Rotated};
 pub use socket::SocketError;
 
 /// A directory that is, or is to be, a node's home.
@@ -96,6 +100,18 @@ pub enum HomeError {
     Ledger(#[source] LedgerError),
     #[error("the ledger `{}` is gone", .0.display())]
     LedgerGone(PathBuf),
+    #[error("no key waits to take the place of the node's: there is no `{}`", .0.display())]
+    NoNextKey(PathBuf),
+    #[error("the accreditation is not one of the key that waits")]
+    NextPapers(#[source] PapersError),
+    #[error("the accreditation is of the key that waits to take the place of the node's")]
+    ForNextKey,
+    #[error("others would not believe that the key was changed")]
+    NotRotated(#[source] Distrust),
+    #[error("the ledger does not take the change of its node's key")]
+    NotRecorded(#[source] LedgerError),
+    #[error("the change of this node's key is recorded, and its files are not yet in their places")]
+    Unfinished,
 }
 
 impl HomeError {
@@ -128,6 +144,19 @@ impl HomeError {
             Self::ModelKey { .. } => "restore it, or move it away and make another: alliance model signing-key".into(),
             Self::Binding(_) => "bind it again: alliance model signing-key".into(),
             Self::Ledger(_) => String::new(),
+            Self::NotRecorded(_) => "repair what is wrong, and run alliance key rotate again".into(),
+            Self::NoNextKey(_) => "draw one, and have it accredited: alliance key rotate".into(),
+            Self::NextPapers(_) => {
+                "`alliance key rotate` says what the authority has to accredit; give what it signs then".into()
+            }
+            Self::NotRotated(Distrust::Rotation(NotRotated::OtherOrganisation { .. })) => {
+                "have the new key accredited by the same authority for the same organisation as the old one".into()
+            }
+            Self::NotRotated(_) => String::new(),
+            Self::ForNextKey => {
+                "stop the daemon, and let that one take over: alliance key rotate --accreditation FILE".into()
+            }
+            Self::Unfinished => "start the daemon, or run alliance key rotate again: either puts them there".into(),
             Self::LedgerGone(_) => {
                 "restore it from a backup; without its ledger this node cannot prove anything, and a new \
                                     one needs a new home and key"
@@ -299,6 +328,9 @@ impl Home {
     /// There is none, or it is unusable.
     pub fn key(&self) -> Result<SecretKey, HomeError> {
         self.check_owned()?;
+        if self.is_unfinished() {
+            return Err(HomeError::Unfinished);
+        }
         Ok(keys::read(&self.key_path(), &mut |key| self.passphrases.ask(key))?)
     }
 
@@ -308,6 +340,9 @@ impl Home {
     /// There is none, or it is unusable.
     pub fn public(&self) -> Result<PublicKey, HomeError> {
         self.check_owned()?;
+        if self.is_unfinished() {
+            return Err(HomeError::Unfinished);
+        }
         Ok(keys::inspect(&self.key_path())?.public)
     }
 
@@ -326,6 +361,9 @@ impl Home {
         self.check_owned()?;
         let lock = self.lock()?;
         let config = Config::read(&self.config_path())?;
+        if self.finish_rotation()? {
+            tracing::info!("put the files of the new key in their places, which a crash had left undone");
+        }
         let key = keys::read(&self.key_path(), &mut |key| self.passphrases.ask(key))?;
         let Papers { charter, accreditation } = self.papers(key.public(), now)?;
         let house = durable::read_if_there(&self.house_path(), limits::LAW_PACK_BYTES_MAX)?;

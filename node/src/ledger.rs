@@ -31,7 +31,7 @@ mod tests;
 
 pub use self::{
     publish::{PublishError, Published, publish},
-    scan::{Report, Witnessed, read, verify, whole},
+    scan::{Report, Witnessed, read, rotations, signed_by, verify, whole},
 };
 
 /// The file of frames.
@@ -170,6 +170,17 @@ impl LedgerFile {
             tracing::warn!(bytes = scan.tail, "cut off the torn end that a crash left in the ledger");
         }
         Ok(Self::resume(Box::new(files), key, scan))
+    }
+
+    /// Records that its node's key made way for another, as the first entry that this one signs the head of.
+    ///
+    /// # Errors
+    /// As [`Self::commit`]; the ledger is still the old key's, or, where that cannot be known, one of the two's.
+    pub fn hand_over(mut self, new: &SecretKey, rotated: &Entry) -> Result<Self, LedgerError> {
+        self.key = SecretKey::from_seed(&new.to_seed());
+        self.origin = Origin::of(&new.public());
+        self.commit(std::slice::from_ref(rotated))?;
+        Ok(self)
     }
 
     fn resume(disk: Box<dyn Disk>, key: &SecretKey, scan: scan::Scan) -> Self {

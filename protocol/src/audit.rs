@@ -6,6 +6,8 @@
 //!
 //! A file says what one operator discloses. That nothing was left out shows only together with the files of the other sides.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
@@ -13,6 +15,7 @@ use crate::{
     envelope::{decode, encode},
     id::Sha256,
     key::{PublicKey, SecretKey, Signature},
+    ledger::{Checkpoint, CheckpointError},
     time::Timestamp,
     vocabulary::Country,
 };
@@ -96,6 +99,13 @@ struct Disclosed {
     index: u64,
     entry: ByteBuf,
     proof: Vec<Sha256>,
+}
+
+/// A head of a ledger, signed with one of the keys that its node has had.
+fn head_of(note: &str, keys: &BTreeSet<PublicKey>) -> Result<Checkpoint, CheckpointError> {
+    let head = Checkpoint::parse_self_named(note)?;
+    let own = head.origin.node().is_some_and(|node| keys.contains(&node));
+    if own { Ok(head) } else { Err(CheckpointError::Origin) }
 }
 
 /// Why bytes are not an audit file.

@@ -6,6 +6,7 @@
 //! - `local`: what the operator asks          - `exchange`: what the mesh brings
 //! - `exporting`, `importing`: the two ends of a crossing    - `sources`: one artefact from several peers
 //! - `history`: crossings as recorded    - `outlook`: what law that is adopted ahead will end
+//! - `rotating`: keys that make way for others, this node's own among them
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,6 +24,7 @@ mod peers;
 mod placing;
 mod provenance;
 mod retention;
+mod rotating;
 mod sources;
 mod start;
 pub mod transfers;
@@ -284,12 +286,14 @@ impl Core {
                 self.placing.recorded(*node, *place, *seen_from, *round_trip_us);
             }
             Record::ForkFound { node, first, second } => self.watch.fork_recorded(*node, first, second),
+            Record::RotationAccepted { rotation } => self.inherit_fork(rotation),
             Record::Founded { .. }
             | Record::CharterAccepted { .. }
             | Record::Accredited { .. }
             | Record::RulesLoaded { .. }
             | Record::StatusAccepted { .. }
             | Record::PackAccepted { .. }
+            | Record::KeyRotated { .. }
             | Record::ApprovalAccepted { .. }
             | Record::StepRecorded { .. }
             | Record::TrainingAttested { .. }

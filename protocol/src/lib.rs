@@ -38,6 +38,7 @@ pub mod obligation;
 pub mod offer;
 pub mod place;
 pub mod replay;
+pub mod rotation;
 pub mod time;
 pub mod training;
 pub mod trust;

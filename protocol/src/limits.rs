@@ -123,6 +123,12 @@ pub const OFFERS_PER_MEMBER_MAX: usize = 4096;
 /// Node records of one member.
 pub const NODES_PER_MEMBER_MAX: usize = 1024;
 
+/// Times that one node changes its key: with one each year, thirty years. Each change costs a look at the chain behind it.
+pub const KEY_ROTATIONS_MAX: usize = 32;
+
+/// Keys of one member's nodes that have ended and are remembered, by every node and for ever: four of each node that there may be.
+pub const KEY_ROTATIONS_PER_MEMBER_MAX: usize = 4 * NODES_PER_MEMBER_MAX;
+
 /// Peers that one artefact is pulled from at a time. Four fill most links.
 pub const SOURCES_MAX: u32 = 8;
 

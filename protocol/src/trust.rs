@@ -14,6 +14,7 @@ use crate::{
     id::{AllianceId, StatementId},
     key::PublicKey,
     limits,
+    rotation::{Ended, KeyRotation, NotRotated, Rotations},
     time::{NotValid, Timestamp},
     vocabulary::{Country, Label, NodeRole, SafeguardKind, Seat, Tier},
 };
@@ -25,6 +26,8 @@ pub struct Trust {
     members: BTreeMap<Country, Member>,
     /// A version of the charter of which two were signed, if that ever happened.
     forked: Option<u32>,
+    /// Keys of nodes that made way for others.
+    rotations: Rotations,
 }
 
 /// What a member's authority said last. It is kept when the member leaves: one that comes back does not go back.
@@ -79,6 +82,8 @@ pub enum Distrust {
     Pack(#[from] PackError),
     #[error("the charter does not hold")]
     Charter(#[from] CharterError),
+    #[error("the change of a node's key does not count: {0}")]
+    Rotation(#[from] NotRotated),
 }
 
 /// Why a node has no standing for a crossing now.
@@ -92,6 +97,13 @@ pub enum NoStanding {
     NotValid { organisation: String, member: Country, why: NotValid },
     #[error("{member} has revoked the accreditation of {organisation}")]
     Revoked { organisation: String, member: Country },
+    #[error("the key of {organisation} in {member} was replaced by {by}, and counts for nothing any more")]
+    Replaced { organisation: String, member: Country, by: PublicKey },
+    #[error(
+        "{organisation} in {member} has signed two successions of the key {key} that contradict each other; neither counts \
+         until the authority of {member} has revoked the wrong one"
+    )]
+    Contested { organisation: String, member: Country, key: PublicKey },
     #[error("{organisation} is not accredited as {role}")]
     Role { organisation: String, role: NodeRole },
     #[error(transparent)]
@@ -123,6 +135,8 @@ impl NoStanding {
             | Self::OtherKey(_)
             | Self::NotValid { .. }
             | Self::Revoked { .. }
+            | Self::Replaced { .. }
+            | Self::Contested { .. }
             | Self::Role { .. } => RefusalCode::NotAccredited,
         }
     }
@@ -143,7 +157,7 @@ impl Trust {
     #[must_use]
     pub fn new(chartered: Chartered) -> Self {
         let members = chartered.charter().members.keys().map(|country| (*country, Member::default())).collect();
-        Self { chartered, members, forked: None }
+        Self { chartered, members, forked: None, rotations: Rotations::default() }
     }
 
     #[must_use]
@@ -244,7 +258,28 @@ impl Trust {
         if self.has_revoked(member, node) {
             return Err(NoStanding::Revoked { organisation, member });
         }
-        Ok(())
+        match self.ended(node) {
+            Some(Ended::By(Some(by))) => Err(NoStanding::Replaced { organisation, member, by }),
+            Some(Ended::By(None)) => Err(NoStanding::Contested { organisation, member, key: *node }),
+            // It hears what its authority says of that.
+            Some(Ended::Contested(_)) | None => Ok(()),
+        }
+    }
+
+    fn ended(&self, node: &PublicKey) -> Option<Ended> {
+        self.rotations.ended(node, &|member, key| self.has_revoked(member, key))
+    }
+
+    /// Whether it is certain whose successor the node is (STATEMENT-63).
+    ///
+    /// # Errors
+    /// Another has been named, too.
+    pub fn certain(&self, accreditation: &Accreditation) -> Result<(), NoStanding> {
+        let (organisation, member) = (accreditation.organisation.name.clone(), accreditation.member);
+        match self.ended(&accreditation.node) {
+            Some(Ended::Contested(key)) => Err(NoStanding::Contested { organisation, member, key }),
+            Some(Ended::By(_)) | None => Ok(()),
+        }
     }
 
     /// Whether the node may be an end of a crossing now: admitted, in the role, and its member's status is fresh, or as good as
@@ -262,6 +297,7 @@ impl Trust {
     ) -> Result<(), NoStanding> {
         self.admission(accreditation, node, now)?;
         let body = accreditation.body();
+        self.certain(body)?;
         if !body.roles.contains(&role) {
             return Err(NoStanding::Role { organisation: body.organisation.name.clone(), role });
         }
@@ -280,15 +316,62 @@ impl Trust {
         Some(&self.members.get(&member)?.last.as_ref()?.body().revoked)
     }
 
+    /// Takes in that a node's key made way for another (STATEMENT-60).
+    ///
+    /// # Errors
+    /// It is not signed by both, or the new key is not accredited as the old one was, or it contradicts what is known.
+    pub fn accept_rotation(&mut self, bytes: &[u8], now: Timestamp) -> Result<Accepted, Distrust> {
+        let rotation = Signed::<KeyRotation>::open(bytes, self.alliance())?;
+        let body = rotation.body();
+        // Who comes after whom is what counts; said in other words, it is nothing new.
+        if self.rotations.has(&body.old, &body.new) {
+            return Ok(Accepted::Known);
+        }
+        let new = self.accreditation(&body.new_accreditation)?;
+        // Those who accredited the old key may long have been replaced; it only shows whose it was.
+        let old = self.chartered.accredited(&body.old_accreditation).ok_or(NotRotated::NeverAccredited(body.old))?;
+        KeyRotation::check(&rotation, &old, new.body(), now)?;
+        self.rotations.admits(body, old.member, &|member, key| self.has_revoked(member, key))?;
+        self.remember_rotation(rotation);
+        Ok(Accepted::New)
+    }
+
+    /// Takes up a rotation that was accepted before a restart, when those who signed its papers spoke.
+    pub(crate) fn remember_rotation(&mut self, rotation: Signed<KeyRotation>) {
+        let mut rotations = std::mem::take(&mut self.rotations);
+        rotations.insert(rotation, &|member, key| self.has_revoked(member, key));
+        self.rotations = rotations;
+    }
+
+    /// All keys that this one took over from, the nearest first.
+    #[must_use]
+    pub fn former_keys(&self, key: &PublicKey) -> Vec<PublicKey> {
+        self.rotations.former(key)
+    }
+
+    /// The key that a node has now whose key this was; itself, where it has not ended.
+    #[must_use]
+    pub fn newest_key(&self, key: &PublicKey) -> PublicKey {
+        self.rotations.newest(key, &|member, key| self.has_revoked(member, key))
+    }
+
+    /// Every key that ended, with one that took over from it, each chain from its beginning.
+    pub(crate) fn successions(&self) -> Vec<(PublicKey, PublicKey)> {
+        self.rotations.pairs()
+    }
+
     /// The members, of those that a crossing concerns, whose authorities have banned its destination or its recipient. A
     /// recipient is at both: in the country that accredited it and in the one whose law can compel it.
     pub fn bans(&self, concerned: impl IntoIterator<Item = Country>, importer: &Accreditation) -> BTreeSet<Country> {
         let countries = std::iter::once(importer.member).chain(importer.organisation.controlled_by);
+        // Who is banned does not shake that off with a new key.
+        let mut keys = self.former_keys(&importer.node);
+        keys.push(importer.node);
         let banned = |member: &Country| {
             let status = self.members.get(member).and_then(|known| known.status.as_ref());
             status.is_some_and(|status| {
                 let bans = &status.body().bans;
-                bans.contains(&Ban::Recipient(importer.node))
+                keys.iter().any(|key| bans.contains(&Ban::Recipient(*key)))
                     || countries.clone().any(|country| bans.contains(&Ban::Destination(country)))
             })
         };
@@ -481,7 +564,8 @@ impl Trust {
             return Err(SafeguardIgnored::OtherRoute { from: body.from, to: body.to });
         }
         if body.recipient.is_some_and(|recipient| recipient != scope.recipient) {
-            return Err(SafeguardIgnored::OtherRecipient);
+            let former = body.recipient.filter(|named| self.former_keys(&scope.recipient).contains(named));
+            return Err(former.map_or(SafeguardIgnored::OtherRecipient, SafeguardIgnored::FormerRecipient));
         }
         let covered = |label: &&Label| body.labels.contains(label) || label.is_open();
         match scope.labels.iter().find(|label| !covered(label)) {
@@ -540,14 +624,15 @@ impl Trust {
         self.chartered.authority(member).map_or(&[], |authority| &authority.officers)
     }
 
-    /// The statements of members that other nodes should have: versions of the charter after the founding one, which a node
-    /// takes from its operator alone, newest statuses and packs.
+    /// The statements that other nodes should have: versions of the charter after the founding one, which a node takes from its
+    /// operator alone, newest statuses and packs of members, and which keys have ended.
     pub fn statements(&self) -> impl Iterator<Item = (StatementId, &[u8])> {
         let charters = self.chartered.versions().skip(1).map(|version| (version.id(), version.bytes()));
-        charters.chain(self.members.values().flat_map(|member| {
+        let of_members = self.members.values().flat_map(|member| {
             let status = member.status.iter().map(|status| (status.id(), status.bytes()));
             status.chain(member.packs.values().map(|(pack, _)| (pack.id(), pack.bytes())))
-        }))
+        });
+        charters.chain(of_members).chain(self.rotations.statements(|paper| self.is_spoken(paper)))
     }
 
     /// What is known of each member: epoch and end of its status, whether it counts now, and how many keys it revoked.
@@ -602,6 +687,8 @@ pub enum SafeguardIgnored {
     OtherRoute { from: Country, to: Country },
     #[error("it is limited to another recipient")]
     OtherRecipient,
+    #[error("it is limited to the key {0}, which the recipient had before; have it issued again for its key of now")]
+    FormerRecipient(PublicKey),
     #[error("it does not cover the label `{0}`")]
     Label(Label),
     #[error("a waiting period is worked out from the filing that a `regulator_notification` names; no token stands for it")]

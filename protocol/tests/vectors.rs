@@ -17,6 +17,7 @@ use alliance_protocol::{
     manifest::Manifest,
     model_key::ModelKeyBinding,
     offer::{NodeRecord, Offer, Withdrawal},
+    rotation::KeyRotation,
     training::{Attestation, SignedStep},
 };
 use serde_json::Value;
@@ -65,11 +66,12 @@ fn open(kind: &str, statement: &[u8], alliance: AllianceId) -> Opened {
         Approval::KIND => opened::<Approval>(statement, alliance),
         Refusal::KIND => opened::<Refusal>(statement, alliance),
         Receipt::KIND => opened::<Receipt>(statement, alliance),
+        KeyRotation::KIND => opened::<KeyRotation>(statement, alliance),
         other => panic!("`{other}` is not a kind of statement"),
     }
 }
 
-/// STATEMENT-1 to STATEMENT-6, STATEMENT-10 to STATEMENT-13, STATEMENT-20 to STATEMENT-34.
+/// STATEMENT-1 to STATEMENT-6, STATEMENT-10 to STATEMENT-13, STATEMENT-20 to STATEMENT-37.
 #[test]
 fn statements_open_as_specified() {
     let file = read("statements.json");
@@ -88,7 +90,7 @@ fn statements_open_as_specified() {
         }
         kinds.insert(text(case, "kind"));
     }
-    assert_eq!(kinds.len(), 14, "there is a vector for each kind");
+    assert_eq!(kinds.len(), 15, "there is a vector for each kind");
 }
 
 #[test]

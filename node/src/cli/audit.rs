@@ -10,6 +10,7 @@ use alliance_protocol::{
     authority::Accreditation,
     charter::Chartered,
     envelope::Signed,
+    key::PublicKey,
     limits,
     time::Timestamp,
     vocabulary::Country,
@@ -186,6 +187,10 @@ fn text(context: &Context, report: &Report, anchored: bool) -> String {
         ]);
     }
     let mut out = format!("{files}\n");
+    for file in report.files.iter().filter(|file| !file.former.is_empty()) {
+        let before = figures::words(file.former.iter().map(PublicKey::short), "");
+        out.push_str(&format!("node {} had these keys before: {before}\n", file.node.short()));
+    }
     if report.crossings.is_empty() {
         out.push_str("\nno crossing is in these files\n");
     } else {

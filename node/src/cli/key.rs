@@ -1,4 +1,4 @@
-//! `alliance key`: how a key lies on the disk. Works on the file, without a daemon.
+//! `alliance key`: how a key lies on the disk, and how a node gets another one. Works on files, without a daemon.
 
 use std::path::{Path, PathBuf};
 
@@ -6,11 +6,15 @@ use alliance_protocol::key::PublicKey;
 use clap::Subcommand;
 use serde::Serialize;
 
-use super::{Context, Problem, screen::Fields};
+use super::{Context, Problem, figures, screen::Fields};
 use crate::{
     exit::Exit,
+    home::{Home, HomeError},
     keys::{self, Kept, PassphraseError, PassphraseFrom, Protection},
+    ledger,
 };
+
+mod rotate;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Key {
@@ -44,6 +48,7 @@ pub(super) enum Key {
         #[arg(value_name = "FILE")]
         file: Option<PathBuf>,
     },
+    Rotate(rotate::Rotate),
 }
 
 #[derive(Debug, Serialize)]
@@ -51,6 +56,12 @@ struct Shown {
     file: PathBuf,
     key: PublicKey,
     protected: bool,
+    /// The keys that the node had before, the first one first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    former: Vec<PublicKey>,
+    /// The key that waits to take its place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<PublicKey>,
 }
 
 impl Key {
@@ -60,7 +71,15 @@ impl Key {
             None => context.home().map(|home| home.key_path()),
         };
         match self {
-            Self::Show { file } => show(context, &path(file)?),
+            Self::Show { file: Some(file) } => show(context, &file, None),
+            Self::Show { file: None } => {
+                let home = context.home()?;
+                if let Err(error @ HomeError::Unfinished) = home.public() {
+                    return Err(error.into());
+                }
+                show(context, &home.key_path(), Some(&home))
+            }
+            Self::Rotate(command) => command.run(context),
             Self::Protect { file, new_passphrase_file } => {
                 let file = path(file)?;
                 let new = match new_passphrase_file {
@@ -76,26 +95,36 @@ impl Key {
                 });
                 let protection = Protection::Passphrase(chosen?);
                 keys::protect(&file, &mut |key| context.passphrases.ask(key), &protection)?;
-                show(context, &file)
+                show(context, &file, None)
             }
             Self::Unprotect { file } => {
                 let file = path(file)?;
                 keys::protect(&file, &mut |key| context.passphrases.ask(key), &Protection::Plain)?;
-                show(context, &file)
+                show(context, &file, None)
             }
         }
     }
 }
 
-fn show(context: &Context, file: &Path) -> Result<Exit, Problem> {
+fn show(context: &Context, file: &Path, home: Option<&Home>) -> Result<Exit, Problem> {
     let facts = keys::inspect(file)?;
     let protected = facts.kept == Kept::Protected;
-    let shown = Shown { file: file.to_owned(), key: facts.public, protected };
+    // A home without a ledger has no keys before, and says so by itself when it is used.
+    let rotations = home.and_then(|home| ledger::rotations(&home.ledger_path()).ok()).unwrap_or_default();
+    let former = rotations.into_iter().map(|(_, rotation)| rotation.old).collect();
+    let next = home.and_then(Home::next_key);
+    let shown = Shown { file: file.to_owned(), key: facts.public, protected, former, next };
     Ok(context.screen.one(&shown, || {
         let mut fields = Fields::default();
         fields.add("file", shown.file.display());
         fields.add("key", shown.key);
         fields.add("protected", if protected { "by a passphrase" } else { "by the permissions of the file alone" });
+        if !shown.former.is_empty() {
+            fields.add("keys before", figures::words(&shown.former, ""));
+        }
+        if let Some(next) = shown.next {
+            fields.add("key that waits", format!("{next} (alliance key rotate)"));
+        }
         fields.to_string()
     }))
 }

@@ -185,6 +185,9 @@ fn text(context: &Context, entry: &Shown) -> String {
 fn verified(context: &Context, report: &ledger::Report) -> String {
     let mut fields = Fields::default();
     fields.add("log", &report.origin);
+    if !report.former.is_empty() {
+        fields.add("keys before", figures::words(&report.former, ""));
+    }
     fields.add("entries", report.entries);
     fields.add("root", report.root);
     fields.add("size", figures::size(report.bytes));

@@ -147,7 +147,12 @@ impl From<HomeError> for Problem {
             HomeError::ModelKey { .. } => Exit::Usage,
             HomeError::Binding(_) => Exit::Untrusted,
             HomeError::Ledger(_) => Exit::Disk,
+            HomeError::NotRecorded(error) => ledger(error),
             HomeError::LedgerGone(_) => Exit::Damaged,
+            HomeError::NoNextKey(_) => Exit::NotFound,
+            HomeError::ForNextKey => Exit::Conflict,
+            HomeError::NextPapers(_) | HomeError::NotRotated(_) => Exit::Untrusted,
+            HomeError::Unfinished => Exit::TryAgain,
             HomeError::Key(error) => key(error),
             HomeError::File(error) => disk(&error.source),
         };
@@ -250,20 +255,23 @@ impl From<AuthorityError> for Problem {
 
 impl From<LedgerError> for Problem {
     fn from(error: LedgerError) -> Self {
-        let exit = match &error {
-            LedgerError::Io { .. } | LedgerError::Commit { .. } | LedgerError::Poisoned(_) => Exit::Disk,
-            LedgerError::Absent { .. } => Exit::NotFound,
-            LedgerError::NoCheckpoint { .. }
-            | LedgerError::NoEntries { .. }
-            | LedgerError::Checkpoint { .. }
-            | LedgerError::TooShort { .. }
-            | LedgerError::Damaged { .. }
-            | LedgerError::OtherRoot { .. }
-            | LedgerError::Witnessed(_)
-            | LedgerError::NotWitnessed { .. }
-            | LedgerError::Entry(_) => Exit::Damaged,
-        };
-        Self::of(exit, &error)
+        Self::of(ledger(&error), &error)
+    }
+}
+
+fn ledger(error: &LedgerError) -> Exit {
+    match error {
+        LedgerError::Io { .. } | LedgerError::Commit { .. } | LedgerError::Poisoned(_) => Exit::Disk,
+        LedgerError::Absent { .. } => Exit::NotFound,
+        LedgerError::NoCheckpoint { .. }
+        | LedgerError::NoEntries { .. }
+        | LedgerError::Checkpoint { .. }
+        | LedgerError::TooShort { .. }
+        | LedgerError::Damaged { .. }
+        | LedgerError::OtherRoot { .. }
+        | LedgerError::Witnessed(_)
+        | LedgerError::NotWitnessed { .. }
+        | LedgerError::Entry(_) => Exit::Damaged,
     }
 }
 
@@ -272,7 +280,8 @@ impl From<PublishError> for Problem {
         match error {
             PublishError::Ledger(error) => error.into(),
             PublishError::File(error) => error.into(),
-            PublishError::OtherLog(_) => Self::of(Exit::Conflict, &error).hint("give another directory"),
+            PublishError::OtherLog(_) => Self::of(Exit::Conflict, &error)
+                .hint("give another directory; under another key of its node a ledger is another log, which begins with the same entries"),
         }
     }
 }
@@ -292,6 +301,9 @@ impl From<DaemonError> for Problem {
             }
             DaemonError::Start(StartError::Accreditation(_)) => {
                 (Exit::Untrusted, "ask the authority for a new accreditation: alliance init --accreditation FILE")
+            }
+            DaemonError::Start(StartError::OtherKey(_)) => {
+                (Exit::Conflict, "restore the newest copy of the home, with the key that it has now")
             }
             DaemonError::Start(StartError::Pack(_)) => {
                 (Exit::Usage, "mend house.cedar until `alliance policy lint house.cedar --house` takes it")

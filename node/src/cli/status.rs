@@ -29,6 +29,9 @@ pub(super) async fn status(context: &Context) -> Result<Exit, Problem> {
 fn text(screen: &Screen, status: &NodeStatus) -> String {
     let mut fields = Fields::default();
     fields.add("node", status.node);
+    if !status.former.is_empty() {
+        fields.add("keys before", figures::words(&status.former, ""));
+    }
     fields.add("version", &status.version);
     fields.add("alliance", format!("{} ({})", status.alliance_name, status.alliance));
     fields.add("charter", format!("version {}", status.charter));

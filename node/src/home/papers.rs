@@ -126,7 +126,7 @@ impl Home {
         }
         let held = durable::read_if_there(&self.accreditation_path(), limits::STATEMENT_BYTES_MAX)?;
         let papers = match accreditation.or(held.as_deref()) {
-            Some(bytes) => Some(Papers::open(chosen, bytes, node, now)?),
+            Some(bytes) => Some(Papers::open(chosen, bytes, node, now).map_err(|error| self.of_next(error))?),
             None => None,
         };
         if old.as_deref() != Some(chosen) {
@@ -136,5 +136,13 @@ impl Home {
             durable::write(&self.accreditation_path(), accreditation, Readers::Owner, Existing::Replace)?;
         }
         Ok(papers)
+    }
+
+    /// Papers that do not hold for the node's key may be those of the one that waits.
+    fn of_next(&self, error: PapersError) -> HomeError {
+        match error {
+            PapersError::Standing(NoStanding::OtherKey(key)) if Some(key) == self.next_key() => HomeError::ForNextKey,
+            other => other.into(),
+        }
     }
 }

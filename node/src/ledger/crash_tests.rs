@@ -289,3 +289,30 @@ fn a_ledger_that_cannot_be_rolled_back_takes_nothing_more() {
         assert!(matches!(ledger.commit(&entries(10..12)), Err(LedgerError::Poisoned(_))), "operation {at}");
     }
 }
+
+/// While the key changes, a crash at any step leaves a ledger of one of the two keys: the old one without the record, or the
+/// new one with it.
+#[test]
+fn a_ledger_whose_key_changes_is_that_of_one_of_the_two() {
+    let new = SecretKey::from_seed(&[77; 32]);
+    let (mut as_it_was, mut changed) = (0, 0);
+    for plan in plans().map(Some).chain([None]) {
+        let (ledger, model) = ledger();
+        model.state().plan = plan;
+        let [rotated] = &entries(3..4)[..] else { panic!("one entry") };
+        let outcome = ledger.hand_over(&new, rotated).map(drop);
+        let what = format!("{plan:?}: {outcome:?}");
+        for (frames, note) in model.after_a_crash() {
+            let home = tempfile::tempdir().expect("a directory");
+            fs::write(home.path().join(ENTRIES), frames).expect("writes");
+            fs::write(home.path().join(CHECKPOINT), note).expect("writes");
+            let signed_by = signed_by(home.path()).expect("a head");
+            let (key, size) = if signed_by == new.public() { (&new, 4) } else { (&key(), 3) };
+            let (_, held) = LedgerFile::open(home.path(), key).unwrap_or_else(|error| panic!("{what}: {error}"));
+            assert_eq!(held, entries(0..size), "{what}");
+            assert!(outcome.is_err() || size == 4, "{what}: recorded and lost");
+            if size == 4 { changed += 1 } else { as_it_was += 1 }
+        }
+    }
+    assert!(as_it_was > 0 && changed > 0);
+}

@@ -59,6 +59,9 @@ pub fn publish(
         leaves.push(leaf);
     }
     let origin = Origin::of(node);
+    // What was signed under a key that the node had before is of a log of another name.
+    let ours = |text: &&str| Checkpoint::parse_self_named(text).map_or(true, |head| head.origin == origin);
+    let witnessed = witnessed.filter(ours);
     let own = |text: &str| Checkpoint::parse_verified(text, node, &origin).map_err(LedgerError::Witnessed);
     let (note, head) = match witnessed {
         Some(text) => (text, own(text)?),

@@ -13,6 +13,7 @@ use alliance_protocol::{
     id::Sha256,
     key::PublicKey,
     ledger::{CHECKPOINT_BYTES_MAX, Checkpoint, CheckpointError, Entry, EntryError, Merkle, Origin, RECORD_BYTES_MAX},
+    rotation::KeyRotation,
     time::Timestamp,
 };
 use serde::Serialize;
@@ -24,6 +25,9 @@ use super::{CHECKPOINT, ENTRIES, LedgerError, disk};
 pub struct Report {
     /// The name of the log.
     pub origin: String,
+    /// The keys that its node had before, the first one first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub former: Vec<PublicKey>,
     /// Entries committed.
     pub entries: u64,
     /// The Merkle root over them, which the checkpoint signs.
@@ -68,10 +72,17 @@ pub(super) struct Scan {
 /// # Errors
 /// The first thing that is wrong with it.
 pub fn verify(directory: &Path, node: &PublicKey, witnessed: Option<&str>) -> Result<Report, LedgerError> {
-    let signed = witnessed.map(|note| Checkpoint::parse_verified(note, node, &Origin::of(node)));
-    let signed = signed.transpose().map_err(LedgerError::Witnessed)?;
-    let mut last = None;
-    let scan = scan(directory, node, signed.as_ref().map(|signed| signed.size), &mut |entry| last = Some(entry.at))?;
+    let signed = witnessed.map(Checkpoint::parse_self_named).transpose().map_err(LedgerError::Witnessed)?;
+    let (mut last, mut former) = (None, Vec::new());
+    let scan = scan(directory, node, signed.as_ref().map(|signed| signed.size), &mut |entry| {
+        last = Some(entry.at);
+        former.extend(entry.record.key_rotation().map(|rotation| rotation.old));
+    })?;
+    // Witnesses may have signed it last under a key that the node had before.
+    let own = |signed: &Checkpoint| signed.origin.node().is_some_and(|key| key == *node || former.contains(&key));
+    if signed.as_ref().is_some_and(|signed| !own(signed)) {
+        return Err(LedgerError::Witnessed(CheckpointError::Origin));
+    }
     if let Some(signed) = &signed
         && scan.root_at != Some(signed.root)
     {
@@ -85,6 +96,7 @@ pub fn verify(directory: &Path, node: &PublicKey, witnessed: Option<&str>) -> Re
     });
     Ok(Report {
         origin: Origin::of(node).to_string(),
+        former,
         entries: scan.tree.size(),
         root: scan.tree.root(),
         bytes: scan.length,
@@ -102,6 +114,29 @@ pub fn whole(directory: &Path, node: &PublicKey) -> Result<(String, Vec<Entry>),
     let mut entries = Vec::new();
     let scan = scan(directory, node, None, &mut |entry| entries.push(entry))?;
     Ok((scan.note, entries))
+}
+
+/// The changes of its node's key that a ledger has recorded, with the numbers of their entries, in order. For showing, as
+/// [`read`].
+///
+/// # Errors
+/// As [`read`].
+pub fn rotations(directory: &Path) -> Result<Vec<(u64, KeyRotation)>, LedgerError> {
+    let (note, path) = read_checkpoint(directory)?;
+    let size = Checkpoint::parse_self_named(&note).map_err(|source| LedgerError::Checkpoint { path, source })?.size;
+    let mut frames = Frames::open(directory, size)?;
+    let mut found = Vec::new();
+    for index in 0..size {
+        found.extend(decode(index, frames.next(index)?)?.record.key_rotation().map(|rotation| (index, rotation)));
+    }
+    Ok(found)
+}
+
+/// The key that has signed the head of a ledger, if there is a head.
+#[must_use]
+pub fn signed_by(directory: &Path) -> Option<PublicKey> {
+    let (note, _) = read_checkpoint(directory).ok()?;
+    Checkpoint::parse_self_named(&note).ok()?.origin.node()
 }
 
 /// Up to `limit` committed entries from the one numbered `from` (the first is 0), with their numbers. For showing: each

@@ -67,6 +67,8 @@ impl Source<'_> {
             encoded.push(bytes);
         }
         let origin = Origin::of(&self.node);
+        let former = self.entries.iter().filter_map(|entry| Some(entry.record.key_rotation()?.old));
+        let keys: BTreeSet<_> = former.chain([self.node]).collect();
         let head = Checkpoint::parse_verified(&self.checkpoint, &self.node, &origin).map_err(NotExported::Checkpoint)?;
         if (head.size, head.root) != (tiles.size(), tiles.root()) {
             return Err(NotExported::OtherRoot { size: tiles.size() });
@@ -77,7 +79,7 @@ impl Source<'_> {
         let witnessed = match self.witnessed {
             None => None,
             Some(note) => {
-                let signed = Checkpoint::parse_verified(&note, &self.node, &origin).map_err(NotExported::Checkpoint)?;
+                let signed = super::head_of(&note, &keys).map_err(NotExported::Checkpoint)?;
                 let (root, proof) = proved(signed.size).ok_or(NotExported::Witnessed)?;
                 if root != signed.root {
                     return Err(NotExported::Witnessed);
@@ -92,7 +94,7 @@ impl Source<'_> {
             if !chosen.holds(&entry.record) {
                 continue;
             }
-            sizes.extend(own_heads(&entry.record, &self.node));
+            sizes.extend(own_heads(&entry.record, &keys));
             let proof = tiles.prove_inclusion(index, tiles.size()).unwrap_or_default();
             entries.push(Disclosed { index, entry: ByteBuf::from(bytes), proof });
         }
@@ -173,6 +175,7 @@ impl Chosen {
             | Record::CharterAccepted { .. }
             | Record::Accredited { .. }
             | Record::RulesLoaded { .. }
+            | Record::KeyRotated { .. }
             | Record::ForkFound { .. }
             | Record::PlaceContradicted { .. } => true,
             Record::ApprovalAccepted { approval } => recorded_body::<crate::authority::Approval>(approval)
@@ -209,25 +212,26 @@ pub(super) fn concerned(decision: &Decision) -> Option<BTreeSet<Country>> {
     Some(facts.subjects.iter().copied().chain(ends).collect())
 }
 
-/// The sizes of the heads of this node's ledger that it signed into the statements of a record.
-fn own_heads(record: &Record, node: &PublicKey) -> BTreeSet<u64> {
+/// The sizes of the heads of this node's ledger that it signed, with one of its keys, into the statements of a record.
+fn own_heads(record: &Record, keys: &BTreeSet<PublicKey>) -> BTreeSet<u64> {
     let request = |bytes: &[u8]| {
         let request = recorded_body::<CrossingRequest>(bytes)?;
-        (request.importer == *node).then_some(request.ledger.size)
+        keys.contains(&request.importer).then_some(request.ledger.size)
     };
     let clearance = |bytes: &[u8]| {
         let clearance = recorded_body::<ClearanceGiven>(bytes)?;
-        (clearance.exporter == *node).then_some(clearance.ledger.size)
+        keys.contains(&clearance.exporter).then_some(clearance.ledger.size)
     };
     let receipt = |bytes: &[u8]| {
         let receipt = recorded_body::<Receipt>(bytes)?;
-        (receipt.importer == *node).then_some(receipt.ledger.size)
+        keys.contains(&receipt.importer).then_some(receipt.ledger.size)
     };
     let sizes = match record {
         Record::Requested { request: bytes, .. } | Record::Refused { request: bytes, .. } => vec![request(bytes)],
         Record::Cleared { request: asked, clearance: given, .. } => vec![request(asked), clearance(given)],
         Record::ClearanceAccepted { clearance: given, .. } => vec![clearance(given)],
         Record::Received { receipt: bytes, .. } | Record::Settled { receipt: bytes, .. } => vec![receipt(bytes)],
+        Record::KeyRotated { .. } => vec![record.key_rotation().map(|rotation| rotation.ledger.size)],
         _ => Vec::new(),
     };
     sizes.into_iter().flatten().collect()

@@ -26,6 +26,8 @@ pub struct Report {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FileFound {
     pub node: PublicKey,
+    /// The keys that it had before, by rotations that hold; the first one first.
+    pub former: Vec<PublicKey>,
     pub organisation: String,
     pub country: Option<Country>,
     pub alliance: Option<AllianceId>,

@@ -14,6 +14,7 @@ use crate::{
     id::{AllianceId, CrossingId, ManifestId, Sha256, StatementId},
     key::PublicKey,
     ledger::{Entry, Record},
+    rotation::KeyRotation,
     time::Timestamp,
     vocabulary::Country,
 };
@@ -41,7 +42,12 @@ pub(super) struct Half {
 
 /// What the halves of one ledger are made with.
 pub(super) struct Ledger<'a> {
+    /// Whose it is, by the key of now.
+    pub(super) of: PublicKey,
+    /// The key that it had when the entries were made that come next.
     pub(super) node: PublicKey,
+    /// Keys that made way for others, as entries show that hold, and when.
+    pub(super) former: Vec<(PublicKey, Timestamp)>,
     pub(super) alliance: AllianceId,
     pub(super) chartered: &'a Chartered,
     /// The heads that the ledger is proved to continue, by their size.
@@ -90,11 +96,60 @@ impl Half {
 
 impl Ledger<'_> {
     fn find(&mut self, kind: FindingKind, crossing: CrossingId, what: String) {
-        self.findings.push(Finding { kind, node: self.node, crossing: Some(crossing), what });
+        self.findings.push(Finding { kind, node: self.of, crossing: Some(crossing), what });
+    }
+
+    /// The node's key made way for another, in this place and at this time.
+    fn rotated(&mut self, index: u64, at: Timestamp, bytes: &[u8]) {
+        let problem = match Signed::<KeyRotation>::open(bytes, self.alliance) {
+            Ok(rotation) => {
+                let problem = self.problem_of(&rotation, index, at);
+                let body = rotation.body();
+                // Wherever and whenever that was: both keys and the authority say whose the old one is.
+                if !matches!(problem, Some((FindingKind::Untrusted, _))) {
+                    self.former.push((body.old, body.at));
+                }
+                self.node = body.new;
+                problem
+            }
+            Err(error) => Some((FindingKind::Altered, error.to_string())),
+        };
+        if let Some((kind, why)) = problem {
+            let what = format!("the change of its key in entry {index} does not hold: {why}");
+            self.findings.push(Finding { kind, node: self.of, crossing: None, what });
+        }
+    }
+
+    fn problem_of(&self, rotation: &Signed<KeyRotation>, index: u64, at: Timestamp) -> Option<(FindingKind, String)> {
+        let body = rotation.body();
+        let papers = [&body.old_accreditation, &body.new_accreditation].map(|bytes| self.chartered.accredited(bytes));
+        let [Some(old), Some(new)] = papers else {
+            return Some((FindingKind::Untrusted, "no authority has accredited one of the two keys".to_owned()));
+        };
+        if let Err(error) = KeyRotation::check(rotation, &old, &new, at) {
+            return Some((FindingKind::Untrusted, error.to_string()));
+        }
+        if body.old != self.node {
+            return Some((FindingKind::Untrusted, "it is of another key than the entries before it".to_owned()));
+        }
+        if body.at != at {
+            return Some((FindingKind::BackDated, format!("it is recorded with {at}, and was signed at {}", body.at)));
+        }
+        if body.ledger.size != index {
+            return Some((FindingKind::Reordered, format!("it was recorded as entry {}", body.ledger.size)));
+        }
+        match self.heads.get(&index) {
+            Some(root) if *root == body.ledger.root => None,
+            Some(_) => Some((FindingKind::Altered, "the entries before it are not those that both keys signed".to_owned())),
+            None => Some((FindingKind::Missing, "the file does not show the head that both keys signed".to_owned())),
+        }
     }
 
     /// Takes the next disclosed entry into the half that it belongs to.
     pub(super) fn take(&mut self, index: u64, entry: &Entry) {
+        if let Record::KeyRotated { rotation } = &entry.record {
+            return self.rotated(index, entry.at, rotation);
+        }
         let Some(crossing) = entry.record.crossing() else { return };
         let side = match &entry.record {
             Record::Cleared { .. } | Record::Refused { .. } => Side::Exporter,
@@ -196,7 +251,7 @@ impl Ledger<'_> {
             return self.find(FindingKind::Untrusted, crossing, what);
         }
         let exports = self.halves.get(&crossing).is_some_and(|half| half.side == Side::Exporter);
-        let paper = super::verify::accredited(self.chartered, &body.accreditation);
+        let paper = self.chartered.accredited(&body.accreditation);
         let from = paper.filter(|paper| paper.node == body.importer).map(|paper| paper.member);
         if exports && from.is_none() {
             self.find(FindingKind::Untrusted, crossing, "no authority has accredited its importer".to_owned());
@@ -204,7 +259,7 @@ impl Ledger<'_> {
         if let Some(half) = self.halves.get_mut(&crossing) {
             if exports && from.is_some() && half.to.is_some() && half.to != from {
                 let what = "it is recorded as to another country than that of its importer".to_owned();
-                self.findings.push(Finding { kind: FindingKind::Altered, node: self.node, crossing: Some(crossing), what });
+                self.findings.push(Finding { kind: FindingKind::Altered, node: self.of, crossing: Some(crossing), what });
             }
             (half.peer, half.manifest, half.request) = (Some(peer), Some(manifest), Some(request));
         }

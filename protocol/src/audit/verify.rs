@@ -8,7 +8,6 @@ use super::{
     halves::{Half, Ledger},
 };
 use crate::{
-    authority::Accreditation,
     charter::Chartered,
     crossing::LedgerHead,
     envelope::Signed,
@@ -30,6 +29,8 @@ struct Looked<'a> {
     /// The leaf hashes of disclosed entries.
     leaves: BTreeMap<u64, Sha256>,
     halves: BTreeMap<CrossingId, Half>,
+    /// Keys that the node had, and when each ended.
+    ended: BTreeMap<PublicKey, Timestamp>,
     findings: Vec<Finding>,
 }
 
@@ -47,7 +48,8 @@ pub fn verify(files: &[AuditFile], known: Option<&Chartered>) -> Report {
     let mut findings: Vec<_> = looked.iter().flat_map(|file| file.findings.iter().cloned()).collect();
     findings.extend(alliances(&looked));
     for (at, one) in looked.iter().enumerate() {
-        let others = looked.iter().skip(at + 1).filter(|other| other.file.node == one.file.node);
+        let same = |other: &&Looked<'_>| other.has_key(&one.file.node) || one.has_key(&other.file.node);
+        let others = looked.iter().skip(at + 1).filter(same);
         findings.extend(others.filter_map(|other| forked(one, other)));
     }
     let mut crossings = BTreeMap::new();
@@ -58,7 +60,7 @@ pub fn verify(files: &[AuditFile], known: Option<&Chartered>) -> Report {
         }
     }
     let wrong: BTreeSet<_> = findings.iter().filter_map(|finding| finding.crossing).collect();
-    let given: BTreeSet<_> = files.iter().map(|file| file.node).collect();
+    let given = |half: &Half| looked.iter().any(|file| half.peer.is_some_and(|peer| file.is_of(&peer, half.began)));
     let found = |(crossing, halves): (CrossingId, Vec<&Half>)| found(&halves, &given, wrong.contains(&crossing));
     let mut crossings: Vec<_> = crossings.into_iter().filter_map(found).collect();
     crossings.sort_by_key(|crossing| (crossing.began, crossing.crossing));
@@ -71,6 +73,7 @@ fn look<'a>(file: &'a AuditFile, longest: &dyn Fn(AllianceId) -> Option<Chartere
         file,
         found: FileFound {
             node: file.node,
+            former: Vec::new(),
             organisation: String::new(),
             country: None,
             alliance: None,
@@ -84,6 +87,7 @@ fn look<'a>(file: &'a AuditFile, longest: &dyn Fn(AllianceId) -> Option<Chartere
         heads: BTreeMap::new(),
         leaves: BTreeMap::new(),
         halves: BTreeMap::new(),
+        ended: BTreeMap::new(),
         findings: Vec::new(),
     };
     let chartered = match Chartered::open(&file.charter) {
@@ -94,7 +98,7 @@ fn look<'a>(file: &'a AuditFile, longest: &dyn Fn(AllianceId) -> Option<Chartere
         }
     };
     looked.found.alliance = Some(chartered.alliance());
-    match accredited(&chartered, &file.accreditation) {
+    match chartered.accredited(&file.accreditation) {
         Some(body) if body.node == file.node => {
             looked.found.organisation.clone_from(&body.organisation.name);
             looked.found.country = Some(body.member);
@@ -109,22 +113,26 @@ fn look<'a>(file: &'a AuditFile, longest: &dyn Fn(AllianceId) -> Option<Chartere
         }
     }
     looked.heads();
-    looked.witnesses(&chartered);
     looked.entries(&chartered);
+    looked.witnesses(&chartered);
     looked
-}
-
-/// The body of an accreditation that an authority of the alliance has signed, under any version of the charter.
-pub(super) fn accredited(chartered: &Chartered, bytes: &[u8]) -> Option<Accreditation> {
-    let accreditation = Signed::<Accreditation>::open(bytes, chartered.alliance()).ok()?;
-    let member = accreditation.body().member;
-    let mut authorities = chartered.versions().filter_map(|version| version.body().members.get(&member));
-    authorities.any(|seat| seat.authority.spoke(accreditation.signers())).then(|| accreditation.body().clone())
 }
 
 impl Looked<'_> {
     fn find(&mut self, kind: FindingKind, what: String) {
         self.findings.push(Finding { kind, node: self.file.node, crossing: None, what });
+    }
+
+    /// Whether the node of this file has, or had, this key.
+    fn has_key(&self, key: &PublicKey) -> bool {
+        self.file.node == *key || self.found.former.contains(key)
+    }
+
+    /// Whether what somebody did with a key at some time is this node's doing: it has the key, or had it then. Whoever uses one
+    /// that has ended is somebody else.
+    fn is_of(&self, key: &PublicKey, at: Timestamp) -> bool {
+        let then = |end: &Timestamp| at <= end.plus_ms(limits::CLOCK_SKEW_MS_MAX);
+        self.file.node == *key || self.ended.get(key).is_some_and(then)
     }
 
     /// The earlier heads that the ledger is shown to continue.
@@ -148,11 +156,11 @@ impl Looked<'_> {
         let needed = chartered.charter().witnesses.countries;
         let mut found = WitnessFound { entries: 0, by: BTreeSet::new(), needed, at: None };
         if let (Some(witnessed), Some(head)) = (&self.file.witnessed, self.head) {
-            let origin = Origin::of(&self.file.node);
-            match Checkpoint::parse_verified(&witnessed.note, &self.file.node, &origin) {
+            let keys = self.found.former.iter().copied().chain([self.file.node]).collect();
+            match super::head_of(&witnessed.note, &keys) {
                 Ok(signed) if verify_consistency((signed.size, signed.root), head, &witnessed.proof).is_ok() => {
                     found.entries = signed.size;
-                    let papers = self.file.witnesses.iter().filter_map(|bytes| accredited(chartered, bytes));
+                    let papers = self.file.witnesses.iter().filter_map(|bytes| chartered.accredited(bytes));
                     let papers: BTreeMap<_, _> = papers.map(|body| (body.node, body)).collect();
                     for body in papers.values() {
                         let cosignature = Checkpoint::cosignature(&witnessed.note, &body.node);
@@ -198,7 +206,11 @@ impl Looked<'_> {
         let heads = std::mem::take(&mut self.heads);
         let (node, halves, findings) = (self.file.node, BTreeMap::new(), Vec::new());
         let alliance = chartered.alliance();
-        let mut ledger = Ledger { node, alliance, chartered, heads: &heads, halves, findings };
+        // Entries were signed with the key of their time, the first of which the first rotation names.
+        let entries = self.file.entries.iter().filter_map(|disclosed| Entry::decode(&disclosed.entry).ok());
+        let first = entries.filter_map(|entry| entry.record.key_rotation()).next().map_or(node, |rotation| rotation.old);
+        let mut ledger =
+            Ledger { of: node, node: first, former: Vec::new(), alliance, chartered, heads: &heads, halves, findings };
         let mut last: Option<(u64, Timestamp)> = None;
         for disclosed in &self.file.entries {
             let index = disclosed.index;
@@ -230,8 +242,16 @@ impl Looked<'_> {
             self.leaves.insert(index, leaf);
             ledger.take(index, &entry);
         }
-        let Ledger { halves, findings, .. } = ledger;
+        let Ledger { node: last, former, halves, findings, .. } = ledger;
         self.findings.extend(findings);
+        self.found.former = former.iter().map(|(key, _)| *key).collect();
+        self.ended = former.into_iter().collect();
+        if last != node {
+            self.find(
+                FindingKind::Untrusted,
+                "the changes of its key do not lead to the one that signed the file".to_owned(),
+            );
+        }
         self.halves = halves;
         self.heads = heads;
     }
@@ -272,19 +292,29 @@ fn against_the_other_side(half: &Half, file: &Looked<'_>, looked: &[Looked<'_>])
     let Some(peer) = half.peer else { return Vec::new() };
     let mut findings = Vec::new();
     let mut find = |kind, node, what: String| findings.push(Finding { kind, node, crossing: Some(half.crossing), what });
-    let given = |other: &&Looked<'_>| other.file.node == peer && other.covers(half, file);
+    let over = looked.iter().find(|other| other.has_key(&peer) && !other.is_of(&peer, half.began));
+    if let (Some(over), true) = (over, half.clearance.is_some()) {
+        let what = format!(
+            "it was cleared for the key {}, which node {} had given up before",
+            peer.short(),
+            over.file.node.short()
+        );
+        find(FindingKind::Untrusted, file.file.node, what);
+    }
+    let given = |other: &&Looked<'_>| other.is_of(&peer, half.began) && other.covers(half, file);
     let Some(other) = looked.iter().find(given) else { return findings };
+    let named = other.file.node;
     for (of, head) in peer_heads(half) {
         match other.heads.get(&head.size) {
             Some(root) if *root == head.root => {}
             Some(_) => find(
                 FindingKind::Forked,
-                peer,
+                named,
                 format!("its ledger is not the one of {} entries that it signed into the {of}", head.size),
             ),
             None => find(
                 FindingKind::Missing,
-                peer,
+                named,
                 format!("its file does not show the head of {} entries that it signed into the {of}", head.size),
             ),
         }
@@ -292,7 +322,7 @@ fn against_the_other_side(half: &Half, file: &Looked<'_>, looked: &[Looked<'_>])
     let Some(theirs) = other.halves.get(&half.crossing) else {
         // Only what the other side has signed must be with it.
         if half.signed_by_both() {
-            find(FindingKind::Missing, peer, format!("its ledger has nothing of `{}`", half.name));
+            find(FindingKind::Missing, named, format!("its ledger has nothing of `{}`", half.name));
         }
         return findings;
     };
@@ -306,10 +336,10 @@ fn against_the_other_side(half: &Half, file: &Looked<'_>, looked: &[Looked<'_>])
         match (own, found) {
             (Some(own), Some(found)) if own != found => {
                 // Said once, of the side that signed neither: the other has two of its own.
-                find(FindingKind::Altered, peer, format!("its {what} is another than the other side's"));
+                find(FindingKind::Altered, named, format!("its {what} is another than the other side's"));
             }
             (Some(_), None) if signed_by_peer(half, what, &peer) => {
-                find(FindingKind::Missing, peer, format!("its ledger lacks the {what} that it signed"));
+                find(FindingKind::Missing, named, format!("its ledger lacks the {what} that it signed"));
             }
             _ => {}
         }
@@ -351,11 +381,11 @@ fn signed_by_peer(half: &Half, what: &str, peer: &PublicKey) -> bool {
 }
 
 /// What is shown of a crossing.
-fn found(halves: &[&Half], given: &BTreeSet<PublicKey>, wrong: bool) -> Option<CrossingFound> {
+fn found(halves: &[&Half], given: &dyn Fn(&Half) -> bool, wrong: bool) -> Option<CrossingFound> {
     let first = *halves.first()?;
     let best = halves.iter().copied().max_by_key(|half| (half.receipt.is_some(), half.clearance.is_some()))?;
     let alone = halves.iter().all(|half| half.node == first.node);
-    let other_given = first.peer.is_some_and(|peer| given.contains(&peer));
+    let other_given = given(first);
     let halves_agree = match (wrong, alone) {
         (true, _) => Match::Wrong,
         (false, false) => Match::Both,

@@ -16,6 +16,8 @@ use crate::{
 pub(crate) struct Said {
     /// The last word of each: whether it was yes, and why.
     words: BTreeMap<PublicKey, (Timestamp, bool, String)>,
+    /// Whether there is a yes that was said of a key which one of the ends had before.
+    of_former_key: bool,
 }
 
 /// What approvals are asked about.
@@ -88,6 +90,9 @@ impl Border<'_> {
         };
         let granted = said.granted();
         let mut text = format!("the rules of {pack} demand `{words}`: {granted} of {officers} {whose} have approved");
+        if said.of_former_key {
+            text.push_str("; a yes was given for a key that an end had before: have it given again for its key of now");
+        }
         for (key, reason) in said.refusals() {
             text.push_str(&format!("; {} refused: {reason}", self.trust.named(pack, key)));
         }
@@ -113,12 +118,20 @@ impl Border<'_> {
         let mut said = Said::default();
         for approval in self.approvals.values() {
             let body = approval.body();
-            let about = (body.manifest, body.exporter, body.purpose, body.use_)
-                == (what.manifest, what.exporter, what.purpose, what.use_);
-            let to = body.importer.is_none_or(|importer| importer == what.importer);
+            let ends = std::iter::once((body.exporter, what.exporter));
+            let ends: Vec<_> = ends.chain(body.importer.map(|importer| (importer, what.importer))).collect();
+            let now = ends.iter().all(|(named, node)| named == node);
+            let ever =
+                |(named, node): &(PublicKey, PublicKey)| named == node || self.trust.former_keys(node).contains(named);
+            let about = (body.manifest, body.purpose, body.use_) == (what.manifest, what.purpose, what.use_);
             // A refusal counts until the same person says yes.
             let counts_now = !body.granted || body.validity.check(self.now).is_ok();
-            if !about || !to || body.on_behalf != pack || !counts_now {
+            if !about || body.on_behalf != pack || !counts_now || !(now || ends.iter().all(ever)) {
+                continue;
+            }
+            // A yes was said of one key. A no holds on where another has taken its place.
+            if body.granted && !now {
+                said.of_former_key = true;
                 continue;
             }
             for signer in approval.signers().iter().filter(|signer| counts(signer)) {

@@ -4,6 +4,7 @@ use serde_bytes::ByteBuf;
 
 use super::{Authority, Charter};
 use crate::{
+    authority::Accreditation,
     envelope::{Draft, OpenError, Signed, decode, encode},
     id::AllianceId,
     key::PublicKey,
@@ -178,6 +179,15 @@ impl Chartered {
     /// From the founding version to the one in force.
     pub fn versions(&self) -> impl Iterator<Item = &Signed<Charter>> {
         std::iter::once(&self.founding).chain(&self.later)
+    }
+
+    /// The body of an accreditation that an authority has signed, under any version of the charter.
+    #[must_use]
+    pub fn accredited(&self, bytes: &[u8]) -> Option<Accreditation> {
+        let accreditation = Signed::<Accreditation>::open(bytes, self.alliance).ok()?;
+        let member = accreditation.body().member;
+        let mut authorities = self.versions().filter_map(|version| version.body().members.get(&member));
+        authorities.any(|seat| seat.authority.spoke(accreditation.signers())).then(|| accreditation.body().clone())
     }
 
     /// The authority of a member.

@@ -300,6 +300,9 @@ pub enum FailureKind {
 pub struct NodeStatus {
     pub version: String,
     pub node: PublicKey,
+    /// The keys that it had before, the last one first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub former: Vec<PublicKey>,
     pub alliance: AllianceId,
     pub alliance_name: String,
     pub country: Country,

@@ -93,8 +93,8 @@ impl Core {
         denied.sort_by_key(|(view, _)| std::cmp::Reverse(view.began));
         for (view, facts) in denied {
             let (exporter, importer) = match view.side {
-                Side::Exporter => (self.me(), view.peer),
-                Side::Importer => (view.peer, self.me()),
+                Side::Exporter => (self.me(), self.trust.newest_key(&view.peer)),
+                Side::Importer => (self.trust.newest_key(&view.peer), self.me()),
             };
             let (manifest, purpose, use_) = (view.manifest, facts.purpose, facts.use_);
             let what = ToApprove { manifest, exporter, importer, purpose, use_ };

@@ -13,6 +13,7 @@ use crate::{
     limits,
     model_key::ModelKeyBinding,
     offer::{NodeRecord, Offer, Withdrawal, split_name},
+    rotation::KeyRotation,
     time::Timestamp,
     trust::{Accepted, Distrust, NoStanding},
     vocabulary::Country,
@@ -46,6 +47,7 @@ impl From<Distrust> for NotTaken {
             // The authority did wrong, or writes for another release; the node that passed it on may not know.
             Distrust::Equivocation { .. } | Distrust::Pack(_) => Self::Useless(error.to_string()),
             Distrust::NotAMember(_) | Distrust::NotTheAuthority(_) => Self::Unseated(error.to_string()),
+            Distrust::Rotation(rotation) => rotation.into(),
             Distrust::Charter(charter) => charter.into(),
             Distrust::Open(_) | Distrust::Malformed(_) => Self::Bad(error.to_string()),
         }
@@ -81,9 +83,12 @@ impl From<NoStanding> for NotTaken {
             NoStanding::Accreditation(distrust) => distrust.into(),
             NoStanding::OtherKey(_) => Self::Bad(error.to_string()),
             // What one node knows of revocations and time, another may not know yet.
-            NoStanding::NotValid { .. } | NoStanding::Revoked { .. } | NoStanding::Role { .. } | NoStanding::Stale(_) => {
-                Self::Useless(error.to_string())
-            }
+            NoStanding::NotValid { .. }
+            | NoStanding::Revoked { .. }
+            | NoStanding::Replaced { .. }
+            | NoStanding::Contested { .. }
+            | NoStanding::Role { .. }
+            | NoStanding::Stale(_) => Self::Useless(error.to_string()),
         }
     }
 }
@@ -198,7 +203,15 @@ impl Core {
         gate: &dyn Gate,
         effects: &mut Effects,
     ) {
-        let order = [Charter::KIND, LawPack::KIND, Status::KIND, NodeRecord::KIND, Offer::KIND, Withdrawal::KIND];
+        let order = [
+            Charter::KIND,
+            LawPack::KIND,
+            Status::KIND,
+            KeyRotation::KIND,
+            NodeRecord::KIND,
+            Offer::KIND,
+            Withdrawal::KIND,
+        ];
         let rank = |bytes: &[u8]| {
             let kind = kind_of(bytes).unwrap_or_default();
             // Versions of the charter follow each other; only they are looked into.
@@ -258,6 +271,7 @@ impl Core {
                 }
                 Ok(accepted)
             }
+            KeyRotation::KIND => self.take_rotation(bytes, now, gate, effects),
             NodeRecord::KIND => self.take_record(Signed::open(bytes, alliance)?, now, effects),
             Offer::KIND => {
                 let taken = self.take_offer(Signed::open(bytes, alliance)?, now, effects)?;
@@ -386,9 +400,9 @@ impl Core {
         Ok(Accepted::New)
     }
 
-    /// Forgets and expels every node that has been revoked.
-    fn drop_revoked(&mut self, now: Timestamp, effects: &mut Effects) {
-        for node in self.lost(now, |why| matches!(why, NoStanding::Revoked { .. })) {
+    /// Forgets and expels every node that has been revoked, or whose key has ended.
+    pub(super) fn drop_revoked(&mut self, now: Timestamp, effects: &mut Effects) {
+        for node in self.lost(now, is_over) {
             self.purge_offers(&node, effects);
             self.expel(node, effects);
         }
@@ -504,6 +518,11 @@ impl Core {
         }
         answer
     }
+}
+
+/// Whether a key that lost its standing for this reason never has it again.
+const fn is_over(why: &NoStanding) -> bool {
+    matches!(why, NoStanding::Revoked { .. } | NoStanding::Replaced { .. } | NoStanding::Contested { .. })
 }
 
 /// Milliseconds for which nodes that a version of the charter unseats stay connected, so that they get that version: it has to

@@ -199,6 +199,8 @@ impl History {
             | Record::Accredited { .. }
             | Record::StatusAccepted { .. }
             | Record::PackAccepted { .. }
+            | Record::KeyRotated { .. }
+            | Record::RotationAccepted { .. }
             | Record::ApprovalAccepted { .. }
             | Record::OfferPublished { .. }
             | Record::OfferWithdrawn { .. } => {}

@@ -123,6 +123,7 @@ impl Core {
         NodeStatus {
             version: self.config.version.clone(),
             node: self.me(),
+            former: self.trust.former_keys(&self.me()),
             alliance: self.trust.alliance(),
             alliance_name: charter.name.clone(),
             country: accreditation.member,
@@ -131,7 +132,7 @@ impl Core {
             accredited_until: accreditation.validity.until,
             charter: charter.version,
             charter_alarm: self.charter_alarm(),
-            problem: self.trust.admission(&self.accreditation, &self.me(), now).err().map(|why| why.to_string()),
+            problem: self.own_problem(now),
             mesh_addresses: self.config.mesh_addresses.clone(),
             bulk_addresses: self.config.bulk_addresses.clone(),
             peers_admitted: count(self.peers.admitted()),
@@ -150,6 +151,12 @@ impl Core {
             recording_us: 0,
             now,
         }
+    }
+
+    /// Why this node may take part in nothing now, if it may not.
+    fn own_problem(&self, now: Timestamp) -> Option<String> {
+        let admitted = self.trust.admission(&self.accreditation, &self.me(), now);
+        admitted.and_then(|()| self.trust.certain(self.accreditation.body())).err().map(|why| why.to_string())
     }
 
     fn peer_views(&self, now: Timestamp) -> Vec<PeerView> {

@@ -42,6 +42,8 @@ pub enum StartError {
     Held(String),
     #[error("a pack of this node cannot be used")]
     Pack(#[source] PackError),
+    #[error("the ledger goes on under the key {0}, to which this node's key has made way; start it with that one")]
+    OtherKey(PublicKey),
     #[error("this node's own record would be too large: it has too many addresses")]
     OwnRecord(#[source] OpenError),
 }
@@ -54,6 +56,10 @@ struct Known {
     accredited: bool,
     /// The rules that were loaded last.
     rules: Option<Record>,
+    /// The key that the last rotation gave this node.
+    key: Option<PublicKey>,
+    /// Offers under a key that has ended, which the one of now has not made yet.
+    ended_offers: Vec<Signed<Offer>>,
 }
 
 impl Core {
@@ -71,14 +77,20 @@ impl Core {
         let mut core = Self::fresh(key, config, &chartered, &accreditation, now)?;
         let known = core.replay_all(&entries, &chartered, &accreditation, gate)?;
         let me = core.me();
+        if let Some(other) = known.key.filter(|key| *key != me) {
+            return Err(StartError::OtherKey(other));
+        }
         if witnessed.is_some_and(|note| !core.restore_witnessed(&note, &witnesses)) {
             return Err(StartError::Held(crate::ledger::Origin::of(&me).to_string()));
         }
-        if let Some(note) = held.iter().find(|note| !core.watch.restore(note, &me)) {
+        let mine: Vec<_> = std::iter::once(me).chain(core.trust.former_keys(&me)).collect();
+        if let Some(note) = held.iter().find(|note| !mine.iter().any(|key| core.watch.restore(note, key))) {
             return Err(StartError::Held(note.lines().next().unwrap_or_default().to_owned()));
         }
         let mut effects = Effects::default();
         core.record_start(&known, &chartered, accreditation, now, &mut effects)?;
+        core.make_offers_again(known.ended_offers, now, &mut effects)?;
+        core.follow_ledgers(now, &mut effects);
         core.renew_record(now);
         core.take_in_all(catalogue.iter().map(Vec::as_slice), now, gate, &mut effects);
         // What came from the catalogue is in the catalogue.
@@ -153,6 +165,15 @@ impl Core {
                 Record::Founded { .. } => known.begun = true,
                 Record::Accredited { accreditation: recorded } => known.accredited = *recorded == accreditation,
                 Record::RulesLoaded { .. } => known.rules = Some(record.clone()),
+                Record::KeyRotated { rotation } => {
+                    let (key, ended) = self.took_over(rotation)?;
+                    known.key = Some(key);
+                    known.ended_offers.extend(ended);
+                }
+                Record::OfferPublished { offer } => {
+                    known.ended_offers.retain(|ended| !rotating::is_made_again(ended, offer));
+                    self.replay(record, *at, gate)?;
+                }
                 other => self.replay(other, *at, gate)?,
             }
         }
@@ -235,9 +256,11 @@ impl Core {
                     Signed::<Approval>::open(approval, alliance).map_err(|error| StartError::Record("approval", error))?;
                 self.approvals.insert(key, approval);
             }
+            Record::RotationAccepted { rotation } => drop(self.remember_rotation(rotation)?),
             Record::Founded { .. }
             | Record::Accredited { .. }
             | Record::RulesLoaded { .. }
+            | Record::KeyRotated { .. }
             | Record::Requested { .. }
             | Record::RequestDenied { .. }
             | Record::ClearanceAccepted { .. }

@@ -149,6 +149,29 @@ impl Watch {
         }
     }
 
+    /// A node has another key.
+    pub(super) fn inherit_fork(&mut self, old: &PublicKey, new: PublicKey) {
+        if let Some(why) = self.forked.get(old).cloned() {
+            self.forked.insert(new, why);
+        }
+    }
+
+    /// What is known of a ledger under one key is from here on known of it under another. Gives what was known under that.
+    fn carry(&mut self, old: PublicKey, new: PublicKey) -> Vec<Head> {
+        self.witness.carry(&Origin::of(&old), &Origin::of(&new));
+        self.unheard.remove(&old);
+        // A node that has been away is forgotten, but for what this one has signed of its ledger.
+        let held = self.witness.held(&Origin::of(&old));
+        let held = held.map(|held| Head { size: held.size, root: held.root, note: held.note.clone() });
+        let Some(seen) = self.seen.remove(&old).or(held) else { return Vec::new() };
+        let (open, earlier) = (self.open.remove(&old), self.earlier.remove(&old));
+        let before = (self.seen.insert(new, seen), self.open.remove(&new));
+        self.earlier.insert(new, earlier.unwrap_or_default());
+        self.open.extend(open.map(|open| (new, open)));
+        let unproved = before.1.into_iter().flat_map(|open| [Some(open.head), open.next]).flatten();
+        before.0.into_iter().chain(unproved).collect()
+    }
+
     /// A node is not known any more. What this node has signed of its ledger, and that it has forked, stays.
     pub(super) fn forget(&mut self, node: &PublicKey) {
         self.seen.remove(node);
@@ -252,7 +275,9 @@ impl Core {
     /// The retrieval of a checkpoint by a monitor (C2SP `tlog-witness`).
     pub(super) fn held_checkpoint(&self, origin_hash: &str) -> Reply {
         let hash = |origin: &str| hex::encode(Hasher::digest(origin.as_bytes()));
-        let held = self.watch.witness.iter().find(|(origin, _)| hash(origin) == origin_hash);
+        // What was carried over from another name is no checkpoint of that log.
+        let own = |(origin, held): &(&str, &crate::ledger::Held)| held.note.split('\n').next() == Some(*origin);
+        let held = self.watch.witness.iter().filter(own).find(|(origin, _)| hash(origin) == origin_hash);
         let (status, body) = held.map_or_else(
             || (404, "this witness has signed nothing of that log\n".to_owned()),
             |(_, held)| (200, held.note.clone()),
@@ -355,6 +380,14 @@ impl Core {
         self.watch.open.insert(node, Open { head, since: now, asked: now, next: None });
         self.ask_proof(node, sizes, now, effects);
         true
+    }
+
+    /// A node's ledger goes on under another key: its heads there have to continue what is known of it. What comes under the
+    /// old key from now on may be anybody's word, and says nothing of this ledger.
+    pub(super) fn follow_ledger(&mut self, old: PublicKey, new: PublicKey, now: Timestamp, effects: &mut Effects) {
+        for head in self.watch.carry(old, new) {
+            self.compare(new, head, now, effects);
+        }
     }
 
     /// Asks a log how one head of it continues another.

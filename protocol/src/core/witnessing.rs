@@ -55,6 +55,8 @@ pub(super) struct Witnessing {
     kept: u64,
     /// The number of entries of a checkpoint of this node that is not part of its ledger.
     lost: Option<u64>,
+    /// The same of one under a key that this node had before. Somebody else may have that key, so that it is no proof.
+    disowned: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -96,8 +98,8 @@ struct Talk {
 /// A question that waits for its answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Asked {
-    /// What it holds of this ledger.
-    Held,
+    /// What it holds of this ledger under this node's key of now, or one that it had before.
+    Held { of: PublicKey },
     /// To sign this many entries.
     Add { size: u64 },
     /// How a head of its own ledger continues another.
@@ -118,6 +120,7 @@ impl Witnessing {
             signers: BTreeMap::new(),
             kept: 0,
             lost: None,
+            disowned: None,
         }
     }
 
@@ -172,6 +175,7 @@ impl Core {
         let member = known.accreditation.body().member;
         let counts = member != self.accreditation.body().member
             && self.trust.admission(&known.accreditation, peer, now).is_ok()
+            && self.trust.certain(known.accreditation.body()).is_ok()
             && !self.watch.is_forked(peer);
         counts.then_some(member)
     }
@@ -182,13 +186,20 @@ impl Core {
         let of_member = self.witnessing.talks.values().filter(|talk| talk.member == member).count();
         if !self.witnessing.talks.contains_key(&peer) && of_member < limits::WITNESSES_PER_MEMBER_MAX {
             self.witnessing.talks.insert(peer, Talk { member, size: None, failed: None });
-            self.ask_held(peer, effects);
+            self.ask_held(peer, self.me(), effects);
         }
     }
 
-    fn ask_held(&mut self, peer: PublicKey, effects: &mut Effects) {
-        let ask = WitnessAsk::Held { log: self.witnessing.origin.as_str().to_owned() };
-        self.ask_witness(peer, Asked::Held, ask, effects);
+    fn ask_held(&mut self, peer: PublicKey, of: PublicKey, effects: &mut Effects) {
+        let ask = WitnessAsk::Held { log: Origin::of(&of).as_str().to_owned() };
+        self.ask_witness(peer, Asked::Held { of }, ask, effects);
+    }
+
+    /// A checkpoint of this ledger, under this node's key of now or one that it had before.
+    fn own_head(&self, note: &str) -> Option<Checkpoint> {
+        let me = self.me();
+        let keys = std::iter::once(me).chain(self.trust.former_keys(&me));
+        keys.into_iter().find_map(|key| Checkpoint::parse_verified(note, &key, &Origin::of(&key)).ok())
     }
 
     pub(super) fn ask_witness(&mut self, peer: PublicKey, asked: Asked, ask: WitnessAsk, effects: &mut Effects) {
@@ -213,12 +224,20 @@ impl Core {
             (Asked::Prove { first, second }, status) => {
                 self.proof_came(peer, (first, second), (status == 200).then_some(body), now, effects);
             }
-            (Asked::Held, 404) => self.witness_holds(peer, 0, now),
-            (Asked::Held, 200) => match Checkpoint::parse_verified(body, &self.me(), &self.witnessing.origin) {
-                Ok(checkpoint) if self.witnessing.has(&checkpoint) => self.witness_holds(peer, checkpoint.size, now),
+            // It may have signed this ledger before it went on under the key of now.
+            (Asked::Held { of }, 404) => match self.trust.former_keys(&of).first() {
+                Some(before) => self.ask_held(peer, *before, effects),
+                None => self.witness_holds(peer, 0, now),
+            },
+            (Asked::Held { .. }, 200) => match self.own_head(body) {
+                Some(checkpoint) if self.witnessing.has(&checkpoint) => self.witness_holds(peer, checkpoint.size, now),
                 // This node has signed it and does not have it: what it has is older, or other.
-                Ok(checkpoint) => self.found_lost(checkpoint.size),
-                Err(_) => self.witness_failed(peer, now),
+                Some(checkpoint) if checkpoint.origin == self.witnessing.origin => self.found_lost(checkpoint.size),
+                Some(checkpoint) => {
+                    self.witnessing.disowned = self.witnessing.disowned.max(Some(checkpoint.size));
+                    self.witness_failed(peer, now);
+                }
+                None => self.witness_failed(peer, now),
             },
             (Asked::Add { size }, 200) => self.cosigned(peer, size, body, now, effects),
             (Asked::Add { .. }, 409) => match body.trim_end().parse::<u64>() {
@@ -234,10 +253,10 @@ impl Core {
                     }
                 }
                 // It claims to have signed more than there is: let it show it.
-                Ok(_) => self.ask_held(peer, effects),
+                Ok(_) => self.ask_held(peer, self.me(), effects),
                 Err(_) => self.witness_failed(peer, now),
             },
-            (Asked::Held | Asked::Add { .. }, _) => self.witness_failed(peer, now),
+            (Asked::Held { .. } | Asked::Add { .. }, _) => self.witness_failed(peer, now),
         }
         // What was waited for may be decided now.
         self.next_round = self.next_round.min(self.next_witness_time(now).unwrap_or(self.next_round));
@@ -246,7 +265,8 @@ impl Core {
     fn witness_holds(&mut self, peer: PublicKey, size: u64, now: Timestamp) {
         let member = self.witness_of(&peer, now);
         // One that holds less than it has signed has forgotten, or lies.
-        let forgot = self.witnessing.signers.contains_key(&peer) && size < self.witnessing.kept;
+        let keys = || std::iter::once(peer).chain(self.trust.former_keys(&peer));
+        let forgot = size < self.witnessing.kept && keys().any(|key| self.witnessing.signers.contains_key(&key));
         if let Some(talk) = self.witnessing.talks.get_mut(&peer) {
             (talk.size, talk.failed) = (Some(size), None);
             self.witnessing.confirmed.extend(member.filter(|_| !forgot));
@@ -273,8 +293,7 @@ impl Core {
 
     /// Takes up what was witnessed before the start. False if it is no checkpoint of this node.
     pub(super) fn restore_witnessed(&mut self, note: &str, witnesses: &[Vec<u8>]) -> bool {
-        let me = self.me();
-        let Ok(checkpoint) = Checkpoint::parse_verified(note, &me, &self.witnessing.origin) else { return false };
+        let Some(checkpoint) = self.own_head(note) else { return false };
         let papers = witnesses.iter().filter_map(|bytes| self.trust.accreditation(bytes).ok());
         let places: BTreeMap<_, _> = papers.map(|paper| (paper.body().node, paper.body().member)).collect();
         let signed = Checkpoint::cosignatures(note).into_iter().map(|signature| signature.witness);
@@ -340,7 +359,7 @@ impl Core {
             if let Some(talk) = self.witnessing.talks.get_mut(&peer) {
                 talk.failed = None;
             }
-            self.ask_held(peer, effects);
+            self.ask_held(peer, self.me(), effects);
         }
         if let Some(round) = &self.witnessing.round {
             let witnessed = self.witnessing.witnessed.as_ref().is_some_and(|known| known.size >= round.size);
@@ -458,9 +477,16 @@ impl Core {
                 let silent = silent.into_iter().collect::<Vec<_>>().join(", ");
                 format!("those of {silent}, who signed it last, are waited for until {until}")
             };
+            let disowned = self.witnessing.disowned.map_or_else(String::new, |size| {
+                format!(
+                    "; a head of {size} entries that a key signed which this node had before is not part of its ledger of {}: \
+                     bring back the newest copy of the home; if that is what it has, ask the authority",
+                    self.witnessing.tiles.size()
+                )
+            });
             return deny(format!(
                 "nodes of {confirmed} other countries have confirmed since the start that this ledger is the newest, and \
-                 {needed} must; {waits}"
+                 {needed} must; {waits}{disowned}"
             ));
         }
         let since = self.witnessing.unwitnessed_since()?;

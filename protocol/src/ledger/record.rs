@@ -16,11 +16,13 @@ use crate::{
         PartTaken,
         admin::{LocalModel, Side},
     },
+    envelope::recorded_body,
     gate::Pack,
     id::{CrossingId, ManifestId, Sha256, StatementId},
     key::PublicKey,
     limits,
     place::Place,
+    rotation::KeyRotation,
     time::Timestamp,
 };
 
@@ -58,6 +60,10 @@ pub enum Record {
     StatusAccepted { status: ByteBuf },
     /// A member's law pack was accepted; no older one will be.
     PackAccepted { pack: ByteBuf },
+    /// This node's key made way for another; from here on the ledger is signed by that one.
+    KeyRotated { rotation: ByteBuf },
+    /// Another node's key made way for another.
+    RotationAccepted { rotation: ByteBuf },
     /// Officers approved crossings of this node.
     ApprovalAccepted { approval: ByteBuf },
     /// A step in the making of a model of this node: the envelope, as a line of JSON ([`crate::training::SignedStep`]).
@@ -242,6 +248,8 @@ impl Record {
             Self::RulesLoaded { .. } => "rules_loaded",
             Self::StatusAccepted { .. } => "status_accepted",
             Self::PackAccepted { .. } => "pack_accepted",
+            Self::KeyRotated { .. } => "key_rotated",
+            Self::RotationAccepted { .. } => "rotation_accepted",
             Self::ApprovalAccepted { .. } => "approval_accepted",
             Self::StepRecorded { .. } => "step_recorded",
             Self::TrainingAttested { .. } => "training_attested",
@@ -277,6 +285,15 @@ impl Record {
         }
     }
 
+    /// What this node's key made way for, where the record is of that.
+    #[must_use]
+    pub fn key_rotation(&self) -> Option<KeyRotation> {
+        match self {
+            Self::KeyRotated { rotation } => recorded_body(rotation),
+            _ => None,
+        }
+    }
+
     /// The crossing that it is about, for lists and filters.
     #[must_use]
     pub fn crossing(&self) -> Option<CrossingId> {
@@ -287,6 +304,8 @@ impl Record {
             | Self::RulesLoaded { .. }
             | Self::StatusAccepted { .. }
             | Self::PackAccepted { .. }
+            | Self::KeyRotated { .. }
+            | Self::RotationAccepted { .. }
             | Self::ApprovalAccepted { .. }
             | Self::OfferPublished { .. }
             | Self::OfferWithdrawn { .. }
@@ -560,7 +579,7 @@ mod tests {
             assert!(bytes.windows(named.len()).any(|window| window == named), "{kind}");
             kinds.insert(kind);
         }
-        assert_eq!(kinds.len(), 24);
+        assert_eq!(kinds.len(), 26);
     }
 
     #[test]

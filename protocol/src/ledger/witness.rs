@@ -149,6 +149,13 @@ impl Witness {
         true
     }
 
+    /// A log goes on under another name: what was signed of it last counts there too, unless something was signed there.
+    pub fn carry(&mut self, from: &Origin, to: &Origin) {
+        if let (Some(held), None) = (self.held.get(from.as_str()).cloned(), self.held.get(to.as_str())) {
+            self.held.insert(to.as_str().to_owned(), held);
+        }
+    }
+
     /// What was signed last of a log.
     #[must_use]
     pub fn held(&self, origin: &Origin) -> Option<&Held> {

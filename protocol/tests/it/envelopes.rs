@@ -12,6 +12,7 @@ use alliance_protocol::{
     key::{PublicKey, SecretKey},
     manifest::Part,
     offer::{ComputeOffer, ModelOffer, NodeRecord, Offer, Offered, Provenance, Terms, Withdrawal},
+    rotation::KeyRotation,
     time::Validity,
     vocabulary::{Artefact, Circumstance, Country, Evidence, Label, Purpose, Use},
 };
@@ -138,6 +139,19 @@ pub(crate) fn visit_all(visitor: &mut impl Visitor) {
         ledger: head(14),
         finished: DAWN,
     });
+    visitor.visit::<KeyRotation>(&rotation_of(importer, accredited.bytes()));
+}
+
+fn rotation_of(old: PublicKey, accreditation: &[u8]) -> KeyRotation {
+    KeyRotation {
+        old,
+        new: key(103).public(),
+        at: DAWN,
+        reason: "a laptop was stolen".into(),
+        ledger: head(15),
+        old_accreditation: accreditation.to_vec(),
+        new_accreditation: vec![1, 2, 3],
+    }
 }
 
 /// The head of some ledger.
@@ -199,9 +213,9 @@ fn no_kind_of_statement_passes_as_another() {
     visit_all(&mut all);
     let mut open = OpenAs(&all.0, 0);
     visit_all(&mut open);
-    assert_eq!(open.1, 14 * 14);
+    assert_eq!(open.1, 15 * 15);
     let kinds: BTreeSet<_> = all.0.iter().map(|(kind, _)| *kind).collect();
-    assert_eq!(kinds.len(), 13, "two of them are offers");
+    assert_eq!(kinds.len(), 14, "two of them are offers");
     for (kind, bytes) in &all.0 {
         assert_eq!(kind_of(bytes).as_deref(), Ok(*kind));
     }

@@ -10,6 +10,7 @@
 //! - `places`: where nodes are, and what light says of that
 //! - `training`: where models were trained, recorded and proven
 //! - `duties`: what a node enforces besides the law's yes or no, bans, people over a year
+//! - `rotation`: keys of nodes that make way for others
 //! - `envelopes`, `charter`, `versions`, `fuzz`: statements, the root of trust and what follows it, arbitrary input
 
 #![cfg(test)]
@@ -38,6 +39,7 @@ mod places;
 mod quotas;
 mod replays;
 mod restarts;
+mod rotation;
 mod routes;
 mod running;
 mod sources;

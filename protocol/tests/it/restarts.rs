@@ -205,6 +205,7 @@ fn a_node_does_not_start_from_what_does_not_hold() {
             StartError::Record(..) => "Record",
             StartError::Held(_) => "Held",
             StartError::Pack(_) => "Pack",
+            StartError::OtherKey(_) => "OtherKey",
             StartError::OwnRecord(_) => "OwnRecord",
         };
         assert_eq!(found, *expected);

@@ -170,7 +170,7 @@ fn a_log_reads_back_and_every_damage_to_it_is_found() {
 }
 
 /// Replaces all officers of the member, who sign with the members that decide.
-fn rotate(alliance: &mut Alliance, chartered: &Chartered, code: &str, seed: u8) -> Vec<u8> {
+pub(crate) fn rotate(alliance: &mut Alliance, chartered: &Chartered, code: &str, seed: u8) -> Vec<u8> {
     let old: Vec<SecretKey> =
         [0, 1].map(|seat| SecretKey::from_seed(&alliance.officer(country(code), seat).to_seed())).into();
     let officers = alliance.appoint(country(code), seed);

@@ -302,6 +302,8 @@ fn histories_of_different_sizes_are_a_doubt_until_the_log_connects_them() {
     for at in [1, 2] {
         let doubts = cluster.status(at).witnessed.doubts;
         assert!(doubts[&liar].contains("5 and 6 entries") || doubts[&liar].contains("6 and 5 entries"), "{doubts:?}");
+        let wake = cluster.nodes[at].core.as_ref().expect("up").next_wake();
+        assert!(wake >= cluster.now.plus_ms(SECOND), "a doubt is nothing to be awake for");
     }
     let crossing = cluster.pull(1, offer);
     let (state, code, _) = refused(&mut cluster, 1, crossing);

@@ -319,6 +319,20 @@ def valid_statements():
     receipt = dict(ends, clearance=cleared, manifest=manifest, bytes=262_144, held_bytes=37_856, finished=NOW)
     receipt["ledger"] = {"size": 9, "root": b"\x09" * 32}
     valid("a receipt with both signatures", "receipt", alliance, receipt, [NODE, IMPORTER])
+    following = Key(15)
+    renewed, _ = valid(
+        "the next key of the same node", "accreditation", alliance, dict(accreditation, node=following.public), [BR]
+    )
+    rotation = {
+        "old": NODE.public,
+        "new": following.public,
+        "at": NOW,
+        "reason": "a laptop was stolen",
+        "ledger": {"size": 9, "root": b"\x09" * 32},
+        "old_accreditation": accredited,
+        "new_accreditation": renewed,
+    }
+    valid("a key makes way for another; both sign", "key-rotation", alliance, rotation, [NODE, following])
     return alliance, accredited, offered
 
 
@@ -382,6 +396,8 @@ def refused_statements(alliance, offered):
     bad_signatures("a key of small order, with which any message verifies loosely", "signature", [loose])
     two = envelope("withdrawal", alliance, payload, [NODE, IMPORTER])
     bad("two signatures under what one node says", "too_many_signatures", cbor(two))
+    three = envelope("key-rotation", alliance, payload, [NODE, IMPORTER, BR])
+    bad("three signatures under a key rotation", "too_many_signatures", cbor(three), "key-rotation")
     many = envelope("status", alliance, payload, [Key(number) for number in range(1, 18)])
     bad("17 signatures under what an authority says", "too_many_signatures", cbor(many), "status")
 

@@ -37,6 +37,8 @@ mod places;
 #[cfg(test)]
 mod provenance;
 #[cfg(test)]
+mod rotation;
+#[cfg(test)]
 mod steps;
 #[cfg(test)]
 mod supervision;

@@ -10,6 +10,7 @@ use alliance_protocol::{
     envelope::{Signed, Statement, kind_of},
     id::{AllianceId, CrossingId},
     offer::{NodeRecord, Offer, Withdrawal},
+    rotation::KeyRotation,
 };
 use serde_json::{Value, json};
 
@@ -37,7 +38,7 @@ pub(super) fn about(record: &Value) -> String {
     let mut words: Vec<String> = ["name", "code", "problem"].iter().filter_map(|key| text(record, key)).collect();
     for value in record.as_object().into_iter().flat_map(|fields| fields.values()) {
         let inner = value.get("body").unwrap_or(value);
-        let found = ["member", "name", "code"].iter().filter_map(|key| text(inner, key));
+        let found = ["member", "name", "code", "old", "new"].iter().filter_map(|key| text(inner, key));
         words.extend(found.filter(|word| !words.contains(word)).collect::<Vec<_>>());
     }
     words.join(", ")
@@ -88,6 +89,7 @@ fn statement(bytes: &[u8], alliance: Option<AllianceId>, depth: u32) -> Option<V
         ClearanceGiven::KIND => body::<ClearanceGiven>(bytes, here),
         Refusal::KIND => body::<Refusal>(bytes, here),
         Receipt::KIND => body::<Receipt>(bytes, here),
+        KeyRotation::KIND => body::<KeyRotation>(bytes, here),
         _ => None,
     };
     Some(open_within(opened?, alliance, depth))
