@@ -504,6 +504,8 @@ mod tests {
             },
             Record::StatusAccepted { status: bytes.clone() },
             Record::PackAccepted { pack: bytes.clone() },
+            Record::KeyRotated { rotation: bytes.clone() },
+            Record::RotationAccepted { rotation: bytes.clone() },
             Record::ApprovalAccepted { approval: bytes.clone() },
             Record::StepRecorded { step: bytes.clone() },
             Record::TrainingAttested { attestation: bytes.clone() },
