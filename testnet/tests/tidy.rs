@@ -246,7 +246,8 @@ fn each_outer_library_has_one_home() {
                         // What the bulk plane is measured against.
                         || path.starts_with("testnet/src/bench/")
                 }
-                "pkcs8" => is_module(path, "node/src/keys"),
+                "pkcs8" => is_module(path, "node/src/keys") || is_module(path, "protocol/src/model_key"),
+                "p256" => is_module(path, "protocol/src/model_key"),
                 "sled" => is_module(path, "node/src/catalogue"),
                 "tokio_tun" => is_module(path, "testnet/src/wan"),
                 _ if word == "cedar_policy" || word.starts_with("cedar_policy_") => path.starts_with("policy/"),
@@ -257,7 +258,7 @@ fn each_outer_library_has_one_home() {
     });
     assert_tidy(
         "libp2p is named only in node/src/mesh* (and `libp2p::identity`, `libp2p_tls` in node/src/bulk/tls.rs), quinn and \
-         rustls only in node/src/bulk* and testnet/src/bench, sled only in node/src/catalogue*, pkcs8 only in node/src/keys*, tokio_tun only in testnet/src/wan*, \
+         rustls only in node/src/bulk* and testnet/src/bench, sled only in node/src/catalogue*, pkcs8 only in node/src/keys* and protocol/src/model_key.rs, p256 only there, tokio_tun only in testnet/src/wan*, \
          cedar_policy only in policy/: translate to our own words there",
         &findings,
     );

@@ -205,8 +205,6 @@ async fn import_dir(
     request: ImportRequest,
     (signature_key, require_signature): (Option<PathBuf>, bool),
 ) -> Result<Exit, Problem> {
-    let checked = signature::check(context, daemon, &dir, signature_key.as_deref()).await?;
-    let (signed, note) = signature::demanded(checked, require_signature || signature_key.is_some())?;
     let manifests = context.home()?.manifests_path();
     let bar = progress::bytes_bar(&context.screen, "hashing");
     let shown = bar.clone();
@@ -218,7 +216,10 @@ async fn import_dir(
     });
     let model = hashing.await.map_err(|error| Problem::of(Exit::Failed, &error))?;
     bar.finish_and_clear();
-    let model = LocalModel { signed: signed.map(Box::new), ..model? };
+    let model = model?;
+    let checked = signature::check(context, daemon, &model, signature_key.as_deref()).await?;
+    let (signed, note) = signature::demanded(checked, require_signature || signature_key.is_some())?;
+    let model = LocalModel { signed: signed.map(Box::new), ..model };
     match daemon.call(&AdminCall::Import(Box::new(model))).await? {
         Reply::Imported(model) => Ok(context.screen.one(&model, || {
             let note = note.map(|note| format!("\nnote: {note}")).unwrap_or_default();
@@ -244,7 +245,7 @@ async fn find(daemon: &ApiClient, name: &Name) -> Result<LocalModel, Problem> {
 
 async fn verify(context: &Context, daemon: &ApiClient, model: LocalModel) -> Result<Exit, Problem> {
     let manifests = context.home()?.manifests_path();
-    let (id, path, folder) = (model.manifest, model.path.clone(), model.path);
+    let (id, path) = (model.manifest, model.path.clone());
     let bar = progress::bytes_bar(&context.screen, "verifying");
     let shown = bar.clone();
     let reading = tokio::task::spawn_blocking(move || {
@@ -258,7 +259,7 @@ async fn verify(context: &Context, daemon: &ApiClient, model: LocalModel) -> Res
     bar.finish_and_clear();
     // Damaged files are not those that were signed either; that is said once.
     let signature = match report.is_intact() {
-        true => match signature::check(context, daemon, &folder, None).await? {
+        true => match signature::check(context, daemon, &model, None).await? {
             Checked::Unsigned => None,
             Checked::Unknown(why) => Some(format!("not verified: {why}")),
             Checked::Good(good) => Some(signature::shown(&good)),

@@ -17,6 +17,7 @@ use alliance_protocol::{
     core::admin::SignedBy,
     id::Sha256,
     key::PublicKey,
+    manifest::Manifest,
     model_key::{ModelSigningKey, ModelVerifyingKey},
     model_signing::{
         self, BUNDLE_BYTES_MAX, BadModelPath, BundleError, FILES_MAX, ModelFiles, ModelFilesError, ModelPath,
@@ -66,6 +67,8 @@ pub enum SignatureError {
     Name,
     #[error("the model was not signed")]
     Sign(#[from] SignError),
+    #[error("the signature `{}` changed while the model was read; try again when nothing writes to it", .0.display())]
+    Changed(PathBuf),
     #[error("the signature `{}` does not hold", path.display())]
     Bad {
         path: PathBuf,
@@ -92,13 +95,21 @@ pub fn sign(dir: &Path, key: &ModelSigningKey) -> Result<Sha256, SignatureError>
     Ok(bundle.root)
 }
 
-/// Checks the signature that lies beside the files of a model, if one does: by the key that it names, of those that are known.
+/// Checks the signature that is among the files of an artefact, if one is: by the key that it names, of those that are known,
+/// against the hashes in the manifest, which are of the bytes that were read when it was made or compared. `dir` is where the
+/// files lie.
 ///
 /// # Errors
-/// A known key is named, and did not sign these files.
-pub fn check(dir: &Path, known: &[KnownKey]) -> Result<Checked, SignatureError> {
+/// A known key is named, and did not sign these files; or the signature is not the one in the manifest.
+pub fn check(dir: &Path, manifest: &Manifest, known: &[KnownKey]) -> Result<Checked, SignatureError> {
+    let Some(listed) = manifest.files().iter().find(|file| file.path == SIGNATURE_FILE) else {
+        return Ok(Checked::Unsigned);
+    };
     let path = dir.join(SIGNATURE_FILE);
-    let Some(bundle) = durable::read_if_there(&path, BUNDLE_BYTES_MAX)? else { return Ok(Checked::Unsigned) };
+    let bundle = durable::read(&path, BUNDLE_BYTES_MAX)?;
+    if Sha256(sha2::Sha256::digest(&bundle).into()) != listed.sha256 {
+        return Err(SignatureError::Changed(path));
+    }
     let hint = match model_signing::hint(&bundle) {
         Ok(hint) => hint,
         Err(error @ (BundleError::Certificate | BundleError::NoKey)) => return Ok(Checked::Unknown(error.to_string())),
@@ -112,9 +123,10 @@ pub fn check(dir: &Path, known: &[KnownKey]) -> Result<Checked, SignatureError> 
             "signed with the key {short}, which no node that is known here has named as its own"
         )));
     };
-    let signature = in_folder()?;
-    let files = walk(dir, Some(&signature))?;
-    let signed = model_signing::verify(&bundle, &found.key, &files, Some(&signature))
+    let files = manifest.files().iter().map(|file| Ok((file.path.parse()?, file.sha256)));
+    let files = files.collect::<Result<Vec<_>, BadModelPath>>().map_err(WalkError::from)?;
+    let files = ModelFiles::new(files).map_err(WalkError::from)?;
+    let signed = model_signing::verify(&bundle, &found.key, &files, Some(&in_folder()?))
         .map_err(|source| SignatureError::Bad { path, source })?;
     Ok(Checked::Good(SignedBy { root: signed.root(), key: hint, node: found.node }))
 }
@@ -154,7 +166,7 @@ pub enum WalkError {
 ///
 /// # Errors
 /// The first thing in the folder that is no part of a model, or cannot be read.
-pub(crate) fn walk(root: &Path, signature: Option<&ModelPath>) -> Result<ModelFiles, WalkError> {
+fn walk(root: &Path, signature: Option<&ModelPath>) -> Result<ModelFiles, WalkError> {
     let kind = fs::symlink_metadata(root).map_err(at(root))?.file_type();
     if kind.is_symlink() {
         return Err(WalkError::Symlink(root.to_owned()));
@@ -286,6 +298,24 @@ mod tests {
         assert!(matches!(walk(&dir.path().join("absent"), None), Err(WalkError::Read { .. })));
     }
 
+    /// The manifest of a folder, as an import makes it.
+    fn manifest(folder: &Path) -> Manifest {
+        let request = crate::models::ImportRequest {
+            name: "usp/x".to_owned(),
+            artefact: alliance_protocol::vocabulary::Artefact::Weights,
+            labels: [alliance_protocol::vocabulary::Label::Public].into(),
+            labels_of: Vec::new(),
+            origin: "BR".parse().expect("assigned"),
+            subjects: [].into(),
+            provenance: alliance_protocol::offer::Provenance::default(),
+            licence: "other".to_owned(),
+            crossing: None,
+        };
+        let manifests = tempfile::tempdir().expect("a folder");
+        let model = crate::models::import(folder, request, manifests.path(), &mut |_, _| {}).expect("imported");
+        crate::models::load_manifest(manifests.path(), model.manifest).expect("kept")
+    }
+
     #[test]
     fn a_signature_is_made_and_checked() {
         let dir = tempfile::tempdir().expect("a folder");
@@ -300,18 +330,21 @@ mod tests {
             KnownKey { key: key(7).public().clone(), node: None },
             KnownKey { key: key(7).public().clone(), node: Some(node) },
         ];
-        assert_eq!(check(&folder, &known).expect("read"), Checked::Unsigned);
+        let found = |known: &[KnownKey]| check(&folder, &manifest(&folder), known);
+        assert_eq!(found(&known).expect("read"), Checked::Unsigned);
         let root = sign(&folder, &key(7)).expect("signed");
-        let Checked::Good(good) = check(&folder, &known).expect("good") else { panic!("good") };
+        let Checked::Good(good) = found(&known).expect("good") else { panic!("good") };
         assert_eq!((good.root, good.node), (root, Some(node)));
-        assert!(matches!(check(&folder, &known[..1]).expect("read"), Checked::Unknown(_)));
+        assert!(matches!(found(&known[..1]).expect("read"), Checked::Unknown(_)));
         assert_eq!(sign(&folder, &key(7)).expect("signed again"), root);
 
+        let whole = manifest(&folder);
         fs::write(folder.join("sub/x"), "weighty").expect("written");
-        assert!(matches!(check(&folder, &known), Err(SignatureError::Bad { .. })));
-        assert!(matches!(check(&folder, &known[..1]).expect("read"), Checked::Unknown(_)));
+        assert!(matches!(found(&known), Err(SignatureError::Bad { .. })));
+        assert!(matches!(found(&known[..1]).expect("read"), Checked::Unknown(_)));
         fs::write(folder.join(SIGNATURE_FILE), "{}").expect("written");
-        assert!(matches!(check(&folder, &known), Err(SignatureError::Bad { .. })));
+        assert!(matches!(found(&known), Err(SignatureError::Bad { .. })));
+        assert!(matches!(check(&folder, &whole, &known), Err(SignatureError::Changed(_))), "it is another one by now");
         fs::write(folder.join(".hidden"), "x").expect("written");
         assert!(matches!(sign(&folder, &key(7)), Err(SignatureError::Hidden(_))));
     }

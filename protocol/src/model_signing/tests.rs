@@ -1,3 +1,5 @@
+//! Signatures over models: ours, those of other tools, and what is none.
+
 use serde_json::{Value, json};
 
 use super::*;

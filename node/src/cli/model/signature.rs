@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use alliance_protocol::{
-    core::admin::{AdminCall, PeerView, Reply, SignedBy},
+    core::admin::{AdminCall, LocalModel, PeerView, Reply, SignedBy},
     id::Sha256,
     model_key::{KEY_PEM_BYTES_MAX, ModelSigningKey, ModelVerifyingKey},
     model_signing::SIGNATURE_FILE,
@@ -16,7 +16,10 @@ use crate::{
     api::ApiClient,
     durable::{self, Existing, Readers},
     exit::Exit,
-    models::signed::{self, Checked, KnownKey, SignatureError},
+    models::{
+        load_manifest,
+        signed::{self, Checked, KnownKey, SignatureError},
+    },
 };
 
 #[derive(Debug, Serialize)]
@@ -98,16 +101,16 @@ async fn known(context: &Context, daemon: &ApiClient, given: Option<&Path>) -> R
     Ok(known)
 }
 
-/// What the signature beside the files in a directory says, as far as it can be told here.
+/// What the signature among the files of a model says, as far as it can be told here.
 pub(super) async fn check(
     context: &Context,
     daemon: &ApiClient,
-    dir: &Path,
+    model: &LocalModel,
     given: Option<&Path>,
 ) -> Result<Checked, Problem> {
-    let (known, dir) = (known(context, daemon, given).await?, dir.to_owned());
-    let checking = tokio::task::spawn_blocking(move || signed::check(&dir, &known));
-    Ok(checking.await.map_err(|error| Problem::of(Exit::Failed, &error))??)
+    let known = known(context, daemon, given).await?;
+    let manifest = load_manifest(&context.home()?.manifests_path(), model.manifest)?;
+    Ok(signed::check(&model.path, &manifest, &known)?)
 }
 
 /// The verified signature of what is to be imported, if there is one; what was demanded must be there.
@@ -144,6 +147,7 @@ impl From<SignatureError> for Problem {
             SignatureError::Walk(signed::WalkError::Read { source, .. }) => {
                 Self::of(super::super::problem::disk(source), &error)
             }
+            SignatureError::Changed(_) => Self::of(Exit::Conflict, &error),
             SignatureError::Walk(_) | SignatureError::Hidden(_) | SignatureError::Name | SignatureError::Sign(_) => {
                 Self::of(Exit::Usage, &error)
             }
