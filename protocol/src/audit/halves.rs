@@ -7,6 +7,7 @@ use super::{
     findings::{Finding, FindingKind, Outcome},
 };
 use crate::{
+    border::Decision,
     charter::Chartered,
     core::admin::Side,
     crossing::{ClearanceGiven, CrossingRequest, LedgerHead, Receipt, Refusal},
@@ -16,6 +17,7 @@ use crate::{
     ledger::{Entry, Record},
     rotation::KeyRotation,
     time::Timestamp,
+    training::Attestation,
     vocabulary::Country,
 };
 
@@ -178,10 +180,11 @@ impl Ledger<'_> {
                     half.denied_at_home = true;
                 }
             }
-            Record::Cleared { request, clearance, name, .. } => {
+            Record::Cleared { request, clearance, name, decision, .. } => {
                 self.named(crossing, name, None);
                 self.requested(crossing, request);
                 self.cleared(crossing, clearance);
+                self.trained(crossing, decision);
                 self.pinned(crossing, index, entry.at, |half| {
                     half.clearance.as_ref().map(|clearance| (clearance.body().ledger, clearance.body().validity.from))
                 });
@@ -192,7 +195,10 @@ impl Ledger<'_> {
                 self.refused(crossing, refusal);
                 self.timed(crossing, entry.at, |half| half.refusal.as_ref().map(|refusal| refusal.body().at));
             }
-            Record::ClearanceAccepted { clearance, .. } => self.cleared(crossing, clearance),
+            Record::ClearanceAccepted { clearance, decision, .. } => {
+                self.cleared(crossing, clearance);
+                self.trained(crossing, decision);
+            }
             Record::RefusalAccepted { refusal, .. } => self.refused(crossing, refusal),
             Record::Received { receipt, .. } => {
                 self.receipt(crossing, receipt);
@@ -277,6 +283,21 @@ impl Ledger<'_> {
         let (asked, answered) = (half.request.as_ref().map(Signed::id), body.request);
         half.clearance = Some(clearance);
         self.follows(crossing, asked, answered, "clearance", "request");
+    }
+
+    /// What was decided of where the artefact was trained must follow from the attestation in the clearance.
+    fn trained(&mut self, crossing: CrossingId, decision: &Decision) {
+        let Some(stated) = decision.facts.as_ref().and_then(|facts| facts.trained_in.as_ref()) else { return };
+        let clearance = self.halves.get(&crossing).and_then(|half| half.clearance.as_ref());
+        let Some(clearance) = clearance.map(Signed::body) else { return };
+        let attestation = clearance.training.as_ref().and_then(|bytes| Attestation::open(bytes, self.alliance).ok());
+        let follows = attestation.is_some_and(|attestation| {
+            attestation.product().manifest == clearance.manifest && attestation.findings().countries == *stated
+        });
+        if !follows {
+            let what = "what it says of where the artefact was trained does not follow from its clearance".to_owned();
+            self.find(FindingKind::Untrusted, crossing, what);
+        }
     }
 
     fn refused(&mut self, crossing: CrossingId, bytes: &[u8]) {

@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 use alliance_protocol::{
     audit::{AuditFile, FindingKind, Match, NotAnAuditFile, NotExported, Outcome, Report, Source, verify},
     charter::WitnessRule,
-    core::{BulkEvent, BulkFailure, admin::PullCall},
+    core::{
+        BulkEvent, BulkFailure,
+        admin::{CrossingState, PullCall},
+    },
     crossing::RefusalCode,
     gate::{Pack, PackOwner},
     id::CrossingId,
@@ -386,4 +389,27 @@ fn a_file_tells_of_approvals_of_its_own_artefacts_alone() {
     let without: Vec<_> = without.cloned().collect();
     let bare = |of| file_of(&cluster, 0, &without, of, Timestamp(0)).len();
     assert_eq!((all - bare(None), none - bare(Some(country("ZA")))), (1, 0));
+}
+
+/// LEDGER-42: what a node says of where a model was trained is checked against what was signed.
+#[test]
+fn training_that_does_not_follow_from_the_clearance_is_named() {
+    let mut cluster = Cluster::pair();
+    let home = crate::training::trained_at_home(&mut cluster);
+    assert_eq!(crate::training::pulled(&mut cluster, 1, home), CrossingState::Done);
+    assert_eq!(verify(&[file(&cluster, 0), file(&cluster, 1)], None).findings, []);
+    for at in [0, 1] {
+        let mut entries = cluster.nodes[at].entries.clone();
+        for entry in &mut entries {
+            if let Record::Cleared { decision, .. } | Record::ClearanceAccepted { decision, .. } = &mut entry.record {
+                decision.facts.as_mut().expect("facts").trained_in = Some([country("CN")].into());
+            }
+        }
+        let lied = file_of(&cluster, at, &entries, None, Timestamp(0));
+        let report = verify(&[lied], None);
+        let named = |finding: &alliance_protocol::audit::Finding| {
+            finding.kind == FindingKind::Untrusted && finding.what.contains("trained")
+        };
+        assert!(report.findings.iter().any(named), "{at}: {:?}", report.findings);
+    }
 }

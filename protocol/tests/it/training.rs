@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// A model of a node here, of which nothing is known yet.
-pub(crate) fn imported(cluster: &mut Cluster, at: usize, name: &str, seed: u8, artefact: Artefact) -> LocalModel {
+fn imported(cluster: &mut Cluster, at: usize, name: &str, seed: u8, artefact: Artefact) -> LocalModel {
     let organisation = cluster.nodes[at].organisation.clone();
     let model = LocalModel {
         name: format!("{organisation}/{name}"),
@@ -38,7 +38,7 @@ fn root(name: &str) -> Sha256 {
     Sha256(*blake3::hash(name.as_bytes()).as_bytes())
 }
 
-pub(crate) fn draft(product: &str, parents: &[&str], data: &[&str], hour: u64) -> StepDraft {
+fn draft(product: &str, parents: &[&str], data: &[&str], hour: u64) -> StepDraft {
     let with_root = |name: &str| WithRoot { name: name.to_owned(), root: root(name) };
     StepDraft {
         process: match parents.len() {
@@ -90,7 +90,7 @@ fn offer(cluster: &mut Cluster, at: usize, name: &str) -> StatementId {
 const LATER: u64 = 5 * HOUR;
 
 /// Brazil has trained a model from nothing, and says so.
-fn trained_at_home(cluster: &mut Cluster) -> StatementId {
+pub(crate) fn trained_at_home(cluster: &mut Cluster) -> StatementId {
     imported(cluster, 0, "corpus", 31, Artefact::Dataset);
     imported(cluster, 0, "base", 32, Artefact::Weights);
     cluster.let_pass(LATER);
@@ -99,7 +99,7 @@ fn trained_at_home(cluster: &mut Cluster) -> StatementId {
     offer(cluster, 0, "usp/base")
 }
 
-fn pulled(cluster: &mut Cluster, at: usize, offer: StatementId) -> CrossingState {
+pub(crate) fn pulled(cluster: &mut Cluster, at: usize, offer: StatementId) -> CrossingState {
     let crossing = cluster.pull(at, offer);
     cluster.run();
     cluster.state(at, crossing)
