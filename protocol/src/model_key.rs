@@ -197,7 +197,7 @@ pub struct ModelKeyBinding {
     /// [`ModelVerifyingKey::to_sec1`].
     #[serde(with = "serde_bytes")]
     pub key: Vec<u8>,
-    /// A signature of that key over [`PROOF_DOMAIN`], the alliance and the node, as DER.
+    /// A signature of that key over a text of its own, the alliance and the node, as DER (TRAINING-9).
     #[serde(with = "serde_bytes")]
     pub proof: Vec<u8>,
     pub since: Timestamp,

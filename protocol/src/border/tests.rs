@@ -7,9 +7,10 @@ use crate::{
     authority::{LawPack, Organisation, Status},
     charter::{Authority, Charter, Chartered, WitnessRule},
     envelope::encode,
-    gate::{PackError, PackOwner, PackSummary},
+    gate::{PackError, PackOwner, PackSummary, Verdict},
     id::Sha256,
-    offer::{Provenance, Terms},
+    offer::{ModelOffer, Provenance, Terms},
+    vocabulary::Tier,
 };
 
 /// The head of a ledger; the door does not look into it.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Attempt, IGNORED_CHARS_MAX, NotCleared};
+use super::{Attempt, NotCleared, question::IGNORED_CHARS_MAX};
 use crate::{
     id::AllianceId,
     offer::{ModelOffer, Offered, TrainingClaim},
