@@ -542,7 +542,10 @@ impl Border<'_> {
         let training = given_training(given.training.as_ref().map(|bytes| bytes.as_slice()), model, self.trust.alliance())?;
         let attempt = Attempt { training: Training::Shown(training.as_ref()), ..attempt };
         let decision = self.decide(&attempt);
-        if let Some(denial) = decision.denial {
+        if let Some(mut denial) = decision.denial {
+            for ignored in &decision.ignored {
+                denial.problem.push_str(&format!("; {ignored}"));
+            }
             return Err(denial.into());
         }
         let inbound = Inbound {

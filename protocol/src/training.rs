@@ -21,10 +21,12 @@ use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 
 use crate::{
+    authority::Accreditation,
     dsse::{Envelope, EnvelopeError, IN_TOTO, SealError, Shape, Signer, Verifier},
     id::{AllianceId, ManifestId, Sha256},
     key::{PublicKey, SecretKey},
     limits,
+    manifest::is_printable,
     model_signing::ModelPath,
     offer::{ModelOffer, split_name},
     time::{NotValid, Timestamp},
@@ -141,6 +143,8 @@ pub enum TrainingError {
     TooLarge { bytes: usize, max: usize },
     #[error("it has more than {STEPS_MAX} steps, or none")]
     Steps,
+    #[error("a step is one line; this has several: give the steps one by one")]
+    Lines,
     #[error("it is not text, a signed statement on each line")]
     Text,
     #[error("line {line}: the envelope is not one of the key that it names")]
@@ -192,6 +196,8 @@ pub enum NotProven {
     NotThen { name: String, organisation: String, why: NotValid },
     #[error("{country} has revoked the node of {organisation}, which made `{name}`")]
     Revoked { name: String, organisation: String, country: Country },
+    #[error("no status of {0} is known, so that nobody can tell whom its authority has revoked")]
+    NoStatus(Country),
     #[error("it was trained on what is labelled `{0}`, and does not have that label")]
     Label(Label),
     #[error("it was trained on data about people of {0}, and does not say so")]
@@ -203,6 +209,7 @@ impl Step {
     fn check(&self) -> Result<(), TrainingError> {
         let fail = |why| Err(TrainingError::Step { name: self.product.name.clone(), why });
         let counts = [self.code.len(), self.parents.len(), self.data.len()];
+        let [_, parents, data] = counts;
         if counts.iter().any(|count| *count > MATERIALS_MAX) || self.files.len() > FILES_NAMED_MAX {
             return fail("has more code, parents, data or files than a step may");
         }
@@ -210,8 +217,7 @@ impl Step {
         if names.chain(self.data.iter().map(|data| &data.name)).any(|name| split_name(name).is_err()) {
             return fail("has a name that is not of the form organisation/name");
         }
-        let plain =
-            |name: &str| !name.is_empty() && name.len() <= limits::TEXT_BYTES_MAX && !name.chars().any(char::is_control);
+        let plain = |name: &str| !name.is_empty() && name.len() <= limits::TEXT_BYTES_MAX && is_printable(name);
         let commit = |commit: &str| {
             matches!(commit.len(), 40 | 64) && commit.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
         };
@@ -237,8 +243,12 @@ impl Step {
             }
             _ => {}
         }
-        if self.parents.iter().any(|parent| parent.manifest == self.product.manifest) {
-            return fail("has its own product among its parents");
+        let used = || self.parents.iter().map(|parent| parent.manifest).chain(self.data.iter().map(|data| data.manifest));
+        if used().any(|manifest| manifest == self.product.manifest) {
+            return fail("has its own product among what it was made from");
+        }
+        if used().collect::<BTreeSet<_>>().len() != parents.saturating_add(data) {
+            return fail("is made from the same thing twice");
         }
         let whole = |at: Timestamp| at.0.is_multiple_of(1000);
         if self.started > self.finished || !whole(self.started) || !whole(self.finished) {
@@ -270,7 +280,8 @@ impl SignedStep {
     /// # Errors
     /// What is wrong with it.
     pub fn open(line: &str, alliance: AllianceId) -> Result<Self, TrainingError> {
-        Self::open_line(line.trim_end(), 1, alliance)
+        let line = line.trim_end();
+        if line.contains('\n') { Err(TrainingError::Lines) } else { Self::open_line(line, 1, alliance) }
     }
 
     fn open_line(line: &str, number: usize, alliance: AllianceId) -> Result<Self, TrainingError> {
@@ -432,6 +443,10 @@ impl Attestation {
         if let Some(subject) = self.findings.subjects.difference(&model.subjects).next() {
             return Err(NotProven::Subject(*subject));
         }
+        // Without a status it is not known whom its authority has revoked.
+        if let Some(country) = self.findings.countries.iter().find(|country| !trust.has_status(**country)) {
+            return Err(NotProven::NoStatus(*country));
+        }
         self.check_nodes(trust)?;
         Ok(&self.findings.countries)
     }
@@ -452,21 +467,26 @@ impl Attested {
         let accreditation =
             trust.accreditation(&self.accreditation).map_err(|why| NotProven::Accreditation { name: name(), why })?;
         let body = accreditation.body();
-        let organisation = || body.organisation.name.clone();
-        if (body.node, body.member, &body.organisation.name) != (step.node, self.country, &self.organisation) {
-            return Err(NotProven::OtherNode { name: name() });
-        }
-        for at in [step.started, step.finished] {
-            body.validity.check(at).map_err(|why| NotProven::NotThen {
-                name: name(),
-                organisation: organisation(),
-                why,
-            })?;
-        }
+        self.is_of(body)?;
         if trust.has_revoked(body.member, &step.node) {
-            return Err(NotProven::Revoked { name: name(), organisation: organisation(), country: body.member });
+            let organisation = body.organisation.name.clone();
+            return Err(NotProven::Revoked { name: name(), organisation, country: body.member });
         }
         Ok(())
+    }
+
+    /// Whether it ran on the node of this accreditation while that counted.
+    ///
+    /// # Errors
+    /// What does not go together.
+    pub fn is_of(&self, accreditation: &Accreditation) -> Result<(), NotProven> {
+        let step = &self.step.step;
+        let (name, organisation) = (step.product.name.clone(), &accreditation.organisation.name);
+        if (accreditation.node, accreditation.member, organisation) != (step.node, self.country, &self.organisation) {
+            return Err(NotProven::OtherNode { name });
+        }
+        let counted = [step.started, step.finished].into_iter().find_map(|at| accreditation.validity.check(at).err());
+        counted.map_or(Ok(()), |why| Err(NotProven::NotThen { name, organisation: organisation.clone(), why }))
     }
 
     /// The bytes of the accreditation of its node.
@@ -532,7 +552,9 @@ fn verified(line: &str, number: usize) -> Result<(PublicKey, Vec<u8>), TrainingE
     let envelope = Envelope::parse(line.as_bytes()).map_err(failed)?;
     let mut keys = envelope.key_ids();
     let (Some(key), None) = (keys.next(), keys.next()) else { return Err(TrainingError::Key { line: number }) };
-    let key: PublicKey = key.parse().map_err(|_| TrainingError::Key { line: number })?;
+    // Hexadecimal has more than one spelling, and a key one.
+    let key = key.parse().ok().filter(|parsed: &PublicKey| parsed.to_string() == key);
+    let key = key.ok_or(TrainingError::Key { line: number })?;
     let payload = envelope.verify(IN_TOTO, &Verifier::Ed25519(key)).map_err(failed)?;
     Ok((key, payload.to_vec()))
 }

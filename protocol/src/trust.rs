@@ -315,6 +315,12 @@ impl Trust {
         self.revoked(member).is_some_and(|revoked| revoked.contains(node))
     }
 
+    /// Whether any status of a member was ever accepted.
+    #[must_use]
+    pub fn has_status(&self, member: Country) -> bool {
+        self.revoked(member).is_some()
+    }
+
     fn revoked(&self, member: Country) -> Option<&BTreeSet<PublicKey>> {
         // Also where those who signed it do not speak any more: who was revoked stays so until they are told otherwise.
         Some(&self.members.get(&member)?.last.as_ref()?.body().revoked)

@@ -247,7 +247,14 @@ async fn show(
     let opened = Attestation::open(text.as_bytes(), alliance)?;
     put(out.as_deref(), &text)?;
     let shown = Shown { file: out, problem, ..Shown::of(&opened) };
-    Ok(context.screen.one(&shown, || shown.to_text()))
+    // Attesting changes what is offered.
+    let next = match call {
+        AdminCall::Attest { .. } => {
+            format!("\noffers of it that stood are taken back; publish it with the proof: alliance offer publish {name}")
+        }
+        _ => String::new(),
+    };
+    Ok(context.screen.one(&shown, || shown.to_text() + &next))
 }
 
 fn verify(context: &Context, file: &Path, charter: &Path) -> Result<Exit, Problem> {

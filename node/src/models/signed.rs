@@ -126,8 +126,19 @@ pub fn check(dir: &Path, manifest: &Manifest, known: &[KnownKey]) -> Result<Chec
     let files = manifest.files().iter().map(|file| Ok((file.path.parse()?, file.sha256)));
     let files = files.collect::<Result<Vec<_>, BadModelPath>>().map_err(WalkError::from)?;
     let files = ModelFiles::new(files).map_err(WalkError::from)?;
-    let signed = model_signing::verify(&bundle, &found.key, &files, Some(&in_folder()?))
-        .map_err(|source| SignatureError::Bad { path, source })?;
+    let signed = match model_signing::verify(&bundle, &found.key, &files, Some(&in_folder()?)) {
+        Ok(signed) => signed,
+        // Good or not, it is of a kind that is not looked into here.
+        Err(VerifyError::Bundle(
+            error @ (BundleError::Shards
+            | BundleError::Method
+            | BundleError::Hash
+            | BundleError::Symlinks
+            | BundleError::StatementType
+            | BundleError::PredicateType),
+        )) => return Ok(Checked::Unknown(error.to_string())),
+        Err(source) => return Err(SignatureError::Bad { path, source }),
+    };
     Ok(Checked::Good(SignedBy { root: signed.root(), key: hint, node: found.node }))
 }
 

@@ -17,7 +17,7 @@ use crate::{
     ledger::{Entry, Record},
     rotation::KeyRotation,
     time::Timestamp,
-    training::Attestation,
+    training::{Attestation, Attested},
     vocabulary::Country,
 };
 
@@ -291,8 +291,13 @@ impl Ledger<'_> {
         let clearance = self.halves.get(&crossing).and_then(|half| half.clearance.as_ref());
         let Some(clearance) = clearance.map(Signed::body) else { return };
         let attestation = clearance.training.as_ref().and_then(|bytes| Attestation::open(bytes, self.alliance).ok());
+        let accredited = |attested: &Attested| {
+            self.chartered.accredited(attested.accreditation()).is_some_and(|paper| attested.is_of(&paper).is_ok())
+        };
         let follows = attestation.is_some_and(|attestation| {
-            attestation.product().manifest == clearance.manifest && attestation.findings().countries == *stated
+            attestation.product().manifest == clearance.manifest
+                && attestation.findings().countries == *stated
+                && attestation.steps().iter().all(accredited)
         });
         if !follows {
             let what = "what it says of where the artefact was trained does not follow from its clearance".to_owned();

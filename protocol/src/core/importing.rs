@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     authority::Accreditation,
-    border::{Attempt, Border, Counted, Decision, Denial, Portion, Root, Training},
+    border::{Attempt, Border, Counted, Decision, Denial, NotCleared, Portion, Root, Training},
     core::{offers::Offers, sources::Wanted},
     crossing::{CrossingRequest, Receipt, Refusal, RefusalCode},
     envelope::{Signed, kind_of},
@@ -354,6 +354,11 @@ impl Core {
                 }
                 self.offer_on(lead, now, effects);
                 self.widen(crossing, now, gate, effects);
+            }
+            Err(NotCleared::Denied(why)) => {
+                // With what the exporter said it counted, or with the proof that it gave, this side's answer is no.
+                effects.bulk.push(BulkOrder::AbortPull { crossing, code: RefusalCode::Ended });
+                self.end_pull(crossing, format!("no longer allowed here: {why}"), false, now, effects);
             }
             Err(error) => {
                 effects.bulk.push(BulkOrder::AbortPull { crossing, code: RefusalCode::BadRequest });

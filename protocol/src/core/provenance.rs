@@ -11,13 +11,15 @@ use crate::{
     id::{ManifestId, Sha256},
     offer::{Offered, TrainingClaim},
     training::{Attestation, Data, Named, NotProven, SignedStep, Step, TrainingError},
+    vocabulary::Artefact,
 };
 
 /// Steps that this node signed. A node that signed more has to attest what it has.
 const STEPS_MAX: usize = 4096;
 
-/// Attestations that are kept: those of the models here, and of what runs. Each has some 10 KiB.
-const ATTESTATIONS_MAX: usize = 1024;
+/// Attestations that are kept: those of the models here, and of what runs. Each has some 10 KiB; if all had as much as one
+/// may, it would be 32 MiB.
+const ATTESTATIONS_MAX: usize = 256;
 
 /// Accreditations of this node that came to an end, for steps of their time.
 const FORMER_MAX: usize = 64;
@@ -63,13 +65,25 @@ impl Provenances {
         }
     }
 
-    /// Every step that is known here: this node's, and those behind what it got.
-    fn known(&self) -> BTreeMap<ManifestId, SignedStep> {
-        let attested = self.attestations.values().flat_map(|attestation| attestation.steps());
-        let mut known: BTreeMap<_, _> =
-            attested.map(|attested| (attested.step.step().product.manifest, attested.step.clone())).collect();
-        known.extend(self.steps.iter().map(|(product, step)| (*product, step.clone())));
-        known
+    /// Every step that is known here: this node's, and those behind the models that it got and that still lie here. What others
+    /// have attested of anything else is theirs to say.
+    ///
+    /// # Errors
+    /// Two say different things of one artefact.
+    fn known(&self, models: &BTreeMap<String, LocalModel>) -> Result<BTreeMap<ManifestId, SignedStep>, Failure> {
+        let mut known = self.steps.clone();
+        let claims = models.values().filter_map(|model| self.get(model.provenance.training.as_deref()));
+        for attested in claims.flat_map(|attestation| attestation.steps()) {
+            let step = attested.step.step();
+            let other = known.entry(step.product.manifest).or_insert_with(|| attested.step.clone());
+            if other.step() != step {
+                let (name, one, two) = (&step.product.name, other.step().node.short(), step.node.short());
+                return Err(conflict(format!(
+                    "nodes {one} and {two} say different things of what made `{name}`: ask them"
+                )));
+            }
+        }
+        Ok(known)
     }
 }
 
@@ -113,6 +127,19 @@ impl Core {
     ) -> Result<Reply, Failure> {
         let product = self.named(&draft.product.name, draft.product.root)?;
         let model = self.own_model(&draft.product.name)?;
+        if let Some(came) = self.models.values().find(|other| other.manifest == model.manifest && other.crossing.is_some())
+        {
+            return Err(conflict(format!(
+                "the same files came here as `{}`, by a crossing: who made them says where they were trained",
+                came.name
+            )));
+        }
+        if model.provenance.training.is_some() {
+            return Err(conflict(format!(
+                "what made `{}` is attested already; what was made otherwise has other files",
+                model.name
+            )));
+        }
         if self.provenances.steps.len() >= STEPS_MAX && !self.provenances.steps.contains_key(&product.manifest) {
             return Err(conflict(format!("this node has signed {STEPS_MAX} steps, which is as many as it keeps")));
         }
@@ -135,6 +162,12 @@ impl Core {
         let mut data = Vec::new();
         for name in &draft.data {
             let known = self.model_here(name)?;
+            if matches!(known.artefact, Artefact::Weights | Artefact::Adapter | Artefact::OptimizerState) {
+                return Err(usage(format!(
+                    "`{name}` is {}, and no data: name it as what the step began with (--from)",
+                    known.artefact
+                )));
+            }
             lacks(&known.labels, &known.subjects, name)?;
             data.push(Data {
                 name: name.clone(),
@@ -177,7 +210,7 @@ impl Core {
     ) -> Result<Reply, Failure> {
         let model = self.own_model(name)?.clone();
         let alliance = self.trust.alliance();
-        let mut known = self.provenances.known();
+        let mut known = self.provenances.known(&self.models)?;
         for line in steps {
             let step = SignedStep::open(line, alliance)
                 .map_err(|error| usage(format!("a step does not hold: {}", chain(&error))))?;

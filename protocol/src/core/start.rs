@@ -163,7 +163,10 @@ impl Core {
                     return Err(StartError::OtherCharter);
                 }
                 Record::Founded { .. } => known.begun = true,
-                Record::Accredited { accreditation: recorded } => known.accredited = *recorded == accreditation,
+                Record::Accredited { accreditation: recorded } => {
+                    known.accredited = *recorded == accreditation;
+                    self.provenances.accredited(recorded);
+                }
                 Record::RulesLoaded { .. } => known.rules = Some(record.clone()),
                 Record::KeyRotated { rotation } => {
                     let (key, ended) = self.took_over(rotation)?;

@@ -16,7 +16,7 @@ use alliance_protocol::{
 };
 
 use crate::{
-    alliance::{DAWN, HOUR, country},
+    alliance::{DAWN, HOUR, accreditation_of, country},
     cluster::{Cluster, OPEN},
     importer_refuses::Asking,
 };
@@ -136,7 +136,7 @@ fn one_step_abroad_or_missing_fails() {
     imported(&mut cluster, 1, "notes", 41, Artefact::Dataset);
     imported(&mut cluster, 1, "tuned", 42, Artefact::Weights);
     // The step of the base came with it.
-    record(&mut cluster, 1, draft("iitb/tuned", &["usp/base"], &["iitb/notes"], 3)).expect("recorded");
+    let foreign = record(&mut cluster, 1, draft("iitb/tuned", &["usp/base"], &["iitb/notes"], 3)).expect("recorded");
     let text = attest(&mut cluster, 1, "iitb/tuned", &[]).expect("attested");
     let alliance = cluster.alliance.id;
     let all = Attestation::open(text.as_bytes(), alliance).expect("an attestation");
@@ -154,7 +154,6 @@ fn one_step_abroad_or_missing_fails() {
     let failure = attest(&mut cluster, 0, "usp/on-found", &[]).expect_err("refused");
     assert!(failure.message.contains("`usp/found`") && failure.message.contains("missing"), "{failure:?}");
     // The step that was missing, from a file, is another node's.
-    let foreign = record(&mut cluster, 1, draft("iitb/tuned", &["usp/base"], &["iitb/notes"], 3)).expect("recorded");
     assert!(attest(&mut cluster, 0, "usp/on-found", &[foreign]).is_err());
     assert!(attest(&mut cluster, 0, "usp/on-found", &["{}".to_owned()]).is_err());
 }
@@ -367,4 +366,71 @@ fn a_claim_that_is_not_what_is_proven_counts_for_nothing() {
             asking.assert_not_taken(&effects, "no longer allowed here");
         }
     }
+}
+
+/// TRAINING-5: a node does not say of what came from elsewhere, or of what it has attested, that it was made otherwise.
+#[test]
+fn a_node_does_not_contradict_what_it_knows() {
+    let mut cluster = Cluster::pair();
+    let home = trained_at_home(&mut cluster);
+    assert_eq!(pulled(&mut cluster, 1, home), CrossingState::Done);
+    let again = record(&mut cluster, 0, draft("usp/base", &[], &["usp/corpus"], 2)).expect_err("refused");
+    assert!(again.message.contains("attested already"), "{again:?}");
+    imported(&mut cluster, 1, "notes", 41, Artefact::Dataset);
+    // The same files under a name of its own.
+    imported(&mut cluster, 1, "mine", 32, Artefact::Weights);
+    let claimed = record(&mut cluster, 1, draft("iitb/mine", &[], &["iitb/notes"], 2)).expect_err("refused");
+    assert!(claimed.message.contains("`usp/base`"), "{claimed:?}");
+    imported(&mut cluster, 1, "tuned", 42, Artefact::Weights);
+    let as_data = record(&mut cluster, 1, draft("iitb/tuned", &[], &["usp/base"], 2)).expect_err("refused");
+    assert!(as_data.message.contains("no data"), "{as_data:?}");
+}
+
+/// What a node was accredited as when a step ran is in its ledger.
+#[test]
+fn a_step_is_attested_after_a_restart_and_under_a_former_accreditation() {
+    let mut cluster = Cluster::pair();
+    imported(&mut cluster, 0, "corpus", 31, Artefact::Dataset);
+    imported(&mut cluster, 0, "base", 32, Artefact::Weights);
+    cluster.let_pass(LATER);
+    cluster.crash(0);
+    cluster.restart(0);
+    record(&mut cluster, 0, draft("usp/base", &[], &["usp/corpus"], 1)).expect("recorded");
+    // Renewed: the new paper begins after the step.
+    let mut body = accreditation_of(country("BR"), cluster.nodes[0].public(), "usp");
+    body.validity.from = cluster.now;
+    cluster.nodes[0].accreditation = cluster.alliance.spoken(country("BR"), &body).bytes().to_vec();
+    cluster.crash(0);
+    cluster.restart(0);
+    attest(&mut cluster, 0, "usp/base", &[]).expect("attested");
+}
+
+/// What others attest of something else that lies at their place is not taken for what is behind a model here.
+#[test]
+fn steps_come_from_the_attestation_that_the_model_came_with() {
+    let mut cluster = Cluster::new(&[("BR", "usp"), ("IN", "iitb"), ("BR", "ufmg")]);
+    let home = trained_at_home(&mut cluster);
+    // A lie of India about the same files, attested before it knew of them.
+    imported(&mut cluster, 1, "notes", 41, Artefact::Dataset);
+    imported(&mut cluster, 1, "mine", 32, Artefact::Weights);
+    record(&mut cluster, 1, draft("iitb/mine", &[], &["iitb/notes"], 1)).expect("recorded");
+    attest(&mut cluster, 1, "iitb/mine", &[]).expect("attested");
+    let lie = offer(&mut cluster, 1, "iitb/mine");
+    assert_eq!(pulled(&mut cluster, 2, home), CrossingState::Done);
+    imported(&mut cluster, 2, "corpus", 51, Artefact::Dataset);
+    imported(&mut cluster, 2, "tuned", 52, Artefact::Weights);
+    record(&mut cluster, 2, draft("ufmg/tuned", &["usp/base"], &["ufmg/corpus"], 3)).expect("recorded");
+    // Its clearance was accepted, and nothing came of it.
+    cluster.pull(2, lie);
+    cluster.run_to("received");
+    let text = attest(&mut cluster, 2, "ufmg/tuned", &[]).expect("attested");
+    let all = Attestation::open(text.as_bytes(), cluster.alliance.id).expect("an attestation");
+    assert_eq!(all.findings().countries, [country("BR")].into());
+    // Once both lie here, nobody can tell.
+    cluster.run();
+    assert_eq!(pulled(&mut cluster, 2, lie), CrossingState::Done);
+    imported(&mut cluster, 2, "more", 53, Artefact::Weights);
+    record(&mut cluster, 2, draft("ufmg/more", &["usp/base"], &["ufmg/corpus"], 3)).expect("recorded");
+    let unclear = attest(&mut cluster, 2, "ufmg/more", &[]).expect_err("refused");
+    assert!(unclear.message.contains("different things"), "{unclear:?}");
 }

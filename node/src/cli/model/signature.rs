@@ -96,6 +96,8 @@ async fn known(context: &Context, daemon: &ApiClient, given: Option<&Path>) -> R
     if let Some(path) = given {
         let text = durable::read_text(path, KEY_PEM_BYTES_MAX)?;
         let key = ModelVerifyingKey::from_pem(&text).map_err(|error| Problem::of(Exit::Usage, &error))?;
+        // Nobody else's will do.
+        known.retain(|other| other.key == key);
         known.push(KnownKey { key, node: None });
     }
     Ok(known)
