@@ -81,6 +81,11 @@ async fn a_signature_over_a_model_is_made_crosses_and_is_verified() {
     stage.import("CN", &copy, &own, &["--require-signature"]).await.with(6).says(&["no `model.sig`"]);
     stage.import("CN", &copy, &own, &["--signature-key", text(&public)]).await.with(6);
     stage.import("CN", &copy, &own, &[]).await.good();
+    // One that this node signed itself is not one that the other did.
+    stage.cli("CN", &["model", "signing-key"]).await.good();
+    stage.cli("CN", &["model", "sign", text(&copy)]).await.good();
+    stage.import("CN", &copy, &own, &["--signature-key", text(&public)]).await.with(6);
+    stage.import("CN", &copy, &own, &["--require-signature"]).await.good().shows(&["verified, by node"]);
     stage.stop().await;
 }
 
