@@ -8,12 +8,10 @@
 use std::fmt;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use serde::{
-    Deserialize, Deserializer, Serialize, Serializer,
-    de::{Error as _, SeqAccess, Visitor},
-};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{
+    envelope::at_most,
     key::{PublicKey, SecretKey, Signature},
     model_key::{ModelSigningKey, ModelVerifyingKey},
 };
@@ -250,37 +248,6 @@ impl fmt::Display for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.0)
     }
-}
-
-/// Reads a list that has at most `MAX` members; stops at the first one too many, so that a short text cannot make a long
-/// list.
-pub(crate) fn at_most<'de, D, T, const MAX: usize>(deserializer: D) -> Result<Vec<T>, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Deserialize<'de>,
-{
-    struct List<T, const MAX: usize>(std::marker::PhantomData<T>);
-
-    impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for List<T, MAX> {
-        type Value = Vec<T>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            write!(f, "a list of at most {MAX}")
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, mut members: A) -> Result<Vec<T>, A::Error> {
-            let mut list = Vec::new();
-            while let Some(member) = members.next_element()? {
-                if list.len() == MAX {
-                    return Err(A::Error::custom(format!("a list of more than {MAX}")));
-                }
-                list.push(member);
-            }
-            Ok(list)
-        }
-    }
-
-    deserializer.deserialize_seq(List::<T, MAX>(std::marker::PhantomData))
 }
 
 #[cfg(test)]

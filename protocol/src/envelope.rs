@@ -7,7 +7,10 @@
 
 use std::{fmt, marker::PhantomData, sync::Arc};
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{DeserializeOwned, Error as _, SeqAccess, Visitor},
+};
 
 use crate::{
     id::{AllianceId, StatementId},
@@ -312,6 +315,37 @@ pub fn kind_of(bytes: &[u8]) -> Result<String, OpenError> {
 pub(crate) fn recorded_body<T: Statement>(bytes: &[u8]) -> Option<T> {
     let envelope: Envelope = serde_ipld_dagcbor::from_slice(bytes).ok()?;
     decode(&envelope.payload).ok()
+}
+
+/// Reads a list that has at most `MAX` members; stops at the first one too many, so that a short text cannot make a long
+/// list.
+pub(crate) fn at_most<'de, D, T, const MAX: usize>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    struct List<T, const MAX: usize>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for List<T, MAX> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "a list of at most {MAX}")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut members: A) -> Result<Vec<T>, A::Error> {
+            let mut list = Vec::new();
+            while let Some(member) = members.next_element()? {
+                if list.len() == MAX {
+                    return Err(A::Error::custom(format!("a list of more than {MAX}")));
+                }
+                list.push(member);
+            }
+            Ok(list)
+        }
+    }
+
+    deserializer.deserialize_seq(List::<T, MAX>(PhantomData))
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ mod tests;
 
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
-use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
+use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 pub use self::{
@@ -33,7 +33,7 @@ pub use self::{
     selection::{Candidate, Content, PartialFile, Place, Selection, SelectionError},
 };
 use crate::{
-    envelope,
+    envelope::{self, at_most},
     id::{ContentId, ManifestId, Sha256},
     limits,
     vocabulary::{Artefact, Label},
@@ -77,7 +77,7 @@ struct Start {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Body {
-    #[serde(deserialize_with = "bounded::<_, _, { limits::FILES_PER_MANIFEST_MAX }>")]
+    #[serde(deserialize_with = "at_most::<_, _, { limits::FILES_PER_MANIFEST_MAX }>")]
     files: Vec<File>,
     labels: BTreeSet<Label>,
     version: u32,
@@ -94,7 +94,7 @@ pub struct File {
     /// What the exporter says the SHA-256 is, for existing clients. Not checked while the bytes move.
     pub sha256: Sha256,
     /// In order, without holes: none for an empty file, one opaque segment, or a header and then tensors.
-    #[serde(deserialize_with = "bounded::<_, _, { limits::TENSORS_PER_FILE_MAX + 1 }>")]
+    #[serde(deserialize_with = "at_most::<_, _, { limits::TENSORS_PER_FILE_MAX + 1 }>")]
     pub segments: Vec<Segment>,
 }
 
@@ -130,7 +130,7 @@ pub enum SegmentKind {
         name: String,
         #[serde(rename = "d")]
         dtype: Dtype,
-        #[serde(rename = "s", deserialize_with = "bounded::<_, _, { limits::DIMENSIONS_MAX }>")]
+        #[serde(rename = "s", deserialize_with = "at_most::<_, _, { limits::DIMENSIONS_MAX }>")]
         shape: Vec<u64>,
     },
     /// A whole file without known structure.
@@ -414,31 +414,4 @@ impl fmt::Debug for Manifest {
 
 fn is_empty(bytes: &ByteBuf) -> bool {
     bytes.is_empty()
-}
-
-/// Reads a list that may not have more than `MAX` elements; stops at the first one too many, so that a short encoding of
-/// many small elements does not become a large value in memory.
-fn bounded<'de, D: Deserializer<'de>, T: Deserialize<'de>, const MAX: usize>(deserializer: D) -> Result<Vec<T>, D::Error> {
-    struct Bounded<T, const MAX: usize>(std::marker::PhantomData<T>);
-
-    impl<'de, T: Deserialize<'de>, const MAX: usize> serde::de::Visitor<'de> for Bounded<T, MAX> {
-        type Value = Vec<T>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            write!(f, "a list of at most {MAX} elements")
-        }
-
-        fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<T>, A::Error> {
-            let mut list = Vec::new();
-            while let Some(element) = seq.next_element()? {
-                if list.len() == MAX {
-                    return Err(A::Error::custom(format!("a list of more than {MAX} elements")));
-                }
-                list.push(element);
-            }
-            Ok(list)
-        }
-    }
-
-    deserializer.deserialize_seq(Bounded::<T, MAX>(std::marker::PhantomData))
 }

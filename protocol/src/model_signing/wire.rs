@@ -4,7 +4,10 @@
 use serde::{Deserialize, Serialize, de::IgnoredAny};
 
 use super::FILES_MAX;
-use crate::dsse::{Envelope, EnvelopeJson, at_most};
+use crate::{
+    dsse::{Envelope, EnvelopeJson},
+    envelope::at_most,
+};
 
 /// Paths that a statement leaves out: the four of git, the signature, and room to name in the refusal what else there is.
 const IGNORED_MAX: usize = 16;

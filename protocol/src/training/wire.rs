@@ -9,7 +9,8 @@ use super::{
     Attested, Code, CodeDigest, Data, FILES_NAMED_MAX, Findings, MATERIALS_MAX, Named, STEPS_MAX, Step, TrainingError,
 };
 use crate::{
-    dsse::{Shape, at_most},
+    dsse::Shape,
+    envelope::at_most,
     id::{AllianceId, ManifestId, Sha256},
     key::PublicKey,
     time::Timestamp,

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// The file that the operator of a node makes of these entries, whatever they are: it has the node's key.
-fn file_of(cluster: &Cluster, at: usize, entries: &[Entry], of: Option<Country>, since: Timestamp) -> AuditFile {
+pub(crate) fn file_of(cluster: &Cluster, at: usize, entries: &[Entry], of: Option<Country>, since: Timestamp) -> AuditFile {
     let node = &cluster.nodes[at];
     let leaf = |entry: &Entry| entry.leaf_hash(&entry.encode().expect("encodes")).expect("a leaf");
     let tiles: Tiles = entries.iter().map(leaf).collect();

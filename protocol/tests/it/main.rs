@@ -9,6 +9,7 @@
 //! - `parts`, `parts_running`, `parts_lies`: what may cross of an artefact, and who says otherwise of it
 //! - `places`: where nodes are, and what light says of that
 //! - `training`: where models were trained, recorded and proven
+//! - `rotation`, `rotation_ledgers`: keys that make way for others, and the ledgers that go on
 //! - `duties`: what a node enforces besides the law's yes or no, bans, people over a year
 //! - `rotation`: keys of nodes that make way for others
 //! - `envelopes`, `charter`, `versions`, `fuzz`: statements, the root of trust and what follows it, arbitrary input
@@ -40,6 +41,7 @@ mod quotas;
 mod replays;
 mod restarts;
 mod rotation;
+mod rotation_ledgers;
 mod routes;
 mod running;
 mod sources;
