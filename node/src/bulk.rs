@@ -318,7 +318,9 @@ impl Bulk {
                     }
                 }
             }
-            BulkOrder::Ask { crossing, request } => self.order_pull(crossing, PullOrder::Ask { request }),
+            BulkOrder::Ask { crossing, request, ahead } => {
+                self.order_pull(crossing, PullOrder::Ask { request, ahead });
+            }
             BulkOrder::Receive { crossing, inbound } => {
                 self.order_pull(crossing, PullOrder::Receive { inbound: Box::new(inbound) })
             }

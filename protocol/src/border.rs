@@ -93,6 +93,16 @@ pub(crate) struct Attempt<'a> {
     pub(crate) training: Training<'a>,
 }
 
+impl Attempt<'_> {
+    /// Whether a clearance can bring nothing that this was decided without: neither what the exporter has counted of people,
+    /// nor a proof of where the artefact was trained.
+    pub(crate) fn is_whole(&self) -> bool {
+        let Offered::Model(model) = &self.offer.body().what else { return false };
+        let provenance = &model.provenance;
+        provenance.training.is_none() && Volume::of(&model.labels, provenance.people) == Volume::NONE
+    }
+}
+
 /// The first exporter of an artefact that another node offers on.
 #[derive(Clone, Copy)]
 pub(crate) struct Root<'a> {
@@ -117,7 +127,7 @@ pub(crate) struct Importing {
 }
 
 /// Why a clearance does not let anything in.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum NotCleared {
     #[error("the exporter's answer is not a clearance: {0}")]
     Open(#[from] OpenError),
@@ -125,8 +135,17 @@ pub(crate) enum NotCleared {
     Mismatch(&'static str),
     #[error("the clearance does not count: {0}")]
     Expired(#[from] crate::time::NotValid),
-    #[error("no longer allowed here: {0}")]
-    Denied(#[from] Denial),
+    #[error("{0}")]
+    Shut(&'static str),
+    #[error("denied here with what came with the clearance")]
+    Declined(Box<Declined>),
+}
+
+/// A clearance that was verified, and this side's no to what it brought.
+#[derive(Debug)]
+pub(crate) struct Declined {
+    pub(crate) clearance: Signed<ClearanceGiven>,
+    pub(crate) decision: Decision,
 }
 
 /// The exporter's permission to put the bytes of one artefact on one session, once. Cannot be copied.
@@ -503,7 +522,7 @@ impl Border<'_> {
         answer: &[u8],
     ) -> Result<Importing, NotCleared> {
         if let Some(why) = self.opens_nothing(attempt) {
-            return Err(Denial { code: RefusalCode::BadRequest, problem: why.to_owned() }.into());
+            return Err(NotCleared::Shut(why));
         }
         let clearance = Signed::<ClearanceGiven>::open(answer, self.trust.alliance())?;
         let (given, asked) = (clearance.body(), request.body());
@@ -542,11 +561,8 @@ impl Border<'_> {
         let training = given_training(given.training.as_ref().map(|bytes| bytes.as_slice()), model, self.trust.alliance())?;
         let attempt = Attempt { training: Training::Shown(training.as_ref()), ..attempt };
         let decision = self.decide(&attempt);
-        if let Some(mut denial) = decision.denial {
-            for ignored in &decision.ignored {
-                denial.problem.push_str(&format!("; {ignored}"));
-            }
-            return Err(denial.into());
+        if decision.denial.is_some() {
+            return Err(NotCleared::Declined(Box::new(Declined { clearance, decision })));
         }
         let inbound = Inbound {
             crossing: given.crossing,

@@ -304,6 +304,7 @@ impl Core {
             | Record::Refused { .. }
             | Record::RefusalAccepted { .. }
             | Record::Settled { .. }
+            | Record::ClearanceDeclined { .. }
             | Record::CrossingFailed { .. } => {}
         }
     }

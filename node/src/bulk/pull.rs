@@ -26,7 +26,7 @@ use super::{
     frame::{Inbox, Kind},
     gathering::Seat,
     lanes::Lane,
-    receive::{Alive, Received, Usage, ask_ahead, deliver_artefact, receive_artefact},
+    receive::{Alive, Debt, Received, Usage, ask_ahead, deliver_artefact, receive_artefact},
     task::{Desk, Link, OpenConnection, Plane, Report},
 };
 use crate::models::TensorPattern;
@@ -34,7 +34,7 @@ use crate::models::TensorPattern;
 /// What Core orders an importer's task.
 #[derive(Debug)]
 pub(super) enum PullOrder {
-    Ask { request: Vec<u8> },
+    Ask { request: Vec<u8>, ahead: bool },
     Receive { inbound: Box<Inbound> },
     Deliver { receipt: Vec<u8> },
 }
@@ -108,11 +108,11 @@ async fn take_artefact(
     let mut link = connect((plane, line), peer, &addresses, open).await?;
     plane.tell(BulkEvent::Reached { crossing, session: link.session }).await;
 
-    let PullOrder::Ask { request } = link.order(orders, plane.deadlines.order).await? else {
+    let PullOrder::Ask { request, ahead } = link.order(orders, plane.deadlines.order).await? else {
         return Err(out_of_turn(crossing));
     };
     link.write(Kind::Request, request).await?;
-    let debt = ask_ahead(&mut link, seat, &usage).await?;
+    let debt = if ahead { ask_ahead(&mut link, seat, &usage).await? } else { Debt::default() };
     let (kind, answer) = match timeout(plane.deadlines.answer, link.read(&[Kind::Clearance, Kind::Refusal])).await {
         Ok(read) => read?,
         Err(_) => return Err(BulkFailure::Lost(format!("no answer within {} s", plane.deadlines.answer.as_secs()))),
@@ -143,7 +143,7 @@ async fn take_artefact(
     plane.tell(BulkEvent::Received { crossing, bytes, held_bytes, part }).await;
     match link.order(orders, plane.deadlines.order).await? {
         PullOrder::Deliver { receipt } => Ok(Some((link, received, receipt))),
-        PullOrder::Ask { request: _ } | PullOrder::Receive { inbound: _ } => Err(out_of_turn(crossing)),
+        PullOrder::Ask { .. } | PullOrder::Receive { inbound: _ } => Err(out_of_turn(crossing)),
     }
 }
 

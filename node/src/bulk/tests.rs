@@ -120,7 +120,7 @@ async fn ask(exporter: &mut Bulk, importer: &mut Bulk, n: u8, peer: PublicKey, t
     importer.apply(reach(n, peer, &[exporter.local_addr().to_string()], to));
     let BulkEvent::Reached { crossing: reached, session: theirs } = event(importer).await else { panic!("not reached") };
     assert_eq!(reached, crossing(n));
-    importer.apply(BulkOrder::Ask { crossing: crossing(n), request: vec![n; 1000] });
+    importer.apply(BulkOrder::Ask { crossing: crossing(n), request: vec![n; 1000], ahead: true });
     let BulkEvent::Asked { ask, peer, session, request } = event(exporter).await else { panic!("not asked") };
     assert_eq!((peer, session, request), (key(2).public(), theirs, vec![n; 1000]));
     (ask, session)
@@ -165,13 +165,13 @@ async fn the_largest_request_passes() {
     let (mut exporter, mut importer) = (start(1, Deadlines::default()), start(2, Deadlines::default()));
     importer.apply(reach(1, key(1).public(), &[exporter.local_addr().to_string()], &to));
     assert!(matches!(event(&mut importer).await, BulkEvent::Reached { .. }));
-    importer.apply(BulkOrder::Ask { crossing: crossing(1), request: vec![7; limits::REQUEST_BYTES_MAX] });
+    importer.apply(BulkOrder::Ask { crossing: crossing(1), request: vec![7; limits::REQUEST_BYTES_MAX], ahead: true });
     let asked = event(&mut exporter).await;
     assert!(matches!(&asked, BulkEvent::Asked { request, .. } if request.len() == limits::REQUEST_BYTES_MAX));
 
     importer.apply(reach(2, key(1).public(), &[exporter.local_addr().to_string()], &to));
     assert!(matches!(event(&mut importer).await, BulkEvent::Reached { .. }));
-    importer.apply(BulkOrder::Ask { crossing: crossing(2), request: vec![7; limits::REQUEST_BYTES_MAX + 1] });
+    importer.apply(BulkOrder::Ask { crossing: crossing(2), request: vec![7; limits::REQUEST_BYTES_MAX + 1], ahead: true });
     let failed = event(&mut importer).await;
     let refused = BulkFailure::EndedHere(RefusalCode::BadRequest);
     assert!(matches!(&failed, BulkEvent::PullFailed { failure, .. } if *failure == refused), "{failed:?}");

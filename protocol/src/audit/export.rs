@@ -229,7 +229,9 @@ fn own_heads(record: &Record, keys: &BTreeSet<PublicKey>) -> BTreeSet<u64> {
     let sizes = match record {
         Record::Requested { request: bytes, .. } | Record::Refused { request: bytes, .. } => vec![request(bytes)],
         Record::Cleared { request: asked, clearance: given, .. } => vec![request(asked), clearance(given)],
-        Record::ClearanceAccepted { clearance: given, .. } => vec![clearance(given)],
+        Record::ClearanceAccepted { clearance: given, .. } | Record::ClearanceDeclined { clearance: given, .. } => {
+            vec![clearance(given)]
+        }
         Record::Received { receipt: bytes, .. } | Record::Settled { receipt: bytes, .. } => vec![receipt(bytes)],
         Record::KeyRotated { .. } => vec![record.key_rotation().map(|rotation| rotation.ledger.size)],
         _ => Vec::new(),

@@ -86,6 +86,8 @@ pub enum Outcome {
     Unsettled,
     /// Both signed the receipt.
     Settled,
+    /// It was cleared, and the importer's own side denied it with what came with the clearance; nothing was taken.
+    Declined,
     /// It was cleared and broke off.
     Failed,
 }
@@ -169,6 +171,7 @@ impl Outcome {
             Self::Cleared => "cleared".to_owned(),
             Self::Unsettled => "unsettled".to_owned(),
             Self::Settled => "settled".to_owned(),
+            Self::Declined => "declined by the importer".to_owned(),
             Self::Failed => "failed".to_owned(),
         }
     }

@@ -40,6 +40,8 @@ pub(super) struct Half {
     pub(super) receipt: Option<Signed<Receipt>>,
     pub(super) failed: bool,
     pub(super) denied_at_home: bool,
+    /// The importer's own side denied it once more was known than before it asked.
+    pub(super) declined: bool,
 }
 
 /// What the halves of one ledger are made with.
@@ -63,6 +65,7 @@ impl Half {
         let both = |receipt: &Signed<Receipt>| receipt.signers().len() == 2;
         match (&self.clearance, &self.receipt, &self.refusal) {
             _ if self.denied_at_home => Outcome::DeniedAtHome,
+            _ if self.declined => Outcome::Declined,
             (_, Some(receipt), _) if both(receipt) => Outcome::Settled,
             (_, Some(_), _) => Outcome::Unsettled,
             (_, None, Some(refusal)) => Outcome::Refused(refusal.body().code),
@@ -198,6 +201,13 @@ impl Ledger<'_> {
             Record::ClearanceAccepted { clearance, decision, .. } => {
                 self.cleared(crossing, clearance);
                 self.trained(crossing, decision);
+            }
+            Record::ClearanceDeclined { clearance, decision, .. } => {
+                self.cleared(crossing, clearance);
+                self.trained(crossing, decision);
+                if let Some(half) = self.halves.get_mut(&crossing) {
+                    half.declined = true;
+                }
             }
             Record::RefusalAccepted { refusal, .. } => self.refused(crossing, refusal),
             Record::Received { receipt, .. } => {
@@ -408,6 +418,7 @@ impl Half {
             receipt: None,
             failed: false,
             denied_at_home: false,
+            declined: false,
         }
     }
 }

@@ -383,7 +383,8 @@ fn signed_by_peer(half: &Half, what: &str, peer: &PublicKey) -> bool {
 /// What is shown of a crossing.
 fn found(halves: &[&Half], given: &dyn Fn(&Half) -> bool, wrong: bool) -> Option<CrossingFound> {
     let first = *halves.first()?;
-    let best = halves.iter().copied().max_by_key(|half| (half.receipt.is_some(), half.clearance.is_some()))?;
+    let best =
+        halves.iter().copied().max_by_key(|half| (half.receipt.is_some(), half.clearance.is_some(), half.declined))?;
     let alone = halves.iter().all(|half| half.node == first.node);
     let other_given = given(first);
     let halves_agree = match (wrong, alone) {

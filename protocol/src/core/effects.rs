@@ -270,7 +270,12 @@ pub enum BulkOrder {
         tensors: Vec<String>,
     },
     /// Importer: send the request.
-    Ask { crossing: CrossingId, request: Vec<u8> },
+    Ask {
+        crossing: CrossingId,
+        request: Vec<u8>,
+        /// Whether groups may be wanted before the exporter has answered: nothing in its answer can change this side's.
+        ahead: bool,
+    },
     /// Importer: take what was cleared.
     Receive { crossing: CrossingId, inbound: Inbound },
     /// Importer: put the verified artefact in place and present the receipt.

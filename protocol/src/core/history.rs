@@ -144,6 +144,17 @@ impl History {
                 view.left_out.extend(left_out);
                 view.parts.clone_from(&decision.parts);
             }),
+            Record::ClearanceDeclined { crossing, decision, .. } => self.change(*crossing, |view| {
+                let denial = decision.denial.as_ref();
+                view.facts.clone_from(&decision.facts);
+                view.verdicts.clone_from(&decision.verdicts);
+                view.parts.clone_from(&decision.parts);
+                view.safeguards_ignored.clone_from(&decision.ignored);
+                view.refusal = denial.map(|denial| denial.code);
+                view.problem = denial.map(|denial| denial.problem.clone());
+                view.state = CrossingState::Denied;
+                view.ended = Some(at);
+            }),
             Record::RefusalAccepted { crossing, refusal } => {
                 let code = recorded_body::<Refusal>(refusal).map(|refusal| refusal.code);
                 self.change(*crossing, |view| {

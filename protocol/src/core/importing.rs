@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     authority::Accreditation,
-    border::{Attempt, Border, Counted, Decision, Denial, NotCleared, Portion, Root, Training},
+    border::{Attempt, Border, Counted, Decision, Declined, Denial, NotCleared, Portion, Root, Training},
     core::{offers::Offers, sources::Wanted},
     crossing::{CrossingRequest, Receipt, Refusal, RefusalCode},
     envelope::{Signed, kind_of},
@@ -272,7 +272,8 @@ impl Core {
     ) {
         let Some(pull) = self.pulls.get(&crossing).filter(|pull| matches!(pull.stage, Stage::Reaching)) else { return };
         let root = self.root_of(pull.offer.body());
-        let decision = self.border(gate, now).decide(&pull.attempt(&self.accreditation, root));
+        let attempt = pull.attempt(&self.accreditation, root);
+        let (decision, ahead) = (self.border(gate, now).decide(&attempt), attempt.is_whole());
         let offer = pull.offer.body();
         let (name, offer_id, peer) = (offer.name.clone(), pull.offer.id(), offer.node);
         let Offered::Model(model) = &offer.what else { return };
@@ -314,7 +315,7 @@ impl Core {
         let record =
             Record::Requested { crossing, request: bytes.clone().into(), offer: offer_bytes.into(), name, decision, to };
         self.record(record, now, effects);
-        effects.bulk.push(BulkOrder::Ask { crossing, request: bytes });
+        effects.bulk.push(BulkOrder::Ask { crossing, request: bytes, ahead });
         if let Some(pull) = self.pulls.get_mut(&crossing) {
             pull.stage = Stage::Asked { request };
         }
@@ -355,16 +356,23 @@ impl Core {
                 self.offer_on(lead, now, effects);
                 self.widen(crossing, now, gate, effects);
             }
-            Err(NotCleared::Denied(why)) => {
-                // With what the exporter said it counted, or with the proof that it gave, this side's answer is no.
-                effects.bulk.push(BulkOrder::AbortPull { crossing, code: RefusalCode::Ended });
-                self.end_pull(crossing, format!("no longer allowed here: {why}"), false, now, effects);
-            }
+            Err(NotCleared::Declined(declined)) => self.declined(crossing, *declined, now, effects),
             Err(error) => {
                 effects.bulk.push(BulkOrder::AbortPull { crossing, code: RefusalCode::BadRequest });
                 self.pull_failed(crossing, &BulkFailure::Protocol(error.to_string()), now, effects);
             }
         }
+    }
+
+    /// With what the exporter counted, or with the proof that it gave, or by now, this side's answer is no.
+    fn declined(&mut self, crossing: CrossingId, declined: Declined, now: Timestamp, effects: &mut Effects) {
+        let Declined { clearance, decision } = declined;
+        self.forget_pull(crossing);
+        self.take_back_onward(now, effects);
+        let code = decision.denial.as_ref().map_or(RefusalCode::Ended, |denial| denial.code);
+        effects.bulk.push(BulkOrder::AbortPull { crossing, code });
+        let clearance = clearance.bytes().to_vec().into();
+        self.record(Record::ClearanceDeclined { crossing, clearance, decision }, now, effects);
     }
 
     fn refused(

@@ -267,6 +267,7 @@ impl Core {
             | Record::Requested { .. }
             | Record::RequestDenied { .. }
             | Record::ClearanceAccepted { .. }
+            | Record::ClearanceDeclined { .. }
             | Record::RefusalAccepted { .. }
             | Record::Received { .. }
             | Record::PartDelivered { .. }

@@ -112,6 +112,8 @@ pub enum Record {
     },
     /// Importer: the exporter's clearance was verified, and this side decided again with what the exporter counted.
     ClearanceAccepted { crossing: CrossingId, clearance: ByteBuf, decision: Decision },
+    /// Importer: the exporter's clearance was verified; decided again with what came with it, this side denies.
+    ClearanceDeclined { crossing: CrossingId, clearance: ByteBuf, decision: Decision },
     /// Importer: the exporter's refusal was verified.
     RefusalAccepted { crossing: CrossingId, refusal: ByteBuf },
     /// Importer: everything arrived and was verified; the receipt has this node's signature. Nothing is delivered yet.
@@ -261,6 +263,7 @@ impl Record {
             Self::Cleared { .. } => "cleared",
             Self::Refused { .. } => "refused",
             Self::ClearanceAccepted { .. } => "clearance_accepted",
+            Self::ClearanceDeclined { .. } => "clearance_declined",
             Self::RefusalAccepted { .. } => "refusal_accepted",
             Self::Received { .. } => "received",
             Self::PartDelivered { .. } => "part_delivered",
@@ -280,7 +283,8 @@ impl Record {
             | Self::RequestDenied { decision, .. }
             | Self::Cleared { decision, .. }
             | Self::Refused { decision, .. }
-            | Self::ClearanceAccepted { decision, .. } => Some(decision),
+            | Self::ClearanceAccepted { decision, .. }
+            | Self::ClearanceDeclined { decision, .. } => Some(decision),
             _ => None,
         }
     }
@@ -319,6 +323,7 @@ impl Record {
             | Self::Cleared { crossing, .. }
             | Self::Refused { crossing, .. }
             | Self::ClearanceAccepted { crossing, .. }
+            | Self::ClearanceDeclined { crossing, .. }
             | Self::RefusalAccepted { crossing, .. }
             | Self::Received { crossing, .. }
             | Self::PartDelivered { crossing }
@@ -555,6 +560,7 @@ mod tests {
                 decision: decision.clone(),
             },
             Record::ClearanceAccepted { crossing, clearance: bytes.clone(), decision: decision.clone() },
+            Record::ClearanceDeclined { crossing, clearance: bytes.clone(), decision: decision.clone() },
             Record::RefusalAccepted { crossing, refusal: bytes.clone() },
             Record::Received { crossing, receipt: bytes.clone(), part: None },
             Record::Received { crossing, receipt: bytes.clone(), part: Some(part()) },
@@ -581,7 +587,7 @@ mod tests {
             assert!(bytes.windows(named.len()).any(|window| window == named), "{kind}");
             kinds.insert(kind);
         }
-        assert_eq!(kinds.len(), 26);
+        assert_eq!(kinds.len(), 27);
     }
 
     #[test]

@@ -103,6 +103,29 @@ fn what_is_true_is_found_true() {
     }
 }
 
+/// What only the exporter knew made the importer's answer a no: both halves are there, and the file replays it.
+#[test]
+fn what_the_importer_declined_is_not_taken_for_a_failure() {
+    let mut cluster = Cluster::pair();
+    cluster.crash(1);
+    cluster.nodes[1].house = Some(Pack::new(PackOwner::House, 1, "deny-people import 40000", ""));
+    cluster.restart(1);
+    let [before, offer] = [cluster.offer_people(24_999, 20), cluster.offer_people(24_999, 21)];
+    cluster.pull(1, before);
+    cluster.run();
+    let crossing = cluster.pull(1, offer);
+    cluster.run();
+    assert_eq!(cluster.state(1, crossing), CrossingState::Denied);
+    assert_eq!(cluster.view(0, crossing).bytes, 0);
+    let report = verify(&[file(&cluster, 0), file(&cluster, 1)], None);
+    assert_eq!(report.findings, []);
+    assert_eq!(of(&report, crossing), (Outcome::Declined, Match::Both));
+    let facts = cluster.view(1, crossing).facts.expect("decided on");
+    assert_eq!(facts.volume.people, alliance_protocol::gate::People::new(49_998));
+    cluster.restart(1);
+    assert_eq!(cluster.state(1, crossing), CrossingState::Denied, "the ledger remembers");
+}
+
 #[test]
 fn a_file_has_what_concerns_a_country_since_a_day() {
     let (mut cluster, [settled, ..]) = busy();

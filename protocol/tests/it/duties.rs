@@ -61,7 +61,7 @@ impl Cluster {
         }
     }
 
-    fn offer_people(&mut self, people: u64, manifest: u8) -> StatementId {
+    pub(crate) fn offer_people(&mut self, people: u64, manifest: u8) -> StatementId {
         let model = self.about(people, manifest);
         self.offer_of(0, model, OPEN)
     }

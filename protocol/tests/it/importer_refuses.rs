@@ -73,6 +73,19 @@ impl Asking {
         self.cluster.tell_bulk(1, BulkEvent::Answered { crossing: self.crossing, answer })
     }
 
+    /// Nothing is taken, both that and what was decided are recorded, and the exporter gets a code.
+    #[track_caller]
+    pub(crate) fn assert_declined(&mut self, effects: &Effects, code: RefusalCode, reason: &str) {
+        let [BulkOrder::AbortPull { code: told, .. }] = &effects.bulk[..] else { panic!("{:?}", effects.bulk) };
+        assert_eq!(*told, code);
+        let [Record::ClearanceDeclined { decision, .. }] = &effects.persist[..] else { panic!("{:?}", effects.persist) };
+        assert_eq!(decision.denial.as_ref().map(|denial| denial.code), Some(code));
+        let view = self.cluster.view(1, self.crossing);
+        assert_eq!((view.state, view.refusal, &view.verdicts), (CrossingState::Denied, Some(code), &decision.verdicts));
+        let why = view.problem.expect("a reason");
+        assert!(why.contains(reason), "`{why}` instead of `{reason}`");
+    }
+
     /// Nothing is taken, the pull is given up, and the record says why.
     #[track_caller]
     pub(crate) fn assert_not_taken(&mut self, effects: &Effects, reason: &str) {
@@ -159,7 +172,22 @@ fn a_clearance_for_a_law_that_has_run_out_meanwhile_lets_nothing_in() {
     let mut asking = Asking::begin();
     asking.cluster.let_pass(STATUS_MS);
     let effects = asking.answer(asking.signed(&asking.clearance()));
-    asking.assert_not_taken(&effects, "no longer allowed here");
+    asking.assert_declined(&effects, RefusalCode::Stale, "the status of");
+}
+
+/// What only the exporter knows is in its answer; before that, nothing is wanted of it where it can change the decision here.
+#[test]
+fn what_the_exporter_counted_can_make_the_answer_here_a_no() {
+    for (labels, ahead) in [([Label::Public, Label::Health], false), ([Label::Public, Label::NonPersonal], true)] {
+        let mut cluster = Cluster::pair();
+        let offer = cluster.offer(0, &labels);
+        let crossing = cluster.pull(1, offer);
+        let Said::Reached { crossing: of, session } = cluster.run_to("reached").said else { panic!("reached") };
+        assert_eq!(of, crossing);
+        let effects = cluster.tell_bulk(1, BulkEvent::Reached { crossing, session });
+        let [BulkOrder::Ask { ahead: may, .. }] = effects.bulk[..] else { panic!("{:?}", effects.bulk) };
+        assert_eq!(may, ahead);
+    }
 }
 
 #[test]

@@ -172,9 +172,9 @@ fn a_clearance_of_some_or_all_that_was_asked_for_is_taken_for_what_it_names() {
 #[test]
 fn a_clearance_of_a_part_that_is_not_allowed_here_any_more_lets_nothing_in() {
     // What was asked for is not left out now: the exporter says that it comes.
-    for (law, reason) in [
-        ("deny import label:dp", "no longer allowed here: denied by the rules of IN, for what is labelled dp"),
-        ("duty-on import label:dp require(ai_label)", "no longer allowed here: the rules of IN demand"),
+    for (law, code, reason) in [
+        ("deny import label:dp", RefusalCode::DeniedByLaw, "denied by the rules of IN, for what is labelled dp"),
+        ("duty-on import label:dp require(ai_label)", RefusalCode::ObligationUnmet, "the rules of IN demand"),
     ] {
         let mut asking = asking();
         asking.cluster.enact_at(1, "IN", law);
@@ -182,13 +182,13 @@ fn a_clearance_of_a_part_that_is_not_allowed_here_any_more_lets_nothing_in() {
         assert_eq!(view.state, CrossingState::Asked, "it could still be left out: {:?}", view.problem);
         let given = clearing(&asking, Some(&[FIRST, DP]));
         let effects = asking.answer(asking.signed(&given));
-        asking.assert_not_taken(&effects, reason);
+        asking.assert_declined(&effects, code, reason);
     }
     let mut asking = asking();
     asking.cluster.let_pass(STATUS_MS);
     let given = clearing(&asking, Some(&[FIRST]));
     let effects = asking.answer(asking.signed(&given));
-    asking.assert_not_taken(&effects, "no longer allowed here");
+    asking.assert_declined(&effects, RefusalCode::Stale, "the status of");
 }
 
 /// A pull whose receipt is offered, of all or of what may cross.

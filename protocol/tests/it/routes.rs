@@ -479,7 +479,7 @@ impl Cluster {
                     }
                 }
             }
-            BulkOrder::Ask { crossing, request } => {
+            BulkOrder::Ask { crossing, request, .. } => {
                 let Some((exporter, session)) = self.wires.reached.get(&(at, crossing)).copied() else { return };
                 let peer = self.nodes[at].public();
                 self.send(exporter, Said::Asked { importer: at, crossing, peer, session, request });

@@ -5,7 +5,7 @@ use alliance_protocol::{
         BulkOrder, MeshEvent, MessageId,
         admin::{AdminCall, CrossingState, Failure, LocalModel, OfferDraft, Reply, StepDraft, TrainingView, WithRoot},
     },
-    crossing::ClearanceGiven,
+    crossing::{ClearanceGiven, RefusalCode},
     envelope::Signed,
     gate::Volume,
     id::{ManifestId, Sha256, StatementId},
@@ -363,7 +363,9 @@ fn a_claim_that_is_not_what_is_proven_counts_for_nothing() {
         if lie == "honest" {
             assert!(matches!(effects.bulk[..], [BulkOrder::Receive { .. }]), "{:?}", effects.bulk);
         } else {
-            asking.assert_not_taken(&effects, "no longer allowed here");
+            asking.assert_declined(&effects, RefusalCode::DeniedByLaw, "denied by the rules of IN");
+            let ignored = asking.cluster.view(1, crossing).safeguards_ignored;
+            assert!(ignored.iter().any(|why| why.starts_with("the attestation of training: ")), "{ignored:?}");
         }
     }
 }

@@ -100,6 +100,51 @@ async fn the_house_of_the_exporter_denies_over_the_wire_and_keeps_its_reasons() 
     stage.stop().await;
 }
 
+/// A rule that only the importer has, of what only the exporter knows.
+const COUNTING_HOUSE: &str = r#"
+@id("HOUSE-00") @title("The rest") @house("by-laws of the laboratory") @status("residual")
+permit (principal, action, resource);
+
+@id("HOUSE-01") @title("Not from whom so much has gone abroad") @house("by-laws, 7") @status("house")
+forbid (principal, action == Action::"import", resource)
+when { context.volume.people > 1000 };
+"#;
+
+/// The exporter has counted more than the importer's house admits: no byte is asked for before the importer has said so.
+#[tokio::test]
+async fn the_house_of_the_importer_denies_what_it_hears_with_the_clearance() {
+    let mut stage = Stage::found(&["BR", "CN"]);
+    fs::write(stage.node("CN").home().house_path(), COUNTING_HOUSE).expect("written");
+    stage.network.start().await.expect("started");
+    stage.open_law("BR", &["BR", "CN"]).await;
+    let import = async |seed: u64| {
+        let (dir, name) = (stage.path(&seed.to_string()), format!("{}/{seed}", stage.node("BR").organisation()));
+        alliance_testnet::sample::write_sample(&dir, seed, SMALL).expect("written");
+        let words = ["model", "import", text(&dir), "--name", &name, "--labels", "personal", "--subjects", "BR"];
+        stage.cli("BR", &[&words[..], &["--people", "600"]].concat()).await.good();
+        stage.cli("BR", &["offer", "publish", &name]).await.good();
+        stage.known("CN", &name).await;
+        name
+    };
+    let (first, second) = (import(31).await, import(32).await);
+    stage.cli("CN", &["pull", &first, "--to", text(&stage.path("allowed"))]).await.good();
+
+    let before = sent(&stage, "BR").await;
+    let (ran, view) = check_refused(&stage, before, &[&second]).await;
+    assert_eq!((&view["state"], &view["refusal"]), (&"denied".into(), &"denied_by_terms".into()), "{view}");
+    assert_eq!(view["facts"]["volume"]["people"], 1200, "{view}");
+    assert_eq!(ran.problem()["code"], "denied");
+    let id = view["crossing"].as_str().expect("an id");
+    stage.cli("CN", &["crossing", "show", id]).await.good().shows(&["HOUSE-01", "by-laws, 7"]);
+    stage.cli("CN", &["crossing", "replay", id]).await.good();
+    // The exporter hears a code, and nothing of the house.
+    let theirs = stage.cli_json("BR", &["crossing", "show", id]).await.good();
+    assert_eq!((&theirs.json()["state"], &theirs.json()["bytes"]), (&"failed".into(), &0.into()), "{theirs:?}");
+    assert!(theirs.out.contains("denied_by_terms") && !theirs.out.contains("HOUSE"), "{theirs:?}");
+    stage.verify_ledgers().await;
+    stage.stop().await;
+}
+
 #[tokio::test]
 async fn an_importer_that_knows_the_terms_does_not_even_ask() {
     let stage = Stage::up(&["BR", "CN"]).await;

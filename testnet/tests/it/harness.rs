@@ -13,7 +13,7 @@ use std::{
 
 use alliance_protocol::{
     charter::WitnessRule,
-    core::admin::{AdminCall, CrossingView, OfferView, PullCall, Reply},
+    core::admin::{AdminCall, CrossingView, NodeStatus, OfferView, PullCall, Reply},
     id::CrossingId,
     vocabulary::{Purpose, Use},
 };
@@ -243,6 +243,25 @@ impl Stage {
             }
         })
         .await
+    }
+
+    /// The authority of a member publishes a law that forbids nothing; until these nodes have it.
+    pub(crate) async fn open_law(&self, member: &str, nodes: &[&str]) {
+        let (file, root) = (self.path("open.cedar"), self.network.root());
+        let heads = format!("@id(\"{member}-00\") @title(\"The rest\") @design(\"for a test\") @status(\"residual\")");
+        let law = format!("{heads}\npermit (principal, action, resource);\n");
+        fs::write(&file, law).expect("written");
+        let (authority, charter, home) =
+            (root.join("authorities").join(member), root.join("charter.alliance"), self.home(nodes[0]));
+        let publish =
+            ["authority", "publish", "--dir", text(&authority), "--charter", text(&charter), "--law", text(&file)];
+        self.bin.alliance(publish.into_iter().chain(["--node-home", text(&home)])).await.good();
+        let member = member.parse().expect("a country");
+        for country in nodes {
+            let new =
+                |status: &NodeStatus| status.members.iter().any(|known| known.country == member && known.epoch == Some(2));
+            self.node(country).until("the new law", new).await.expect("in force");
+        }
     }
 
     pub(crate) async fn crossing(&self, country: &str, id: CrossingId) -> CrossingView {

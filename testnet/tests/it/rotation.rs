@@ -11,7 +11,6 @@ use std::{
 use alliance_protocol::{
     charter::WitnessRule,
     core::admin::{AdminCall, CrossingView, NodeStatus, Reply, Side},
-    vocabulary::Country,
 };
 use serde_json::Value;
 use tokio::process::Child;
@@ -25,36 +24,15 @@ const HOUSE: &str = r#"
 permit (principal, action, resource);
 "#;
 
-/// A law that forbids nothing.
-const LAW: &str = r#"
-@id("BR-00") @title("The rest") @design("for a test") @status("residual")
-permit (principal, action, resource);
-"#;
-
 /// How many people the model of Brazil is about.
 const PEOPLE: u64 = 1_234;
-
-fn member(country: &str) -> Country {
-    country.parse().expect("a country")
-}
 
 /// Brazil has got a model with a duty to delete it, and sent one that people are counted for.
 async fn busy(witnesses: Option<WitnessRule>) -> (Stage, String, String) {
     let mut stage = Stage::found_under(&["BR", "CN"], witnesses);
     fs::write(stage.node("BR").home().house_path(), HOUSE).expect("written");
     stage.network.start().await.expect("started");
-    let file = stage.path("law.cedar");
-    fs::write(&file, LAW).expect("written");
-    let (authority, charter) = papers(&stage, "BR");
-    let publish = ["authority", "publish", "--dir", text(&authority), "--charter", text(&charter), "--law", text(&file)];
-    let home = stage.home("CN");
-    stage.bin.alliance(publish.into_iter().chain(["--node-home", text(&home)])).await.good();
-    for country in ["BR", "CN"] {
-        let new = |status: &NodeStatus| {
-            status.members.iter().any(|known| known.country == member("BR") && known.epoch == Some(2))
-        };
-        stage.node(country).until("the new law", new).await.expect("in force");
-    }
+    stage.open_law("BR", &["BR", "CN"]).await;
     let (theirs, _) = stage.offer("CN", "BR", SMALL, &[]).await;
     let (dir, ours) = (stage.path("counted"), format!("{}/counted", stage.node("BR").organisation()));
     alliance_testnet::sample::write_sample(&dir, 3, SMALL).expect("written");

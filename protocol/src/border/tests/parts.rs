@@ -400,7 +400,7 @@ proptest! {
                 let admitted = |labels: &BTreeSet<Label>| importing.inbound.cleared().admits(labels);
                 prop_assert!(parts.iter().all(|labels| admitted(labels) == cleared.contains(labels)));
             }
-            Err(why) => prop_assert!(matches!(why, NotCleared::Denied(_)), "{}", why),
+            Err(why) => prop_assert!(matches!(why, NotCleared::Declined(_)), "{}", why),
         }
     }
 }
@@ -424,7 +424,7 @@ fn no_door_opens_under_the_law_of_another_instant() {
     let attempt = importer.attempt(&Portion::All);
     assert!(importer.border().clear_import(&request, &attempt, clearance.bytes()).is_ok());
     let taken = ahead(importer.border()).clear_import(&request, &attempt, clearance.bytes());
-    assert!(matches!(taken, Err(NotCleared::Denied(_))));
+    assert!(matches!(taken, Err(NotCleared::Shut(_))));
 }
 
 #[test]
@@ -440,5 +440,5 @@ fn no_door_opens_again_for_what_runs() {
     assert_eq!(again.map(|_| ()).map_err(|decision| decision.denial.expect("a reason").code), Err(RefusalCode::BadRequest));
     let attempt = runs(importer.attempt(&Portion::All));
     let taken = importer.border().clear_import(&request, &attempt, clearance.bytes());
-    assert!(matches!(taken, Err(NotCleared::Denied(_))));
+    assert!(matches!(taken, Err(NotCleared::Shut(_))));
 }
