@@ -87,6 +87,8 @@ pub struct Data {
 pub struct Step {
     /// On whose node it ran, and who signs.
     pub node: PublicKey,
+    /// The member that has accredited the node, where it ran. A node may be accredited by two; it says itself which it is.
+    pub country: Country,
     pub process: Process,
     pub product: Named,
     /// Files of the product, for other tools.
@@ -123,7 +125,6 @@ pub struct Attestation {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attested {
     pub step: SignedStep,
-    pub country: Country,
     pub organisation: String,
     accreditation: Vec<u8>,
 }
@@ -141,8 +142,10 @@ pub struct Findings {
 pub enum TrainingError {
     #[error("{bytes} bytes are more than the {max} that it may have")]
     TooLarge { bytes: usize, max: usize },
-    #[error("it has more than {STEPS_MAX} steps, or none")]
+    #[error("it has more than the {STEPS_MAX} steps that it may have")]
     Steps,
+    #[error("it has no step")]
+    NoStep,
     #[error("a step is one line; this has several: give the steps one by one")]
     Lines,
     #[error("it is not text, a signed statement on each line")]
@@ -312,15 +315,15 @@ impl SignedStep {
 }
 
 impl Attestation {
-    /// Rolls up the steps that lead to `product`, of those that are known. `accreditation` gives that of a node at a time,
-    /// with the country and organisation in it.
+    /// Rolls up the steps that lead to `product`, of those that are known. `accreditation` gives that of the node of a
+    /// step, by the member that it names and at its time, with the organisation in it.
     ///
     /// # Errors
     /// A step or an accreditation is missing, or the whole is too large.
     pub fn make(
         product: Named,
         known: &BTreeMap<ManifestId, SignedStep>,
-        accreditation: impl Fn(&Step) -> Option<(Vec<u8>, Country, String)>,
+        accreditation: impl Fn(&Step) -> Option<(Vec<u8>, String)>,
         alliance: AllianceId,
         key: &SecretKey,
         now: Timestamp,
@@ -332,14 +335,14 @@ impl Attestation {
             next = next.saturating_add(1);
             let missing = || TrainingError::Missing { name: named.name.clone(), manifest: named.manifest };
             let step = known.get(&named.manifest).ok_or_else(missing)?.clone();
-            let (accreditation, country, organisation) = accreditation(&step.step)
+            let (accreditation, organisation) = accreditation(&step.step)
                 .ok_or_else(|| TrainingError::Unaccredited { name: named.name.clone(), node: step.step.node })?;
             for parent in &step.step.parents {
                 if !wanted.iter().any(|other| other.manifest == parent.manifest) {
                     wanted.push(parent.clone());
                 }
             }
-            steps.push(Attested { step, country, organisation, accreditation });
+            steps.push(Attested { step, organisation, accreditation });
             if steps.len() > STEPS_MAX {
                 return Err(TrainingError::Steps);
             }
@@ -366,7 +369,10 @@ impl Attestation {
         let text = std::str::from_utf8(bytes).map_err(|_| TrainingError::Text)?;
         let lines: Vec<&str> = text.strip_suffix('\n').ok_or(TrainingError::Text)?.split('\n').collect();
         let (first, rest) = lines.split_first().ok_or(TrainingError::Text)?;
-        if rest.is_empty() || rest.len() > STEPS_MAX {
+        if rest.is_empty() {
+            return Err(TrainingError::NoStep);
+        }
+        if rest.len() > STEPS_MAX {
             return Err(TrainingError::Steps);
         }
         let (by, payload) = verified(first, 1)?;
@@ -380,8 +386,8 @@ impl Attestation {
             if step.payload != named.payload || step.step.node != named.node {
                 return Err(TrainingError::OtherSteps);
             }
-            let wire::StepNamed { country, organisation, accreditation, .. } = named;
-            steps.push(Attested { step, country, organisation, accreditation });
+            let wire::StepNamed { organisation, accreditation, .. } = named;
+            steps.push(Attested { step, organisation, accreditation });
         }
         check_chain(&found.product, &steps)?;
         let findings = Findings::of(&steps);
@@ -482,7 +488,7 @@ impl Attested {
     pub fn is_of(&self, accreditation: &Accreditation) -> Result<(), NotProven> {
         let step = &self.step.step;
         let (name, organisation) = (step.product.name.clone(), &accreditation.organisation.name);
-        if (accreditation.node, accreditation.member, organisation) != (step.node, self.country, &self.organisation) {
+        if (accreditation.node, accreditation.member, organisation) != (step.node, step.country, &self.organisation) {
             return Err(NotProven::OtherNode { name });
         }
         let counted = [step.started, step.finished].into_iter().find_map(|at| accreditation.validity.check(at).err());
@@ -500,7 +506,7 @@ impl Findings {
     fn of(steps: &[Attested]) -> Self {
         let mut all = Self::default();
         for attested in steps {
-            all.countries.insert(attested.country);
+            all.countries.insert(attested.step.step.country);
             for data in &attested.step.step.data {
                 all.labels.extend(&data.labels);
                 all.subjects.extend(&data.subjects);

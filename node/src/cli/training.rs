@@ -282,7 +282,7 @@ impl Shown {
             StepShown {
                 product: step.product.name.clone(),
                 process: step.process.to_string(),
-                country: attested.country.to_string(),
+                country: step.country.to_string(),
                 organisation: attested.organisation.clone(),
                 node: step.node.to_string(),
                 started: step.started,

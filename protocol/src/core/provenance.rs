@@ -179,6 +179,7 @@ impl Core {
         let files = draft.files.iter().map(|(path, sha256)| Some((path.parse().ok()?, *sha256)));
         let step = Step {
             node: self.me(),
+            country: self.accreditation.body().member,
             process: draft.process,
             product,
             files: files
@@ -274,8 +275,9 @@ impl Core {
         Ok(Named { name: name.to_owned(), manifest: self.model_here(name)?.manifest, root })
     }
 
-    /// The accreditation of the node of a step, of those that are known or given, which covers the time of the step.
-    fn accreditation_then(&self, step: &Step, given: &[serde_bytes::ByteBuf]) -> Option<(Vec<u8>, Country, String)> {
+    /// The accreditation of the node of a step by the member that it names, of those that are known or given, which covers
+    /// the time of the step.
+    fn accreditation_then(&self, step: &Step, given: &[serde_bytes::ByteBuf]) -> Option<(Vec<u8>, String)> {
         let own = self.provenances.own.iter().map(Vec::as_slice);
         let peer = self.peers.get(&step.node).map(|known| known.accreditation.bytes());
         let attested = self.provenances.attestations.values().flat_map(|one| one.steps()).map(|one| one.accreditation());
@@ -284,7 +286,8 @@ impl Core {
             let accreditation = self.trust.accreditation(bytes).ok()?;
             let body = accreditation.body();
             let covers = [step.started, step.finished].into_iter().all(|at| body.validity.check(at).is_ok());
-            (body.node == step.node && covers).then(|| (bytes.to_vec(), body.member, body.organisation.name.clone()))
+            let of_it = (body.node, body.member) == (step.node, step.country);
+            (of_it && covers).then(|| (bytes.to_vec(), body.organisation.name.clone()))
         })
         .next()
     }

@@ -25,7 +25,7 @@ fn data(n: u8, labels: &[Label], subjects: &[&str]) -> Data {
     }
 }
 
-/// A step of the node with this seed to the model of this number, an hour long and a day after that of the parents.
+/// A step of the node with this seed, in India where that is even and else in Brazil, to the model of this number, an hour long and a day after that of the parents.
 fn step(seed: u8, product: u8, parents: &[u8]) -> Step {
     let process = match parents.len() {
         0 => Process::PreTraining,
@@ -34,6 +34,7 @@ fn step(seed: u8, product: u8, parents: &[u8]) -> Step {
     };
     Step {
         node: key(seed).public(),
+        country: if seed.is_multiple_of(2) { "IN" } else { "BR" }.parse().expect("assigned"),
         process,
         product: named(product),
         files: vec![("model.safetensors".parse().expect("a path"), Sha256([1; 32]))],
@@ -53,11 +54,8 @@ fn known(steps: &[SignedStep]) -> BTreeMap<ManifestId, SignedStep> {
     steps.iter().map(|step| (step.step().product.manifest, step.clone())).collect()
 }
 
-/// Nodes with even seeds are in India, others in Brazil.
-fn accreditation(step: &Step) -> Option<(Vec<u8>, Country, String)> {
-    let indian = (0..=u8::MAX).step_by(2).any(|seed| key(seed).public() == step.node);
-    let country = if indian { "IN" } else { "BR" };
-    Some((vec![7; 40], country.parse().expect("assigned"), "usp".into()))
+fn accreditation(_: &Step) -> Option<(Vec<u8>, String)> {
+    Some((vec![7; 40], "usp".into()))
 }
 
 fn make(product: u8, steps: &[SignedStep]) -> Result<Attestation, TrainingError> {
@@ -241,7 +239,7 @@ fn attestations_that_lie_are_refused() {
     let mut swapped = lines.clone();
     swapped.swap(1, 2);
     assert!(matches!(open(&swapped), Err(TrainingError::OtherSteps)));
-    assert!(matches!(open(&lines[..1]), Err(TrainingError::Steps)));
+    assert!(matches!(open(&lines[..1]), Err(TrainingError::NoStep)));
     assert!(matches!(Attestation::open(lines.join("\n").as_bytes(), ALLIANCE), Err(TrainingError::Text)));
     assert!(matches!(Attestation::open(b"\xff\n", ALLIANCE), Err(TrainingError::Text)));
     assert!(matches!(Attestation::open(all.text().as_bytes(), AllianceId([8; 32])), Err(TrainingError::Alliance)));
@@ -253,7 +251,6 @@ fn attestations_that_lie_are_refused() {
         (&(|value: &mut Value| value["predicate"]["trainedIn"] = json!(["BR"])) as &dyn Fn(&mut Value), "follow"),
         (&|value: &mut Value| value["predicate"]["labels"] = json!([]), "follow"),
         (&|value: &mut Value| value["predicate"]["subjects"] = json!(["IN"]), "follow"),
-        (&|value: &mut Value| value["predicate"]["steps"][2]["country"] = json!("BR"), "follow"),
         (
             &|value: &mut Value| value["predicate"]["steps"][0]["digest"]["sha256"] = json!("00".repeat(32)),
             "those that it names",

@@ -87,6 +87,7 @@ struct External {
 #[serde(deny_unknown_fields)]
 struct Internal {
     alliance: String,
+    country: Country,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -152,7 +153,6 @@ struct Training {
 struct StepOf {
     digest: Digests,
     node: String,
-    country: Country,
     organisation: String,
     /// Base64 of the signed statement.
     accreditation: String,
@@ -169,7 +169,6 @@ pub(super) struct Found {
 pub(super) struct StepNamed {
     pub(super) payload: Sha256,
     pub(super) node: PublicKey,
-    pub(super) country: Country,
     pub(super) organisation: String,
     pub(super) accreditation: Vec<u8>,
 }
@@ -206,7 +205,7 @@ pub(super) fn step(step: &Step, alliance: AllianceId) -> Result<Vec<u8>, Trainin
             build_definition: BuildDefinition {
                 build_type: BUILD_TYPE.to_owned(),
                 external_parameters: External { process: step.process },
-                internal_parameters: Internal { alliance: alliance.to_string() },
+                internal_parameters: Internal { alliance: alliance.to_string(), country: step.country },
                 resolved_dependencies: code.chain(parents).chain(data).collect(),
             },
             run_details: RunDetails {
@@ -252,6 +251,7 @@ pub(super) fn read_step(payload: &[u8], alliance: AllianceId) -> Result<Step, Tr
     }
     Ok(Step {
         node: run.builder.id.strip_prefix(BUILDER).and_then(|key| key.parse().ok()).ok_or(TrainingError::Form)?,
+        country: definition.internal_parameters.country,
         process: definition.external_parameters.process,
         product,
         files,
@@ -274,7 +274,6 @@ pub(super) fn attestation(
     let step = |attested: &Attested| StepOf {
         digest: Digests { sha256: Some(attested.step.payload.to_string()), ..Digests::default() },
         node: attested.step.step.node.to_string(),
-        country: attested.country,
         organisation: attested.organisation.clone(),
         accreditation: BASE64_STANDARD.encode(&attested.accreditation),
     };
@@ -306,7 +305,6 @@ pub(super) fn read_attestation(payload: &[u8], alliance: AllianceId) -> Result<F
         Ok::<_, TrainingError>(StepNamed {
             payload: parsed(step.digest.sha256)?,
             node: step.node.parse().map_err(|_| TrainingError::Form)?,
-            country: step.country,
             organisation: step.organisation,
             accreditation: BASE64_STANDARD.decode(step.accreditation).map_err(|_| TrainingError::Form)?,
         })

@@ -1,6 +1,7 @@
 //! Where a model was trained, as a fact that law can ask for: recorded, attested, claimed by an offer, proven with a clearance.
 
 use alliance_protocol::{
+    charter::Chartered,
     core::{
         BulkOrder, MeshEvent, MessageId,
         admin::{AdminCall, CrossingState, Failure, LocalModel, OfferDraft, Reply, StepDraft, TrainingView, WithRoot},
@@ -11,7 +12,8 @@ use alliance_protocol::{
     id::{ManifestId, Sha256, StatementId},
     ledger::{Entry, Record},
     offer::{Offer, Offered, Terms},
-    training::{Attestation, Code, CodeDigest},
+    training::{Attestation, Code, CodeDigest, SignedStep, Step},
+    trust::Trust,
     vocabulary::{Artefact, Label, Process},
 };
 
@@ -435,4 +437,27 @@ fn steps_come_from_the_attestation_that_the_model_came_with() {
     record(&mut cluster, 2, draft("ufmg/more", &["usp/base"], &["ufmg/corpus"], 3)).expect("recorded");
     let unclear = attest(&mut cluster, 2, "ufmg/more", &[]).expect_err("refused");
     assert!(unclear.message.contains("different things"), "{unclear:?}");
+}
+
+/// A node that two members have accredited says itself under which of them a step ran; nobody who rolls it up can say otherwise.
+#[test]
+fn a_step_ran_in_the_country_that_it_names() {
+    let mut cluster = Cluster::pair();
+    imported(&mut cluster, 0, "corpus", 31, Artefact::Dataset);
+    imported(&mut cluster, 0, "base", 32, Artefact::Weights);
+    cluster.let_pass(LATER);
+    let line = record(&mut cluster, 0, draft("usp/base", &[], &["usp/corpus"], 1)).expect("recorded");
+    let (alliance, node) = (cluster.alliance.id, cluster.nodes[0].public());
+    let step = SignedStep::open(&line, alliance).expect("a step");
+    let product = step.step().product.clone();
+    let known = [(product.manifest, step)].into();
+    let trust = Trust::new(Chartered::open(&cluster.alliance.charter).expect("a charter"));
+    for (member, holds) in [("BR", true), ("IN", false)] {
+        let paper = cluster.alliance.spoken(country(member), &accreditation_of(country(member), node, "usp"));
+        let papers = |_: &Step| Some((paper.bytes().to_vec(), "usp".to_owned()));
+        let key = cluster.nodes[1].key();
+        let all = Attestation::make(product.clone(), &known, papers, alliance, &key, cluster.now).expect("holds by itself");
+        assert_eq!(all.findings().countries, [country("BR")].into());
+        assert_eq!(all.check_nodes(&trust).is_ok(), holds, "{member}");
+    }
 }

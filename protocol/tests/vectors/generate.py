@@ -683,7 +683,7 @@ def training_step(alliance, key, number, process, parents, labels, begins):
             "buildDefinition": {
                 "buildType": "alliance:training-step/v1",
                 "externalParameters": {"process": process},
-                "internalParameters": {"alliance": alliance.hex()},
+                "internalParameters": {"alliance": alliance.hex(), "country": "BR"},
                 "resolvedDependencies": dependencies,
             },
             "runDetails": {
@@ -715,7 +715,6 @@ def training(alliance, accreditation):
                 {
                     "digest": {"sha256": sha256(payload).hex()},
                     "node": NODE.public.hex(),
-                    "country": "BR",
                     "organisation": "usp",
                     "accreditation": base64.b64encode(accreditation).decode(),
                 }
