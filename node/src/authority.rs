@@ -115,7 +115,9 @@ pub struct AccreditRequest {
     /// How well it is established where the node is.
     pub tier: Tier,
     pub place: Option<Place>,
-    /// For how long, in milliseconds from now.
+    /// From when on it counts; none is now. What ran before can be proven only of a node that was accredited then.
+    pub from: Option<Timestamp>,
+    /// For how long, in milliseconds from then.
     pub valid_ms: u64,
 }
 
@@ -180,6 +182,10 @@ pub enum AuthorityError {
     Exists(PathBuf),
     #[error("a waiting period is worked out from a filing: issue `regulator_notification` with its filing date")]
     WorkedOut,
+    #[error("the accreditation would have ended at {0}, before now")]
+    Past(Timestamp),
+    #[error("a place is above `accredited` only where it is said which place it is")]
+    NoPlace,
     #[error("say when the notification was filed: waiting periods are counted from then")]
     NotFiled,
     #[error("rule `{rule}` does not name `{kind}`; those that do: {naming}")]
@@ -427,6 +433,9 @@ impl AuthorityDir {
         if self.book.revoked.contains(&request.node) {
             return Err(AuthorityError::Revoked(request.node));
         }
+        if request.tier > Tier::Accredited && request.place.is_none() {
+            return Err(AuthorityError::NoPlace);
+        }
         let body = Accreditation {
             member: self.book.member,
             node: request.node,
@@ -435,8 +444,11 @@ impl AuthorityDir {
             roles: request.roles.clone(),
             tier: request.tier,
             place: request.place,
-            validity: span(now, request.valid_ms, PAPER_MS_MAX)?,
+            validity: span(request.from.unwrap_or(now), request.valid_ms, PAPER_MS_MAX)?,
         };
+        if body.validity.until <= now {
+            return Err(AuthorityError::Past(body.validity.until));
+        }
         let signed = self.sign(charter, &body)?;
         Ok(Trust::new(charter.clone()).accreditation(signed.bytes())?)
     }

@@ -377,7 +377,7 @@ impl Home {
         for folder in FOLDERS {
             durable::private_dir(&self.root.join(folder))?;
         }
-        let model_binding = self.model_binding(&key, &charter)?;
+        let model_binding = self.model_binding(&key, &charter, now)?;
         let home = self.clone();
         Ok(OpenHome { home, key, config, charter, accreditation, house, model_binding, _lock: lock })
     }

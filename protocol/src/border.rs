@@ -43,7 +43,7 @@ use crate::{
     limits,
     manifest::{Manifest, ManifestError, Part},
     offer::{Offer, Offered},
-    place::Place,
+    place::Misplacement,
     time::{Timestamp, Validity},
     training::Attestation,
     trust::{Course, Trust},
@@ -69,7 +69,7 @@ pub(crate) struct Border<'a> {
     /// Nodes whose ledgers are not relied on, and why.
     pub(crate) doubts: BTreeMap<PublicKey, String>,
     /// Nodes that cannot be where they are said to be, by what was measured.
-    pub(crate) misplaced: BTreeMap<PublicKey, Place>,
+    pub(crate) misplaced: BTreeMap<PublicKey, Misplacement>,
     pub(crate) now: Timestamp,
 }
 

@@ -10,6 +10,10 @@ pub const SIGNATURES_PER_STATEMENT_MAX: usize = 128;
 /// Bytes of one statement other than a law pack. An offer or a node record needs about 1 KiB.
 pub const STATEMENT_BYTES_MAX: usize = 16 * 1024;
 
+/// Places that measurements contradict of one node, as seen from one place. From then on it is believed to be at none, and
+/// nothing more is recorded of it: whoever gets it one place after another must not fill the ledgers of others.
+pub const PLACES_CONTRADICTED_MAX: usize = 4;
+
 /// Bytes of an attestation of where a model was trained: a few steps of 2 KiB or so each, with room for many materials. It
 /// travels with a clearance, and both ledgers hold it.
 pub const ATTESTATION_BYTES_MAX: usize = 128 * 1024;

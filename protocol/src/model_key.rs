@@ -25,8 +25,11 @@ use crate::{
 /// Bytes of a key in PEM. One of ours has 241, one of P-521 under 400; the rest is room for text above the block.
 pub const KEY_PEM_BYTES_MAX: usize = 2048;
 
-/// What the PEM of a private key with a passphrase has in it (RFC 7468 section 11).
-const ENCRYPTED: &str = "BEGIN ENCRYPTED PRIVATE KEY";
+/// What the PEM of a private key with a passphrase has in it: PKCS#8 (RFC 7468 section 11) and the older form (RFC 1421).
+const ENCRYPTED: [&str; 2] = ["BEGIN ENCRYPTED PRIVATE KEY", "Proc-Type: 4,ENCRYPTED"];
+
+/// Where a private key begins in PEM: `openssl ecparam -genkey` writes the parameters of the curve before it.
+const PRIVATE: [&str; 2] = ["-----BEGIN PRIVATE KEY-----", "-----BEGIN EC PRIVATE KEY-----"];
 
 /// A private P-256 key. Never printed; wiped when dropped. Its public half is always derived from it.
 pub struct ModelSigningKey {
@@ -78,10 +81,11 @@ impl ModelSigningKey {
     /// It is too large, has a passphrase, or is no private key of this curve.
     pub fn from_pem(text: &str) -> Result<Self, ModelKeyError> {
         within_bound(text)?;
-        if text.contains(ENCRYPTED) {
+        if ENCRYPTED.iter().any(|mark| text.contains(mark)) {
             return Err(ModelKeyError::Encrypted);
         }
-        Self::new(&SecretKey::from_pem(text).map_err(|_| ModelKeyError::Private)?)
+        let begin = PRIVATE.iter().find_map(|mark| text.find(mark)).unwrap_or(0);
+        Self::new(&SecretKey::from_pem(text.get(begin..).unwrap_or(text)).map_err(|_| ModelKeyError::Private)?)
     }
 
     /// The key as PKCS#8 in PEM, without a passphrase: whoever reads the text has the key.
@@ -295,6 +299,12 @@ mod tests {
         assert!(matches!(ModelSigningKey::from_pem(&long), Err(ModelKeyError::TooLarge { .. })));
         assert!(matches!(ModelVerifyingKey::from_pem(&long), Err(ModelKeyError::TooLarge { .. })));
         assert!(matches!(ModelSigningKey::from_pem(sealed), Err(ModelKeyError::Encrypted)));
+        let older = "-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nAAAA\n";
+        assert!(matches!(ModelSigningKey::from_pem(older), Err(ModelKeyError::Encrypted)));
+        // As `openssl ecparam -name prime256v1 -genkey` writes it.
+        let with_curve = "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n";
+        let key = ModelSigningKey::from_pem(&format!("{with_curve}{SEC1}")).expect("a key");
+        assert_eq!(key.public().pem(), PUBLIC);
         let other_curve = include_str!("../tests/vectors/model_signing/p384.pem");
         for bad in ["", "x", PUBLIC, other_curve, &PRIVATE.replace("MI", "MJ")] {
             assert!(matches!(ModelSigningKey::from_pem(bad), Err(ModelKeyError::Private)), "{bad}");

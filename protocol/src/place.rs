@@ -119,6 +119,24 @@ impl<'de> Deserialize<'de> for Place {
     }
 }
 
+/// Where a node cannot be, by what was measured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Misplacement {
+    At(Vec<Place>),
+    /// It was said to be at so many places at which it was not that no other is believed.
+    Everywhere,
+}
+
+impl Misplacement {
+    /// Whether it is contradicted that the node is at this place.
+    pub(crate) fn is_of(&self, place: &Place) -> bool {
+        match self {
+            Self::At(places) => places.contains(place),
+            Self::Everywhere => true,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -47,7 +47,8 @@ pub const MATERIALS_MAX: usize = 32;
 pub const FILES_NAMED_MAX: usize = 32;
 
 /// An artefact as steps name it: by its manifest, which binds every byte and label, and by the hash that other tools use.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Named {
     pub name: String,
     pub manifest: ManifestId,

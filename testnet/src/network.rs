@@ -645,6 +645,7 @@ impl Maker<'_> {
             roles: BTreeSet::from([NodeRole::Exporter, NodeRole::Importer]),
             tier: Tier::default(),
             place: None,
+            from: None,
             valid_ms: 365 * DAY_MS,
         };
         let accreditation = AuthorityDir::open(&member.authority)?.accredit(self.chartered, &request, self.now)?;

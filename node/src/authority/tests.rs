@@ -68,6 +68,7 @@ fn accredit_request(node: PublicKey) -> AccreditRequest {
         roles: [NodeRole::Importer].into(),
         tier: Tier::default(),
         place: None,
+        from: None,
         valid_ms: DAY_MS,
     }
 }
@@ -99,6 +100,14 @@ fn requests_that_make_no_sense_are_refused() {
         let request = AccreditRequest { valid_ms, ..accredit_request(node) };
         assert!(matches!(br.accredit(&charter, &request, NOW), Err(AuthorityError::TooLong { .. })), "{valid_ms}");
     }
+    let high = AccreditRequest { tier: Tier::Corroborated, ..accredit_request(node) };
+    assert!(matches!(br.accredit(&charter, &high, NOW), Err(AuthorityError::NoPlace)));
+    let over = AccreditRequest { from: Some(NOW.minus_ms(DAY_MS)), ..accredit_request(node) };
+    assert!(matches!(br.accredit(&charter, &over, NOW), Err(AuthorityError::Past(_))));
+    let early = AccreditRequest { from: Some(NOW.minus_ms(DAY_MS)), valid_ms: 2 * DAY_MS, ..accredit_request(node) };
+    let signed = br.accredit(&charter, &early, NOW).expect("dated back");
+    let validity = signed.body().validity;
+    assert_eq!((validity.from, validity.until), (NOW.minus_ms(DAY_MS), NOW.plus_ms(DAY_MS)));
     let dir = tempfile::tempdir().expect("a directory");
     for (officers, threshold) in [(0, 0), (1, 0), (1, 2), (17, 1)] {
         let made = AuthorityDir::create(&dir.path().join("x"), country("ZA"), "IR", officers, threshold);

@@ -182,7 +182,10 @@ pub(super) struct Accredit {
     /// Where the node stands, in degrees; a tier above accredited needs it. Everybody will know it
     #[arg(long, value_name = "LATITUDE,LONGITUDE", allow_hyphen_values = true)]
     place: Option<Place>,
-    /// For how many days
+    /// From when on it counts, as 2026-10-01: before today where it is to cover training that ran before [default: now]
+    #[arg(long, value_name = "TIME")]
+    from: Option<Timestamp>,
+    /// For how many days, from then on
     #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u64).range(1..=1098))]
     days: u64,
     /// Where the accreditation goes; hand it to the operator of the node
@@ -401,6 +404,7 @@ impl Accredit {
             roles,
             tier: self.tier,
             place: self.place,
+            from: self.from,
             valid_ms,
         };
         let signed: Signed<Accreditation> = context.authority(&self.dir)?.accredit(&charter, &request, context.now)?;
@@ -408,7 +412,11 @@ impl Accredit {
             let until = figures::instant(body.validity.until, context.now);
             let place = body.place.map(|place| format!(" at {place}")).unwrap_or_default();
             let (node, name, member, tier) = (body.node, &body.organisation.name, body.member, body.tier);
-            format!("accredited {node} as {name}, {member}, until {until}; its place is {tier}{place}")
+            let since = match body.validity.from {
+                from if from == context.now => String::new(),
+                from => format!("from {from} "),
+            };
+            format!("accredited {node} as {name}, {member}, {since}until {until}; its place is {tier}{place}")
         })
     }
 }

@@ -185,6 +185,9 @@ fn text(context: &Context, view: &CrossingView) -> String {
         fields.add("asked about", denial::route(facts));
         fields.add("labels", figures::words(&facts.labels, "none"));
         fields.add("subjects", figures::words(&facts.subjects, "none"));
+        if let Some(countries) = &facts.trained_in {
+            fields.add("trained in", figures::words(countries, "none"));
+        }
         let safeguards =
             facts.safeguards.iter().flat_map(|(issuer, kinds)| kinds.keys().map(move |kind| format!("{kind}@{issuer}")));
         fields.add("safeguards", figures::words(safeguards, "none"));

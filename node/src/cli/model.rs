@@ -24,11 +24,13 @@ use crate::{
     models::{
         LabelsOf,
         import::{self, ImportRequest},
-        signed::Checked,
+        signed,
     },
 };
 
 mod signature;
+
+use self::signature::Demand;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Model {
@@ -91,7 +93,7 @@ pub(super) enum Model {
     #[command(after_help = "Example:
   alliance model signing-key --out usp.pub
   alliance model sign ./amazonia-7b
-          model_signing verify key ./amazonia-7b --public_key usp.pub --signature ./amazonia-7b/model.sig")]
+  model_signing verify key ./amazonia-7b --public_key usp.pub --signature ./amazonia-7b/model.sig")]
     Sign {
         /// The directory that holds the files
         dir: PathBuf,
@@ -117,8 +119,18 @@ pub(super) enum Model {
     #[command(after_help = "Example:\n  alliance model show usp/amazonia-7b")]
     Show { name: Name },
     /// Read a model's files again and compare every byte with its manifest
-    #[command(after_help = "Example:\n  alliance model verify usp/amazonia-7b\n\nExits with 8 if anything differs.")]
-    Verify { name: Name },
+    #[command(after_help = "Examples:\n  alliance model verify usp/amazonia-7b\n  \
+        alliance model verify usp/amazonia-7b --signature-key usp.pub\n\n\
+        Exits with 8 if anything differs, and with 6 if a signature is demanded and is not there.")]
+    Verify {
+        name: Name,
+        /// The public key, in PEM, of who must have signed it (`model.sig` beside the files)
+        #[arg(long, value_name = "FILE")]
+        signature_key: Option<PathBuf>,
+        /// Demand the signature of a node that is known here
+        #[arg(long)]
+        require_signature: bool,
+    },
 }
 
 #[derive(Debug, Serialize)]
@@ -193,7 +205,10 @@ impl Model {
                 let model = find(&daemon, &name).await?;
                 Ok(context.screen.one(&model, || fields(&model).to_string()))
             }
-            Self::Verify { name } => verify(context, &daemon, find(&daemon, &name).await?).await,
+            Self::Verify { name, signature_key, require_signature } => {
+                let model = find(&daemon, &name).await?;
+                verify(context, &daemon, model, (signature_key, require_signature)).await
+            }
         }
     }
 }
@@ -206,23 +221,27 @@ async fn import_dir(
     (signature_key, require_signature): (Option<PathBuf>, bool),
 ) -> Result<Exit, Problem> {
     let manifests = context.home()?.manifests_path();
+    // What can be refused is refused before a hundred gigabytes are hashed.
+    let known = signature::known(context, daemon, signature_key.as_deref()).await?;
+    let demand = Demand::of(signature_key.as_deref(), require_signature);
+    demand.check_there(&dir)?;
     let bar = progress::bytes_bar(&context.screen, "hashing");
     let shown = bar.clone();
     let hashing = tokio::task::spawn_blocking(move || {
-        import::import(&dir, request, &manifests, &mut |done, total| {
+        import::read(&dir, request, &mut |done, total| {
             shown.set_length(total);
             shown.set_position(done);
         })
     });
-    let model = hashing.await.map_err(|error| Problem::of(Exit::Failed, &error))?;
+    let read = hashing.await.map_err(|error| Problem::of(Exit::Failed, &error))?;
     bar.finish_and_clear();
-    let model = model?;
-    let checked = signature::check(context, daemon, &model, signature_key.as_deref()).await?;
-    let (signed, note) = signature::demanded(checked, require_signature || signature_key.is_some())?;
+    let (model, manifest) = read?;
+    let (signed, note) = demand.check(signed::check(&model.path, &manifest, &known)?)?;
+    import::keep(&manifests, &manifest)?;
     let model = LocalModel { signed: signed.map(Box::new), ..model };
     match daemon.call(&AdminCall::Import(Box::new(model))).await? {
         Reply::Imported(model) => Ok(context.screen.one(&model, || {
-            let note = note.map(|note| format!("\nnote: {note}")).unwrap_or_default();
+            let note = note.map(|note| format!("\nnote: {}", super::screen::plain(&note))).unwrap_or_default();
             format!("imported\n{}{note}", fields(&model))
         })),
         _ => Err(unexpected()),
@@ -243,27 +262,32 @@ async fn find(daemon: &ApiClient, name: &Name) -> Result<LocalModel, Problem> {
     })
 }
 
-async fn verify(context: &Context, daemon: &ApiClient, model: LocalModel) -> Result<Exit, Problem> {
-    let manifests = context.home()?.manifests_path();
-    let (id, path) = (model.manifest, model.path.clone());
+async fn verify(
+    context: &Context,
+    daemon: &ApiClient,
+    model: LocalModel,
+    (signature_key, require_signature): (Option<PathBuf>, bool),
+) -> Result<Exit, Problem> {
+    let manifest = import::load_manifest(&context.home()?.manifests_path(), model.manifest)?;
+    let known = signature::known(context, daemon, signature_key.as_deref()).await?;
+    let demand = Demand::of(signature_key.as_deref(), require_signature);
+    let (path, compared) = (model.path.clone(), manifest.clone());
     let bar = progress::bytes_bar(&context.screen, "verifying");
     let shown = bar.clone();
     let reading = tokio::task::spawn_blocking(move || {
-        let manifest = import::load_manifest(&manifests, id)?;
-        Ok::<_, Problem>(import::verify(&path, &manifest, &mut |done, total| {
+        import::verify(&path, &compared, &mut |done, total| {
             shown.set_length(total);
             shown.set_position(done);
-        })?)
+        })
     });
     let report = reading.await.map_err(|error| Problem::of(Exit::Failed, &error))??;
     bar.finish_and_clear();
     // Damaged files are not those that were signed either; that is said once.
     let signature = match report.is_intact() {
-        true => match signature::check(context, daemon, &model, None).await? {
-            Checked::Unsigned => None,
-            Checked::Unknown(why) => Some(format!("not verified: {why}")),
-            Checked::Good(good) => Some(signature::shown(&good)),
-        },
+        true => {
+            let (signed, note) = demand.check(signed::check(&model.path, &manifest, &known)?)?;
+            signed.map(|good| signature::shown(&good)).or(note)
+        }
         false => None,
     };
     let verified = Verified {

@@ -241,6 +241,8 @@ impl From<AuthorityError> for Problem {
             AuthorityError::TooManyUpcoming | AuthorityError::UpcomingWaits { .. } => {
                 (Exit::Conflict, "take back what waits: --drop-upcoming")
             }
+            AuthorityError::Past(_) => (Exit::Usage, "give more days or a later date: --days N, --from TIME"),
+            AuthorityError::NoPlace => (Exit::Usage, "add --place LATITUDE,LONGITUDE"),
             AuthorityError::NotFiled => (Exit::Usage, "add --filed DATE"),
             AuthorityError::Grace => (Exit::Usage, "give a shorter one: --grace 60m"),
             AuthorityError::NoRule { .. } => (Exit::Usage, "alliance policy explain says which kinds satisfy a rule"),

@@ -129,7 +129,8 @@ impl Table {
     }
 
     pub(super) fn row<const N: usize>(&mut self, cells: [String; N]) {
-        self.table.add_row(cells.map(|cell| plain(&cell)));
+        // A line feed in a name would make a row that nobody wrote.
+        self.table.add_row(cells.map(|cell| plain(&cell).replace('\n', "\u{fffd}")));
         self.empty = false;
     }
 }
@@ -154,7 +155,12 @@ impl fmt::Display for Fields {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = self.0.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
         for (name, value) in &self.0 {
-            writeln!(f, "{name:width$}  {value}")?;
+            // What has several lines stays in its column, so that it cannot look like another field.
+            let mut lines = value.split('\n');
+            writeln!(f, "{name:width$}  {}", lines.next().unwrap_or_default())?;
+            for line in lines {
+                writeln!(f, "{:width$}  {line}", "")?;
+            }
         }
         Ok(())
     }
@@ -171,6 +177,9 @@ mod tests {
         assert_eq!(table.to_string(), "none");
         table.row(["\u{1b}]0;title\u{7}".to_owned()]);
         assert!(!table.to_string().contains(['\u{1b}', '\u{7}']));
+        let mut table = Table::new(["name", "state"]);
+        table.row(["usp\nusp/x  proven".to_owned(), "denied".to_owned()]);
+        assert_eq!(table.to_string().lines().count(), 2);
     }
 
     #[test]
@@ -178,6 +187,7 @@ mod tests {
         let mut fields = Fields::default();
         fields.add("a", 1);
         fields.add("longer", "x");
-        assert_eq!(fields.to_string(), "a       1\nlonger  x\n");
+        fields.add("b", "y\nproven  yes");
+        assert_eq!(fields.to_string(), "a       1\nlonger  x\nb       y\n        proven  yes\n");
     }
 }

@@ -1,21 +1,21 @@
 //! `alliance training`: what made a model, said by those who did it; and what that proves.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io,
     path::{Path, PathBuf},
 };
 
 use alliance_protocol::{
     charter::Chartered,
-    core::admin::{AdminCall, LocalModel, Reply, StepDraft, TrainingView, WithRoot},
+    core::admin::{AdminCall, LocalModel, Reply, StepDraft, TrainingView},
     id::Sha256,
     limits,
     manifest::{Manifest, SegmentKind},
     model_signing::{ModelFiles, SIGNATURE_FILE},
     offer::split_name,
     time::Timestamp,
-    training::{Attestation, Code, CodeDigest, FILES_NAMED_MAX, STEP_BYTES_MAX, TrainingError},
+    training::{Attestation, Code, CodeDigest, FILES_NAMED_MAX, Named, STEP_BYTES_MAX, TrainingError},
     trust::Trust,
     vocabulary::Process,
 };
@@ -171,6 +171,8 @@ struct StepShown {
 struct Recorded {
     model: String,
     file: Option<PathBuf>,
+    /// What stands in the way of attesting it.
+    note: Option<String>,
 }
 
 impl Training {
@@ -194,19 +196,21 @@ impl Training {
                     started: to_the_second(started),
                     finished: to_the_second(finished),
                 };
-                let line = match daemon.call(&AdminCall::RecordStep(Box::new(draft))).await? {
-                    Reply::Step { line } => line,
+                let (line, note) = match daemon.call(&AdminCall::RecordStep(Box::new(draft))).await? {
+                    Reply::Step { line, note } => (line, note),
                     _ => return Err(unexpected()),
                 };
                 put(out.as_deref(), &format!("{line}\n"))?;
-                let recorded = Recorded { model: name.0, file: out };
+                let recorded = Recorded { model: name.0, file: out, note };
                 Ok(context.screen.one(&recorded, || {
                     let next = "when every step before it is known: alliance training attest";
                     let written = recorded.file.as_ref().map(|file| format!("; the step is `{}`", file.display()));
+                    let note = recorded.note.as_ref().map(|note| format!("\nnote: {}", plain(note)));
                     format!(
-                        "signed and recorded what made {}{}\nnext, {next} {}",
+                        "signed and recorded what made {}{}{}\nnext, {next} {}",
                         recorded.model,
                         written.unwrap_or_default(),
+                        note.unwrap_or_default(),
                         recorded.model
                     )
                 }))
@@ -349,7 +353,7 @@ async fn models(daemon: &ApiClient) -> Result<Vec<LocalModel>, Problem> {
 }
 
 /// A model that lies here, with the hash that other tools name it by, and its files with tensors, if they are not too many.
-fn rooted(context: &Context, models: &[LocalModel], name: &Name) -> Result<(WithRoot, Vec<(String, Sha256)>), Problem> {
+fn rooted(context: &Context, models: &[LocalModel], name: &Name) -> Result<(Named, Vec<(String, Sha256)>), Problem> {
     debug_assert!(split_name(&name.0).is_ok());
     let model = models.iter().find(|model| model.name == name.0).ok_or_else(|| {
         Problem::new(Exit::NotFound, format!("no model `{name}` lies at this node")).hint("alliance model list")
@@ -366,7 +370,7 @@ fn rooted(context: &Context, models: &[LocalModel], name: &Name) -> Result<(With
     if named.len() > FILES_NAMED_MAX {
         named.clear();
     }
-    Ok((WithRoot { name: name.0.clone(), root }, named))
+    Ok((Named { name: name.0.clone(), manifest: model.manifest, root }, named))
 }
 
 fn signed_files(manifest: &Manifest) -> Result<ModelFiles, String> {
@@ -388,6 +392,10 @@ fn hashed(path: &Path) -> Result<Code, Problem> {
         .and_then(|name| name.to_str())
         .ok_or_else(|| Problem::new(Exit::Usage, format!("`{}` names no file", path.display())))?;
     let mut hasher = Hashing(sha2::Sha256::new());
+    // A pipe would be waited for, and what comes out of it cannot be looked at again.
+    if !fs::metadata(path).map_err(fail)?.is_file() {
+        return Err(Problem::new(Exit::Usage, format!("`{}` is no plain file", path.display())));
+    }
     io::copy(&mut File::open(path).map_err(fail)?, &mut hasher).map_err(fail)?;
     Ok(Code { name: name.to_owned(), digest: CodeDigest::Sha256(Sha256(hasher.0.finalize().into())) })
 }

@@ -5,7 +5,7 @@ use std::{fs, io, os::unix::fs::MetadataExt as _};
 
 use alliance_protocol::{
     charter::Chartered,
-    key::SecretKey,
+    key::{PublicKey, SecretKey},
     limits,
     model_key::{BindingError, KEY_PEM_BYTES_MAX, ModelKeyBinding, ModelKeyError, ModelSigningKey, ModelVerifyingKey},
     time::Timestamp,
@@ -67,23 +67,53 @@ impl Home {
             }
             (Err(error), _) => return Err(error),
         };
-        let binding = ModelKeyBinding::make(&key, &self.key()?, charter.alliance(), now).map_err(HomeError::Binding)?;
-        durable::write(&self.model_binding_path(), binding.bytes(), Readers::Owner, Existing::Replace)?;
+        let node = self.key()?;
+        if !self.is_bound(&key, &node.public(), charter)? {
+            let binding = ModelKeyBinding::make(&key, &node, charter.alliance(), now).map_err(HomeError::Binding)?;
+            durable::write(&self.model_binding_path(), binding.bytes(), Readers::Owner, Existing::Replace)?;
+        }
         Ok(key.public().clone())
     }
 
-    /// The statement that binds it, where there is one and it is of the key that the node has now.
-    pub(super) fn model_binding(&self, node: &SecretKey, charter: &Chartered) -> Result<Option<Vec<u8>>, HomeError> {
+    /// Whether the statement is there that binds this key to the node's.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn is_bound(&self, key: &ModelSigningKey, node: &PublicKey, charter: &Chartered) -> Result<bool, HomeError> {
+        let bytes = durable::read_if_there(&self.model_binding_path(), limits::STATEMENT_BYTES_MAX)?;
+        let bound = bytes.and_then(|bytes| ModelKeyBinding::key_of(&bytes, node, charter.alliance()).ok());
+        Ok(bound.is_some_and(|bound| bound == *key.public()))
+    }
+
+    /// The statement that binds it, where there is one. Where it is of a key that the node had before, the model key is bound
+    /// to that of now.
+    pub(super) fn model_binding(
+        &self,
+        node: &SecretKey,
+        charter: &Chartered,
+        now: Timestamp,
+    ) -> Result<Option<Vec<u8>>, HomeError> {
         let Some(bytes) = durable::read_if_there(&self.model_binding_path(), limits::STATEMENT_BYTES_MAX)? else {
             return Ok(None);
         };
         match ModelKeyBinding::key_of(&bytes, &node.public(), charter.alliance()) {
             Ok(_) => Ok(Some(bytes)),
             Err(BindingError::Signer) => {
-                tracing::warn!(
-                    "the model key is bound to another key of this node: bind it again (alliance model signing-key)"
-                );
-                Ok(None)
+                let key = match self.model_key() {
+                    Ok(key) => key,
+                    Err(HomeError::NoModelKey) => {
+                        tracing::warn!(
+                            "the key with which this node signed models is gone; make one: alliance model signing-key"
+                        );
+                        return Ok(None);
+                    }
+                    Err(error) => return Err(error),
+                };
+                tracing::info!("the key with which this node signs models is bound to the key that the node has now");
+                let binding = ModelKeyBinding::make(&key, node, charter.alliance(), now);
+                let binding = binding.map_err(HomeError::Binding)?;
+                durable::write(&self.model_binding_path(), binding.bytes(), Readers::Owner, Existing::Replace)?;
+                Ok(Some(binding.bytes().to_vec()))
             }
             Err(error) => Err(HomeError::Binding(error)),
         }

@@ -102,8 +102,8 @@ impl From<LoadError> for BulkFailure {
 /// Bytes of an artefact whose group hashes, 32 bytes for each group, fill a manifest. Found out before anything is hashed.
 const ARTEFACT_BYTES_MAX: u64 = limits::MANIFEST_BYTES_MAX as u64 / 32 * limits::GROUP_BYTES;
 
-/// Makes the manifest of a directory and keeps it under `manifests` as `ID.manifest`. `progress` is told how many bytes have
-/// been read, and of how many.
+/// Makes the manifest of a directory and keeps it under `manifests` as `ID.manifest`, as [`read`] and [`keep`] do one after
+/// the other.
 ///
 /// # Errors
 /// What is wrong with the request or the directory. Nothing is left behind then.
@@ -113,6 +113,28 @@ pub fn import(
     manifests: &Path,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<LocalModel, ImportError> {
+    let (model, manifest) = read(dir, request, progress)?;
+    keep(manifests, &manifest)?;
+    Ok(model)
+}
+
+/// Keeps the manifest of what was read, so that a node can serve it.
+///
+/// # Errors
+/// The disk failed or is full.
+pub fn keep(manifests: &Path, manifest: &Manifest) -> Result<(), ImportError> {
+    store_manifest(manifests, manifest).map_err(|source| ImportError::Store { path: manifests.to_owned(), source })
+}
+
+/// Reads a directory and makes its manifest; writes nothing. `progress` is told how many bytes have been read, and of how many.
+///
+/// # Errors
+/// What is wrong with the request or the directory.
+pub fn read(
+    dir: &Path,
+    request: ImportRequest,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<(LocalModel, Manifest), ImportError> {
     request.check()?;
     let survey = survey(dir)?;
     for skipped in &survey.skipped {
@@ -139,8 +161,8 @@ pub fn import(
         return Err(ImportError::NothingFits { pattern });
     }
     let manifest = Manifest::new(request.artefact, request.labels.clone(), files)?;
-    store_manifest(manifests, &manifest).map_err(|source| ImportError::Store { path: manifests.to_owned(), source })?;
-    Ok(request.describe(&manifest, survey.root))
+    let model = request.describe(&manifest, survey.root);
+    Ok((model, manifest))
 }
 
 /// Keeps a manifest under `manifests`, whole and durably; one that is there already is left alone.

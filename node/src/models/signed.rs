@@ -62,7 +62,9 @@ pub enum SignatureError {
     #[error(
         "`{0}` is hidden: it would be signed and is no part of an artefact, so that nobody who gets that could verify it; move it away"
     )]
-    Hidden(ModelPath),
+    Hidden(String),
+    #[error("it has {0} files, and with its signature an artefact may have {FILES_MAX}")]
+    TooMany(usize),
     #[error("the name of the folder cannot be signed; give it a plain one")]
     Name,
     #[error("the model was not signed")]
@@ -83,11 +85,20 @@ pub enum SignatureError {
 /// What cannot be signed, or the disk.
 pub fn sign(dir: &Path, key: &ModelSigningKey) -> Result<Sha256, SignatureError> {
     let signature = in_folder()?;
-    let files = walk(dir, Some(&signature))?;
-    let hidden = |path: &&ModelPath| path.as_str().split('/').any(|part| part.starts_with('.'));
-    if let Some(hidden) = files.iter().map(|(path, _)| path).find(hidden) {
-        return Err(SignatureError::Hidden(hidden.clone()));
+    if dir.is_dir() {
+        // What a signing that was killed has left would be signed.
+        durable::sweep(&dir.join(SIGNATURE_FILE))?;
     }
+    // Before anything is hashed: models are large.
+    let listed = list(dir, Some(&signature))?;
+    if let Some(hidden) = listed.iter().find_map(|(path, _)| hidden_in(path.as_str())) {
+        return Err(SignatureError::Hidden(hidden.to_owned()));
+    }
+    // With the signature beside them they are an artefact.
+    if listed.len() >= FILES_MAX {
+        return Err(SignatureError::TooMany(listed.len()));
+    }
+    let files = hashed(listed)?;
     let whole = dir.canonicalize().map_err(at(dir))?;
     let name = whole.file_name().and_then(|name| name.to_str()).ok_or(SignatureError::Name)?;
     let bundle = model_signing::sign(name, &files, Some(&signature), key)?;
@@ -172,12 +183,27 @@ pub enum WalkError {
     Files(#[from] ModelFilesError),
 }
 
-/// Hashes the files of a model, but for those that a signature at `signature` leaves out. Reads each to its end, whatever
-/// its size.
+/// The path of the first hidden folder or file on the way to this one, if there is one.
+fn hidden_in(path: &str) -> Option<&str> {
+    let start = if path.starts_with('.') { 0 } else { path.find("/.")?.saturating_add(1) };
+    let end = path.get(start..)?.find('/').map_or(path.len(), |length| start.saturating_add(length));
+    path.get(..end)
+}
+
+/// Hashes files. Reads each to its end, whatever its size.
 ///
 /// # Errors
-/// The first thing in the folder that is no part of a model, or cannot be read.
-fn walk(root: &Path, signature: Option<&ModelPath>) -> Result<ModelFiles, WalkError> {
+/// The first one that is no file any more, or cannot be read.
+fn hashed(listed: Vec<(ModelPath, PathBuf)>) -> Result<ModelFiles, WalkError> {
+    let files = listed.into_iter().map(|(path, place)| Ok((path, hash(&place)?)));
+    Ok(ModelFiles::new(files.collect::<Result<Vec<_>, WalkError>>()?)?)
+}
+
+/// The files of a model and where they lie, but for those that a signature at `signature` leaves out.
+///
+/// # Errors
+/// The first thing in the folder that is no part of a model, or cannot be listed.
+fn list(root: &Path, signature: Option<&ModelPath>) -> Result<Vec<(ModelPath, PathBuf)>, WalkError> {
     let kind = fs::symlink_metadata(root).map_err(at(root))?.file_type();
     if kind.is_symlink() {
         return Err(WalkError::Symlink(root.to_owned()));
@@ -209,13 +235,14 @@ fn walk(root: &Path, signature: Option<&ModelPath>) -> Result<ModelFiles, WalkEr
             }
             if kind.is_dir() {
                 folders.push((place, format!("{path}/")));
+            } else if kind.is_file() {
+                files.push((path, place));
             } else {
-                let sha256 = hash(&place)?;
-                files.push((path, sha256));
+                return Err(WalkError::Special(place));
             }
         }
     }
-    Ok(ModelFiles::new(files)?)
+    Ok(files)
 }
 
 /// Opens without following a link and without waiting, whatever has been put there since the folder was listed.
@@ -245,6 +272,10 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+
+    fn walk(root: &Path, signature: Option<&ModelPath>) -> Result<ModelFiles, WalkError> {
+        hashed(list(root, signature)?)
+    }
 
     fn model() -> tempfile::TempDir {
         let dir = tempfile::tempdir().expect("a folder");
@@ -356,8 +387,42 @@ mod tests {
         fs::write(folder.join(SIGNATURE_FILE), "{}").expect("written");
         assert!(matches!(found(&known), Err(SignatureError::Bad { .. })));
         assert!(matches!(check(&folder, &whole, &known), Err(SignatureError::Changed(_))), "it is another one by now");
+        // What a signing that was killed left is no part of the model, and any other hidden file would be.
+        let left = folder.join(".model.sig.0123456789abcdef.tmp");
+        fs::write(&left, "x").expect("written");
+        sign(&folder, &key(7)).expect("signed");
+        assert!(!left.exists());
         fs::write(folder.join(".hidden"), "x").expect("written");
         assert!(matches!(sign(&folder, &key(7)), Err(SignatureError::Hidden(_))));
+    }
+
+    #[test]
+    fn what_is_hidden_is_named_from_the_top() {
+        for (path, hidden) in [
+            (".cache/huggingface/x", Some(".cache")),
+            ("sub/.x/y", Some("sub/.x")),
+            ("sub/.x", Some("sub/.x")),
+            (".x", Some(".x")),
+            ("a.b/c.d", None),
+        ] {
+            assert_eq!(hidden_in(path), hidden, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_would_be_too_many_files_with_its_signature_is_not_signed() {
+        let dir = tempfile::tempdir().expect("a folder");
+        for number in 0..FILES_MAX {
+            fs::write(dir.path().join(number.to_string()), "").expect("written");
+        }
+        let key = ModelSigningKey::from_scalar(&[7; 32]).expect("encoded").expect("a key");
+        assert!(matches!(sign(dir.path(), &key), Err(SignatureError::TooMany(FILES_MAX))));
+        fs::remove_file(dir.path().join("0")).expect("removed");
+        sign(dir.path(), &key).expect("signed");
+        let manifest = manifest(dir.path());
+        assert_eq!(manifest.files().len(), FILES_MAX);
+        let known = [KnownKey { key: key.public().clone(), node: None }];
+        assert!(matches!(check(dir.path(), &manifest, &known), Ok(Checked::Good(_))));
     }
 
     #[test]

@@ -150,8 +150,8 @@ impl Border<'_> {
     /// One end, as its authority accredited it. What was measured takes away from that, and never adds to it.
     fn party(&self, accreditation: &Accreditation) -> Party {
         let organisation = &accreditation.organisation;
-        let cannot_be_at = self.misplaced.get(&accreditation.node);
-        let misplaced = cannot_be_at.is_some() && cannot_be_at == accreditation.place.as_ref();
+        let (known, place) = (self.misplaced.get(&accreditation.node), accreditation.place.as_ref());
+        let misplaced = known.zip(place).is_some_and(|(known, place)| known.is_of(place));
         Party {
             country: accreditation.member,
             zone: accreditation.zone,

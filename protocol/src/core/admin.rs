@@ -23,7 +23,7 @@ use crate::{
     offer::{ModelOffer, Offered, Provenance, Terms},
     place::Place,
     time::Timestamp,
-    training::Code,
+    training::{Code, Named},
     vocabulary::{Artefact, Circumstance, Country, Label, NodeRole, Process, Purpose, Seat, Tier, Use},
 };
 
@@ -150,23 +150,16 @@ impl LocalModel {
 #[serde(deny_unknown_fields)]
 pub struct StepDraft {
     pub process: Process,
-    pub product: WithRoot,
+    /// As it was when the operator's program looked at it.
+    pub product: Named,
     /// Files of the product that are named besides the whole, by path.
     pub files: Vec<(String, Sha256)>,
     pub code: Vec<Code>,
-    pub parents: Vec<WithRoot>,
+    pub parents: Vec<Named>,
     pub data: Vec<String>,
     /// To the second.
     pub started: Timestamp,
     pub finished: Timestamp,
-}
-
-/// A model by its name, with the hash that tools outside of the alliance name it by.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct WithRoot {
-    pub name: String,
-    pub root: Sha256,
 }
 
 /// What is known of where a model was trained.
@@ -232,6 +225,8 @@ pub enum Reply {
     /// A signed step: one line of JSON.
     Step {
         line: String,
+        /// What stands in the way of attesting it.
+        note: Option<String>,
     },
     Training(Box<TrainingView>),
     Crossings(Vec<CrossingView>),

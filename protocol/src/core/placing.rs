@@ -5,13 +5,13 @@
 //! for is for the rules to say. Where the key answers is all that can be measured, not where the bytes go from there.
 
 use super::{admin::Misplaced, *};
-use crate::place::Place as Site;
+use crate::place::{Misplacement, Place as Site};
 
 /// Owner of what measurements contradict.
 #[derive(Debug, Default)]
 pub(super) struct Placing {
-    /// By node. One place of each, the one contradicted last: an accreditation has one.
-    contradicted: BTreeMap<PublicKey, Contradiction>,
+    /// By node, all as seen from one place; no more of each than [`limits::PLACES_CONTRADICTED_MAX`].
+    contradicted: BTreeMap<PublicKey, Vec<Contradiction>>,
 }
 
 /// A place that a node cannot be at.
@@ -25,19 +25,30 @@ struct Contradiction {
 impl Placing {
     /// Takes in what was recorded.
     pub(super) fn recorded(&mut self, node: PublicKey, place: Site, seen_from: Site, round_trip_us: u64) {
-        self.contradicted.insert(node, Contradiction { place, seen_from, round_trip_us });
+        let known = self.contradicted.entry(node).or_default();
+        known.retain(|other| other.seen_from == seen_from && other.place != place);
+        known.push(Contradiction { place, seen_from, round_trip_us });
     }
 
-    /// Nodes that cannot be at this place, as seen from here.
-    pub(super) fn misplaced(&self, here: Option<Site>) -> BTreeMap<PublicKey, Site> {
-        let counts = self.contradicted.iter().filter(|(_, known)| Some(known.seen_from) == here);
-        counts.map(|(node, known)| (*node, known.place)).collect()
+    /// The places that nodes cannot be at, as seen from here.
+    pub(super) fn misplaced(&self, here: Option<Site>) -> BTreeMap<PublicKey, Misplacement> {
+        let of = |known: &Vec<Contradiction>| {
+            let places: Vec<Site> = known.iter().filter(|one| Some(one.seen_from) == here).map(|one| one.place).collect();
+            let nowhere = places.len() >= limits::PLACES_CONTRADICTED_MAX;
+            if nowhere { Misplacement::Everywhere } else { Misplacement::At(places) }
+        };
+        self.contradicted.iter().map(|(node, known)| (*node, of(known))).collect()
     }
 
     /// What the operator should know of where a node is said to be.
     pub(super) fn alarm(&self, node: &PublicKey, place: Option<Site>, here: Option<Site>) -> Option<String> {
-        let known =
-            self.contradicted.get(node).filter(|known| Some(known.place) == place && Some(known.seen_from) == here)?;
+        let known = self.contradicted.get(node)?;
+        let mut counting = known.iter().filter(|one| Some(one.seen_from) == here);
+        let Some(known) = counting.clone().find(|one| Some(one.place) == place) else {
+            let places = counting.by_ref().count();
+            let nowhere = place.is_some() && places >= limits::PLACES_CONTRADICTED_MAX;
+            return nowhere.then(|| format!("it was said to stand at {places} places, and could be at none of them"));
+        };
         let ms = |us: u64| format!("{}.{:03} ms", us / 1000, us % 1000);
         Some(format!(
             "it cannot stand at {}: an answer took {}, light in fibre takes {} to there and back",
@@ -60,9 +71,8 @@ impl Core {
     ) {
         let Some(seen_from) = self.accreditation.body().place else { return };
         let Some(place) = self.peers.get(&peer).and_then(|known| known.accreditation.body().place) else { return };
-        if round_trip_us >= seen_from.round_trip_us_at_least(&place)
-            || self.placing.misplaced(Some(seen_from)).get(&peer) == Some(&place)
-        {
+        let known = self.placing.misplaced(Some(seen_from)).get(&peer).is_some_and(|known| known.is_of(&place));
+        if known || round_trip_us >= seen_from.round_trip_us_at_least(&place) {
             return;
         }
         self.record(Record::PlaceContradicted { node: peer, place, seen_from, round_trip_us }, now, effects);

@@ -125,7 +125,7 @@ impl Core {
         now: Timestamp,
         effects: &mut Effects,
     ) -> Result<Reply, Failure> {
-        let product = self.named(&draft.product.name, draft.product.root)?;
+        let product = self.named(&draft.product)?;
         let model = self.own_model(&draft.product.name)?;
         if let Some(came) = self.models.values().find(|other| other.manifest == model.manifest && other.crossing.is_some())
         {
@@ -157,7 +157,7 @@ impl Core {
         for parent in &draft.parents {
             let known = self.model_here(&parent.name)?;
             lacks(&known.labels, &known.subjects, &parent.name)?;
-            parents.push(self.named(&parent.name, parent.root)?);
+            parents.push(self.named(parent)?);
         }
         let mut data = Vec::new();
         for name in &draft.data {
@@ -196,8 +196,14 @@ impl Core {
         }
         let step = SignedStep::sign(step, self.trust.alliance(), &self.key).map_err(|error| usage(chain(&error)))?;
         let line = step.line().to_owned();
+        let covered = self.accreditation_then(step.step(), &[]).is_some();
+        let note = (!covered).then(|| {
+            "this node was not accredited then, by any accreditation that it knows: to attest the step, have its authority \
+             accredit it from that time on (alliance authority accredit --from)"
+                .to_owned()
+        });
         self.record(Record::StepRecorded { step: line.clone().into_bytes().into() }, now, effects);
-        Ok(Reply::Step { line })
+        Ok(Reply::Step { line, note })
     }
 
     /// The operator wants the steps behind a model rolled up, so that its offers can prove where it was trained.
@@ -271,8 +277,13 @@ impl Core {
         Ok(model)
     }
 
-    fn named(&self, name: &str, root: Sha256) -> Result<Named, Failure> {
-        Ok(Named { name: name.to_owned(), manifest: self.model_here(name)?.manifest, root })
+    /// What is to be signed about must still be what the operator's program has looked at.
+    fn named(&self, seen: &Named) -> Result<Named, Failure> {
+        if self.model_here(&seen.name)?.manifest != seen.manifest {
+            let message = format!("`{}` was imported again in the meantime: record the step again", seen.name);
+            return Err(conflict(message));
+        }
+        Ok(seen.clone())
     }
 
     /// The accreditation of the node of a step by the member that it names, of those that are known or given, which covers

@@ -22,6 +22,7 @@ use super::{
 use crate::{
     id::{ManifestId, Sha256},
     limits,
+    model_signing::SIGNATURE_FILE,
     vocabulary::Label,
 };
 
@@ -113,7 +114,8 @@ struct Stretch {
 
 impl Selection {
     /// Takes what `wants` says of an artefact, as far as `admits` lets it: nothing with labels that it does not admit. `wants`
-    /// is asked once about each tensor and about each file without tensors, in the order of the manifest. The labels of what
+    /// is asked once about each tensor and about each file without tensors, in the order of the manifest, but for the signature over
+    /// the whole, which is never taken. The labels of what
     /// is taken stay; the partial artefact has their union, and a new header the labels of all its tensors.
     ///
     /// # Errors
@@ -263,6 +265,10 @@ impl Taken {
         admits: impl Fn(&BTreeSet<Label>) -> bool,
         mut wants: impl FnMut(Candidate<'_>) -> bool,
     ) -> Result<(), SelectionError> {
+        // A signature is over the whole, and of a part it would say that something is wrong with it.
+        if file.path == SIGNATURE_FILE {
+            return Ok(());
+        }
         let mut takes = |candidate, admitted: bool| {
             let wanted = wants(candidate);
             self.left_out = self.left_out.saturating_add(u32::from(wanted && !admitted));

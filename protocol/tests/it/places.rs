@@ -7,6 +7,7 @@ use alliance_protocol::{
         admin::{AdminCall, CrossingState, PeerView, Reply},
     },
     ledger::Record,
+    limits,
     place::Place,
     trust::{Distrust, Trust},
     vocabulary::{Label, Tier},
@@ -162,6 +163,27 @@ fn another_place_is_another_matter() {
     assert_eq!(peer(&mut cluster, 0).place_alarm, None);
     measure(&mut cluster, 0, 1, 7);
     assert_eq!(peer(&mut cluster, 0).place_alarm, None, "they are neighbours");
+}
+
+/// LAW-46: who is said to be now here, now there fills no ledger, and is believed to be nowhere in the end.
+#[test]
+fn a_node_that_is_said_to_be_at_one_place_after_the_other_is_recorded_a_few_times() {
+    let mut cluster = placed();
+    let places = [BENGALURU, CHENNAI, "19.076,72.878", "28.614,77.209", "22.573,88.364", BENGALURU, CHENNAI];
+    for (at, place) in places.into_iter().enumerate() {
+        put(&mut cluster, 1, Tier::Corroborated, Some(place));
+        measure(&mut cluster, 0, 1, 7);
+        measure(&mut cluster, 0, 1, 7);
+        assert_eq!(contradicted(&cluster, 0), limits::PLACES_CONTRADICTED_MAX.min(at + 1));
+        assert!(peer(&mut cluster, 0).place_alarm.is_some(), "{place}");
+    }
+    // The fifth was never measured against, and is not believed either, now and after a restart.
+    put(&mut cluster, 1, Tier::Corroborated, Some("22.573,88.364"));
+    cluster.crash(0);
+    cluster.restart(0);
+    cluster.run();
+    let why = peer(&mut cluster, 0).place_alarm.expect("alarmed");
+    assert!(why.contains("4 places"), "{why}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use alliance_protocol::{
     charter::Chartered,
     core::{
         BulkOrder, MeshEvent, MessageId,
-        admin::{AdminCall, CrossingState, Failure, LocalModel, OfferDraft, Reply, StepDraft, TrainingView, WithRoot},
+        admin::{AdminCall, CrossingState, Failure, LocalModel, OfferDraft, Reply, StepDraft, TrainingView},
     },
     crossing::{ClearanceGiven, RefusalCode},
     envelope::Signed,
@@ -12,7 +12,7 @@ use alliance_protocol::{
     id::{ManifestId, Sha256, StatementId},
     ledger::{Entry, Record},
     offer::{Offer, Offered, Terms},
-    training::{Attestation, Code, CodeDigest, SignedStep, Step},
+    training::{Attestation, Code, CodeDigest, Named, SignedStep, Step},
     trust::Trust,
     vocabulary::{Artefact, Label, Process},
 };
@@ -41,7 +41,8 @@ fn root(name: &str) -> Sha256 {
 }
 
 fn draft(product: &str, parents: &[&str], data: &[&str], hour: u64) -> StepDraft {
-    let with_root = |name: &str| WithRoot { name: name.to_owned(), root: root(name) };
+    // Which manifest they have is looked up where the step is recorded.
+    let with_root = |name: &str| Named { name: name.to_owned(), manifest: ManifestId([0; 32]), root: root(name) };
     StepDraft {
         process: match parents.len() {
             0 => Process::PreTraining,
@@ -59,8 +60,23 @@ fn draft(product: &str, parents: &[&str], data: &[&str], hour: u64) -> StepDraft
 }
 
 fn record(cluster: &mut Cluster, at: usize, draft: StepDraft) -> Result<String, Failure> {
+    let draft = looked_up(cluster, at, draft);
+    record_as_is(cluster, at, draft).map(|(line, _)| line)
+}
+
+/// As the operator's program draws it up.
+fn looked_up(cluster: &mut Cluster, at: usize, mut draft: StepDraft) -> StepDraft {
+    let Reply::Models(models) = cluster.call(at, AdminCall::Models) else { panic!("models") };
+    for named in draft.parents.iter_mut().chain([&mut draft.product]) {
+        let here = models.iter().find(|model| model.name == named.name);
+        named.manifest = here.map_or(named.manifest, |model| model.manifest);
+    }
+    draft
+}
+
+fn record_as_is(cluster: &mut Cluster, at: usize, draft: StepDraft) -> Result<(String, Option<String>), Failure> {
     match cluster.call(at, AdminCall::RecordStep(Box::new(draft))) {
-        Reply::Step { line } => Ok(line),
+        Reply::Step { line, note } => Ok((line, note)),
         Reply::Failed(failure) => Err(failure),
         other => panic!("{other:?}"),
     }
@@ -388,6 +404,46 @@ fn a_node_does_not_contradict_what_it_knows() {
     imported(&mut cluster, 1, "tuned", 42, Artefact::Weights);
     let as_data = record(&mut cluster, 1, draft("iitb/tuned", &[], &["usp/base"], 2)).expect_err("refused");
     assert!(as_data.message.contains("no data"), "{as_data:?}");
+}
+
+/// Between the look at the files and the signature, the model became another.
+#[test]
+fn a_model_that_was_imported_again_meanwhile_is_not_signed_about() {
+    let mut cluster = Cluster::pair();
+    imported(&mut cluster, 0, "corpus", 31, Artefact::Dataset);
+    imported(&mut cluster, 0, "base", 32, Artefact::Weights);
+    cluster.let_pass(LATER);
+    let seen = looked_up(&mut cluster, 0, draft("usp/base", &[], &["usp/corpus"], 1));
+    imported(&mut cluster, 0, "base", 33, Artefact::Weights);
+    let refused = record_as_is(&mut cluster, 0, seen).expect_err("another by now");
+    assert!(refused.message.contains("imported again"), "{refused:?}");
+}
+
+/// A step that ran before its node was accredited is signed, with a note; once its authority has accredited it from then on,
+/// it can be attested.
+#[test]
+fn an_accreditation_that_is_dated_back_covers_what_ran_before() {
+    let mut cluster = Cluster::pair();
+    imported(&mut cluster, 0, "corpus", 31, Artefact::Dataset);
+    imported(&mut cluster, 0, "base", 32, Artefact::Weights);
+    cluster.let_pass(LATER);
+    let early = StepDraft {
+        started: DAWN.minus_ms(30 * 24 * HOUR),
+        finished: DAWN.minus_ms(29 * 24 * HOUR),
+        ..draft("usp/base", &[], &["usp/corpus"], 1)
+    };
+    let early = looked_up(&mut cluster, 0, early);
+    let (_, note) = record_as_is(&mut cluster, 0, early.clone()).expect("recorded");
+    assert!(note.is_some_and(|note| note.contains("--from")));
+    assert!(attest(&mut cluster, 0, "usp/base", &[]).is_err());
+    let mut body = accreditation_of(country("BR"), cluster.nodes[0].public(), "usp");
+    body.validity.from = early.started;
+    cluster.nodes[0].accreditation = cluster.alliance.spoken(country("BR"), &body).bytes().to_vec();
+    cluster.crash(0);
+    cluster.restart(0);
+    let (_, note) = record_as_is(&mut cluster, 0, early).expect("recorded");
+    assert_eq!(note, None);
+    attest(&mut cluster, 0, "usp/base", &[]).expect("attested");
 }
 
 /// What a node was accredited as when a step ran is in its ledger.

@@ -161,6 +161,7 @@ async fn papers_that_do_not_hold_let_no_daemon_start() {
         roles: BTreeSet::from([NodeRole::Exporter]),
         tier: Tier::default(),
         place: None,
+        from: None,
         valid_ms,
     };
     let br = homes.authority("BR");

@@ -103,6 +103,7 @@ async fn a_node_goes_on_with_another_key() {
     assert!(due.is_some(), "{old_crossings:?}");
     assert_eq!(before.volume.people, alliance_protocol::gate::People::new(PEOPLE));
 
+    stage.cli("BR", &["model", "signing-key"]).await.good();
     // The daemon runs while the key is drawn and accredited, and not while it is changed.
     let (new, paper) = drawn(&stage).await;
     let again = stage.cli("BR", &["key", "rotate"]).await.good();
@@ -152,6 +153,12 @@ async fn a_node_goes_on_with_another_key() {
     })
     .await;
     assert!(!offered.own);
+    // The key for models was bound to the old one; the daemon has bound it to that of now, and others hear of it.
+    until("the key for models, of the new key", || async {
+        let Reply::Peers(peers) = stage.node("CN").call(&AdminCall::Peers).await.expect("an answer") else { return None };
+        peers.into_iter().find(|peer| peer.node.to_string() == new && peer.model_key.is_some())
+    })
+    .await;
     stage.cli("CN", &["pull", &ours, "--to", text(&stage.path("sent-again"))]).await.good();
     stage.cli("BR", &["pull", &theirs, "--to", text(&stage.path("got-again"))]).await.good();
     witnessed(&stage).await;

@@ -7,10 +7,12 @@ use alliance_protocol::{
     authority::{Accreditation, Approval, LawPack, Safeguard, Status},
     charter::Charter,
     crossing::{ClearanceGiven, CrossingRequest, Receipt, Refusal},
+    dsse::{Envelope, IN_TOTO, Verifier},
     envelope::{Signed, Statement, kind_of},
     id::{AllianceId, CrossingId},
     offer::{NodeRecord, Offer, Withdrawal},
     rotation::KeyRotation,
+    training::{Attestation, SignedStep},
 };
 use serde_json::{Value, json};
 
@@ -38,7 +40,8 @@ pub(super) fn about(record: &Value) -> String {
     let mut words: Vec<String> = ["name", "code", "problem"].iter().filter_map(|key| text(record, key)).collect();
     for value in record.as_object().into_iter().flat_map(|fields| fields.values()) {
         let inner = value.get("body").unwrap_or(value);
-        let found = ["member", "name", "code", "old", "new"].iter().filter_map(|key| text(inner, key));
+        let keys = ["member", "name", "code", "old", "new"];
+        let found = keys.iter().filter_map(|key| text(inner, key).or_else(|| text(value, key)));
         words.extend(found.filter(|word| !words.contains(word)).collect::<Vec<_>>());
     }
     words.join(", ")
@@ -47,7 +50,9 @@ pub(super) fn about(record: &Value) -> String {
 fn open_within(value: Value, alliance: Option<AllianceId>, depth: u32) -> Value {
     match value {
         Value::Array(items) => match bytes(&items) {
-            Some(bytes) => statement(&bytes, alliance, depth).unwrap_or_else(|| hexadecimal(&bytes)),
+            Some(bytes) => statement(&bytes, alliance, depth)
+                .or_else(|| training(&bytes, alliance?))
+                .unwrap_or_else(|| hexadecimal(&bytes)),
             None => Value::Array(items.into_iter().map(|item| open_within(item, alliance, depth)).collect()),
         },
         Value::Object(fields) => {
@@ -95,6 +100,19 @@ fn statement(bytes: &[u8], alliance: Option<AllianceId>, depth: u32) -> Option<V
     Some(open_within(opened?, alliance, depth))
 }
 
+/// A step of training, or an attestation: what is signed on its first line.
+fn training(bytes: &[u8], alliance: AllianceId) -> Option<Value> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let (statement, signer) = match Attestation::open(bytes, alliance) {
+        Ok(attestation) => ("training", attestation.by()),
+        Err(_) => ("training-step", SignedStep::open(text, alliance).ok()?.step().node),
+    };
+    let envelope = Envelope::parse(text.lines().next()?.as_bytes()).ok()?;
+    let body: Value = serde_json::from_slice(envelope.verify(IN_TOTO, &Verifier::Ed25519(signer)).ok()?).ok()?;
+    let name = body.pointer("/subject/0/name").cloned();
+    Some(json!({ "statement": statement, "signers": [signer], "name": name, "body": body }))
+}
+
 fn body<T: Statement>(bytes: &[u8], alliance: AllianceId) -> Option<Value> {
     let signed = Signed::<T>::open(bytes, alliance).ok()?;
     let body = serde_json::to_value(signed.body()).ok()?;
@@ -131,6 +149,21 @@ mod tests {
         assert_eq!(opened["held"], json!([[1, 2]]));
         assert_eq!(crossing(&opened), Some(CrossingId([0xab; 32])));
         assert_eq!(about(&opened), "busy");
+    }
+
+    #[test]
+    fn steps_of_training_are_opened() {
+        let vectors: Value = serde_json::from_str(include_str!("../../../../specs/vectors/training.json")).expect("JSON");
+        let alliance = vectors["alliance"].as_str().and_then(|id| id.parse().ok()).expect("an alliance");
+        for (text, statement) in
+            [(&vectors["steps"][0]["line"], "training-step"), (&vectors["valid"][0]["text"], "training")]
+        {
+            let record = json!({ "bytes": text.as_str().expect("text").as_bytes() });
+            let opened = opened(record.clone(), Some(alliance));
+            assert_eq!((&opened["bytes"]["statement"], about(&opened).as_str()), (&json!(statement), "usp/model-3"));
+            assert!(opened["bytes"]["body"]["predicate"].is_object());
+            assert!(super::opened(record, Some(HERE))["bytes"].get("body").is_none());
+        }
     }
 
     #[test]

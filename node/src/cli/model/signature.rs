@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use alliance_protocol::{
-    core::admin::{AdminCall, LocalModel, PeerView, Reply, SignedBy},
+    core::admin::{AdminCall, PeerView, Reply, SignedBy},
     id::Sha256,
     model_key::{KEY_PEM_BYTES_MAX, ModelSigningKey, ModelVerifyingKey},
     model_signing::SIGNATURE_FILE,
@@ -11,15 +11,13 @@ use alliance_protocol::{
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use super::super::{Context, Problem, problem::unexpected, screen::plain, status};
+use super::super::{Context, Problem, problem::unexpected, status};
 use crate::{
     api::ApiClient,
     durable::{self, Existing, Readers},
     exit::Exit,
-    models::{
-        load_manifest,
-        signed::{self, Checked, KnownKey, SignatureError},
-    },
+    home::HomeError,
+    models::signed::{self, Checked, KnownKey, SignatureError},
 };
 
 #[derive(Debug, Serialize)]
@@ -36,6 +34,8 @@ struct SignedDir {
     /// What the signature names the model by.
     root: Sha256,
     key: String,
+    /// What keeps others from telling whose signature it is.
+    note: Option<String>,
 }
 
 /// Makes the key with which this node signs models, or takes one, and binds it to the node's own.
@@ -67,19 +67,26 @@ pub(super) fn signing_key(context: &Context, import: Option<&Path>, out: Option<
 
 /// Signs what lies in a directory.
 pub(super) async fn sign(context: &Context, dir: PathBuf) -> Result<Exit, Problem> {
-    let key = context.home()?.model_key()?;
+    let home = context.home()?;
+    let key = home.model_key()?;
+    let node = home.public()?;
+    let papers = home.papers(node, context.now);
+    let bound = papers.is_ok_and(|papers| home.is_bound(&key, &node, &papers.charter).unwrap_or(false));
     let hint = key.public().hint();
     let signature = dir.join(SIGNATURE_FILE);
     let signing = tokio::task::spawn_blocking(move || signed::sign(&dir, &key));
     let root = signing.await.map_err(|error| Problem::of(Exit::Failed, &error))??;
-    let done = SignedDir { signature, root, key: hint };
-    Ok(context
-        .screen
-        .one(&done, || format!("signed; the signature is `{}`: import the directory with it", done.signature.display())))
+    let note =
+        (!bound).then(|| "nothing says whose the key is: bind it to the node, alliance model signing-key".to_owned());
+    let done = SignedDir { signature, root, key: hint, note };
+    Ok(context.screen.one(&done, || {
+        let note = done.note.as_ref().map(|note| format!("\nnote: {note}")).unwrap_or_default();
+        format!("signed; the signature is `{}`: import the directory with it{note}", done.signature.display())
+    }))
 }
 
 /// What is known of who may have signed models: the nodes that this one knows, itself, and what the operator gave.
-async fn known(context: &Context, daemon: &ApiClient, given: Option<&Path>) -> Result<Vec<KnownKey>, Problem> {
+pub(super) async fn known(context: &Context, daemon: &ApiClient, given: Option<&Path>) -> Result<Vec<KnownKey>, Problem> {
     let peers: Vec<PeerView> = match daemon.call(&AdminCall::Peers).await? {
         Reply::Peers(peers) => peers,
         _ => return Err(unexpected()),
@@ -90,8 +97,10 @@ async fn known(context: &Context, daemon: &ApiClient, given: Option<&Path>) -> R
         peer.problem.is_none().then_some(KnownKey { key, node: Some(peer.node) })
     };
     let mut known: Vec<KnownKey> = peers.iter().filter_map(of_peer).collect();
-    if let Ok(own) = context.home()?.model_key() {
-        known.push(KnownKey { key: own.public().clone(), node: Some(status::ask(daemon).await?.node) });
+    match context.home()?.model_key() {
+        Ok(own) => known.push(KnownKey { key: own.public().clone(), node: Some(status::ask(daemon).await?.node) }),
+        Err(HomeError::NoModelKey) => {}
+        Err(error) => return Err(error.into()),
     }
     if let Some(path) = given {
         let text = durable::read_text(path, KEY_PEM_BYTES_MAX)?;
@@ -103,30 +112,52 @@ async fn known(context: &Context, daemon: &ApiClient, given: Option<&Path>) -> R
     Ok(known)
 }
 
-/// What the signature among the files of a model says, as far as it can be told here.
-pub(super) async fn check(
-    context: &Context,
-    daemon: &ApiClient,
-    model: &LocalModel,
-    given: Option<&Path>,
-) -> Result<Checked, Problem> {
-    let known = known(context, daemon, given).await?;
-    let manifest = load_manifest(&context.home()?.manifests_path(), model.manifest)?;
-    Ok(signed::check(&model.path, &manifest, &known)?)
+/// Whose signature must be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Demand {
+    Nobodys,
+    /// That of a node that is known here.
+    ANodes,
+    /// That of the key that the operator gave.
+    OfTheKey,
 }
 
-/// The verified signature of what is to be imported, if there is one; what was demanded must be there.
-pub(super) fn demanded(checked: Checked, demanded: bool) -> Result<(Option<SignedBy>, Option<String>), Problem> {
-    let refused = |why: String| {
-        Problem::new(Exit::Untrusted, why)
-            .hint("import it without --require-signature, or give the key: --signature-key FILE")
-    };
-    match checked {
-        Checked::Good(good) => Ok((Some(good), None)),
-        Checked::Unsigned if demanded => Err(refused(format!("there is no `{SIGNATURE_FILE}` beside the files"))),
-        Checked::Unknown(why) if demanded => Err(refused(format!("the signature proves nothing here: {why}"))),
-        Checked::Unsigned => Ok((None, None)),
-        Checked::Unknown(why) => Ok((None, Some(format!("the signature was not verified: {}", plain(&why))))),
+impl Demand {
+    pub(super) fn of(key: Option<&Path>, require: bool) -> Self {
+        match (key, require) {
+            (Some(_), _) => Self::OfTheKey,
+            (None, true) => Self::ANodes,
+            (None, false) => Self::Nobodys,
+        }
+    }
+
+    /// Whether there can be one at all.
+    pub(super) fn check_there(self, dir: &Path) -> Result<(), Problem> {
+        let lacking = self != Self::Nobodys && dir.is_dir() && !dir.join(SIGNATURE_FILE).exists();
+        if lacking { Err(Self::unsigned()) } else { Ok(()) }
+    }
+
+    /// The verified signature, if there is one, or what is to be said of one that was not verified.
+    pub(super) fn check(self, checked: Checked) -> Result<(Option<SignedBy>, Option<String>), Problem> {
+        match (checked, self) {
+            (Checked::Good(good), _) => Ok((Some(good), None)),
+            (Checked::Unsigned, Self::Nobodys) => Ok((None, None)),
+            (Checked::Unsigned, Self::ANodes | Self::OfTheKey) => Err(Self::unsigned()),
+            (Checked::Unknown(why), Self::Nobodys) => Ok((None, Some(format!("the signature was not verified: {why}")))),
+            (Checked::Unknown(why), Self::ANodes) => {
+                Err(Problem::new(Exit::Untrusted, format!("the signature proves nothing here: {why}"))
+                    .hint("if you know whose key it is, give it: --signature-key FILE"))
+            }
+            (Checked::Unknown(why), Self::OfTheKey) => {
+                Err(Problem::new(Exit::Untrusted, format!("the signature is not one of the key that was given: {why}"))
+                    .hint("ask whoever made the model for the key, by a way that you trust"))
+            }
+        }
+    }
+
+    fn unsigned() -> Problem {
+        Problem::new(Exit::Untrusted, format!("there is no `{SIGNATURE_FILE}` beside the files"))
+            .hint("whoever made the model signs it: alliance model sign DIR")
     }
 }
 
@@ -150,9 +181,13 @@ impl From<SignatureError> for Problem {
                 Self::of(super::super::problem::disk(source), &error)
             }
             SignatureError::Changed(_) => Self::of(Exit::Conflict, &error),
-            SignatureError::Walk(_) | SignatureError::Hidden(_) | SignatureError::Name | SignatureError::Sign(_) => {
-                Self::of(Exit::Usage, &error)
-            }
+            SignatureError::Hidden(hidden) if hidden.starts_with(".cache") => Self::of(Exit::Usage, &error)
+                .hint("the Hugging Face client leaves it beside what it downloads, and needs it no more: remove it"),
+            SignatureError::Walk(_)
+            | SignatureError::Hidden(_)
+            | SignatureError::TooMany(_)
+            | SignatureError::Name
+            | SignatureError::Sign(_) => Self::of(Exit::Usage, &error),
         }
     }
 }

@@ -29,6 +29,15 @@ fn alone(path: &str, bytes: &[u8]) -> (File, Vec<u8>) {
     (opaque(path, bytes), bytes.to_vec())
 }
 
+#[test]
+fn the_signature_over_the_whole_is_no_part_of_a_part() {
+    let (whole, _) = whole(vec![alone("config.json", b"{}"), alone("model.sig", b"x"), alone("sub/model.sig", b"y")]);
+    let selection = Selection::new(&whole, |_| true, |_| true).expect("some");
+    assert_eq!(selection.files().map(|file| file.path).collect::<Vec<_>>(), ["config.json", "sub/model.sig"]);
+    let none = Selection::new(&whole, |_| true, named(&["model.sig"]));
+    assert!(matches!(none, Err(SelectionError::Nothing { left_out: 0 })));
+}
+
 /// Takes the tensors with these names, and the files with these paths that have none.
 fn named<'a>(names: &'a [&str]) -> impl Fn(Candidate<'_>) -> bool + 'a {
     |candidate| match candidate {
