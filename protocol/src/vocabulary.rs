@@ -22,7 +22,11 @@ fn plain(word: &str) -> String {
 }
 
 macro_rules! vocabulary {
-    ($($(#[$doc:meta])* $name:ident ($what:literal) { $($variant:ident = $word:literal,)* })*) => {$(
+    ($($(#[$doc:meta])* $name:ident ($what:literal) { $($variant:ident = $word:literal,)* })*) => {
+        /// Every list, by its name in the specification.
+        #[cfg(test)]
+        const LISTS: &[(&str, &[&str])] = &[$(($what, &[$($word,)*]),)*];
+    $(
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum $name { $($variant,)* }
@@ -280,6 +284,7 @@ vocabulary! {
         Partner = "partner",
         Suspended = "suspended",
     }
+
     /// How well it is established where a node is, from least to most: its operator says so; its authority has seen papers;
     /// others have measured or checked it on the spot; its hardware proves it.
     Tier ("tier") {
@@ -288,6 +293,7 @@ vocabulary! {
         Corroborated = "corroborated",
         Attested = "attested",
     }
+
     /// What made a model out of data or of other models.
     Process ("process of training") {
         PreTraining = "pre_training",
@@ -296,6 +302,7 @@ vocabulary! {
         Quantisation = "quantisation",
         Conversion = "conversion",
     }
+
     /// What an accredited node may do.
     NodeRole ("role of a node") {
         Exporter = "exporter",
@@ -476,6 +483,20 @@ mod tests {
             let error = text.parse::<Country>().expect_err("not assigned").to_string();
             assert!(!error.contains("did you mean"), "{error}");
         }
+    }
+
+    /// STATEMENT-15 is where others read the words.
+    #[test]
+    fn the_specification_has_these_words_in_this_order() {
+        let text = include_str!("../../specs/01-statements.md");
+        let clause = text.split("**STATEMENT-15**").nth(1).and_then(|rest| rest.split("**STATEMENT-16**").next());
+        let items = clause.expect("the clause").split("\n- ").skip(1).map(|item| {
+            let (what, words) = item.split_once(':').expect("a name and words");
+            (what.to_owned(), words.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>())
+        });
+        let specified: std::collections::BTreeMap<_, _> = items.collect();
+        let ours = LISTS.iter().map(|(what, words)| ((*what).to_owned(), words.iter().map(ToString::to_string).collect()));
+        assert_eq!(specified, ours.collect());
     }
 
     #[test]
