@@ -184,7 +184,7 @@ pub enum AuthorityError {
     WorkedOut,
     #[error("the accreditation would have ended at {0}, before now")]
     Past(Timestamp),
-    #[error("a place is above `accredited` only where it is said which place it is")]
+    #[error("a tier above `accredited` is of a place, and none is named")]
     NoPlace,
     #[error("say when the notification was filed: waiting periods are counted from then")]
     NotFiled,

@@ -105,6 +105,21 @@ impl History {
         self.insert(ended(view, CrossingState::Denied, at));
     }
 
+    /// Importer: with what came with the clearance, its own answer is no.
+    fn declined(&mut self, crossing: CrossingId, decision: &Decision, at: Timestamp) {
+        self.change(crossing, |view| {
+            let denial = decision.denial.as_ref();
+            view.facts.clone_from(&decision.facts);
+            view.verdicts.clone_from(&decision.verdicts);
+            view.parts.clone_from(&decision.parts);
+            view.safeguards_ignored.clone_from(&decision.ignored);
+            view.refusal = denial.map(|denial| denial.code);
+            view.problem = denial.map(|denial| denial.problem.clone());
+            view.state = CrossingState::Denied;
+            view.ended = Some(at);
+        });
+    }
+
     /// Takes a record into account. Records of other things than crossings change nothing here.
     pub(super) fn apply(&mut self, record: &Record, at: Timestamp) {
         match record {
@@ -144,17 +159,7 @@ impl History {
                 view.left_out.extend(left_out);
                 view.parts.clone_from(&decision.parts);
             }),
-            Record::ClearanceDeclined { crossing, decision, .. } => self.change(*crossing, |view| {
-                let denial = decision.denial.as_ref();
-                view.facts.clone_from(&decision.facts);
-                view.verdicts.clone_from(&decision.verdicts);
-                view.parts.clone_from(&decision.parts);
-                view.safeguards_ignored.clone_from(&decision.ignored);
-                view.refusal = denial.map(|denial| denial.code);
-                view.problem = denial.map(|denial| denial.problem.clone());
-                view.state = CrossingState::Denied;
-                view.ended = Some(at);
-            }),
+            Record::ClearanceDeclined { crossing, decision, .. } => self.declined(*crossing, decision, at),
             Record::RefusalAccepted { crossing, refusal } => {
                 let code = recorded_body::<Refusal>(refusal).map(|refusal| refusal.code);
                 self.change(*crossing, |view| {
