@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
 /// A file could not be read or written; says which one and what was tried.
@@ -47,7 +48,9 @@ pub(crate) fn at<'a>(verb: &'static str, path: &'a Path) -> impl FnOnce(io::Erro
 /// # Errors
 /// It cannot be read, is not a plain file, or is larger.
 pub fn read(path: &Path, bytes_max: usize) -> Result<Vec<u8>, FileError> {
-    let file = File::open(path).map_err(at("read", path))?;
+    // Without waiting for whoever might write to a pipe; it is no plain file, and refused then.
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(at("read", path))?;
     read_open(&file, path, bytes_max)
 }
 

@@ -37,7 +37,7 @@ use crate::{
     authority::{Accreditation, Approval},
     crossing::{ClearanceGiven, CrossingRequest, LedgerHead, RefusalCode},
     envelope::{OpenError, Signed},
-    gate::{Action, Facts, Gate, Pack, Volume},
+    gate::{Action, Facts, Gate, Pack, People, Volume},
     id::{CrossingId, ManifestId, SessionBinding, StatementId},
     key::{PublicKey, SecretKey},
     limits,
@@ -94,9 +94,8 @@ pub(crate) struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    /// Whether a clearance can bring nothing that this was decided without: neither what the exporter has counted of people,
-    /// nor a proof of where the artefact was trained.
-    pub(crate) fn is_whole(&self) -> bool {
+    /// Whether a clearance brings no proof of where the artefact was trained, and no people of its own to be counted.
+    fn is_whole(&self) -> bool {
         let Offered::Model(model) = &self.offer.body().what else { return false };
         let provenance = &model.provenance;
         provenance.training.is_none() && Volume::of(&model.labels, provenance.people) == Volume::NONE
@@ -295,6 +294,14 @@ impl Border<'_> {
         }
         decision.fit();
         decision
+    }
+
+    /// Whether what was decided of an attempt stays so with what a clearance brings: with whatever the exporter has counted
+    /// this year, of other artefacts too. Rules compare counts with a bound, so the largest stands for all.
+    pub(crate) fn is_settled(&self, attempt: &Attempt<'_>) -> bool {
+        let most = Volume { people: People::UNKNOWN, sensitive_people: People::UNKNOWN };
+        let counted = Attempt { counted: Counted::Said(most), ..*attempt };
+        attempt.is_whole() && self.decide(&counted).denial.is_none()
     }
 
     fn ask(&self, attempt: &Attempt<'_>, decision: &mut Decision) -> Result<(), Denial> {

@@ -39,6 +39,8 @@ pub(super) struct Half {
     pub(super) refusal: Option<Signed<Refusal>>,
     pub(super) receipt: Option<Signed<Receipt>>,
     pub(super) failed: bool,
+    /// Bytes of the artefact that a crossing which failed had moved, by the word of this side.
+    pub(super) moved: u64,
     pub(super) denied_at_home: bool,
     /// The importer's own side denied it once more was known than before it asked.
     pub(super) declined: bool,
@@ -65,7 +67,7 @@ impl Half {
         let both = |receipt: &Signed<Receipt>| receipt.signers().len() == 2;
         match (&self.clearance, &self.receipt, &self.refusal) {
             _ if self.denied_at_home => Outcome::DeniedAtHome,
-            _ if self.declined => Outcome::Declined,
+            (_, None, _) if self.declined => Outcome::Declined,
             (_, Some(receipt), _) if both(receipt) => Outcome::Settled,
             (_, Some(_), _) => Outcome::Unsettled,
             (_, None, Some(refusal)) => Outcome::Refused(refusal.body().code),
@@ -198,6 +200,12 @@ impl Ledger<'_> {
                 self.refused(crossing, refusal);
                 self.timed(crossing, entry.at, |half| half.refusal.as_ref().map(|refusal| refusal.body().at));
             }
+            Record::ClearanceAccepted { .. } | Record::Received { .. } | Record::Settled { .. }
+                if self.halves.get(&crossing).is_some_and(|half| half.declined) =>
+            {
+                let what = "it was declined, and something was taken by it all the same".to_owned();
+                self.find(FindingKind::Altered, crossing, what);
+            }
             Record::ClearanceAccepted { clearance, decision, .. } => {
                 self.cleared(crossing, clearance);
                 self.trained(crossing, decision);
@@ -217,9 +225,9 @@ impl Ledger<'_> {
                 });
             }
             Record::Settled { receipt, .. } => self.receipt(crossing, receipt),
-            Record::CrossingFailed { .. } => {
+            Record::CrossingFailed { bytes, .. } => {
                 if let Some(half) = self.halves.get_mut(&crossing) {
-                    half.failed = true;
+                    (half.failed, half.moved) = (true, *bytes);
                 }
             }
             _ => {}
@@ -417,6 +425,7 @@ impl Half {
             refusal: None,
             receipt: None,
             failed: false,
+            moved: 0,
             denied_at_home: false,
             declined: false,
         }

@@ -385,6 +385,7 @@ fn found(halves: &[&Half], given: &dyn Fn(&Half) -> bool, wrong: bool) -> Option
     let first = *halves.first()?;
     let best =
         halves.iter().copied().max_by_key(|half| (half.receipt.is_some(), half.clearance.is_some(), half.declined))?;
+    let moved = || halves.iter().map(|half| half.moved).max().filter(|bytes| *bytes > 0);
     let alone = halves.iter().all(|half| half.node == first.node);
     let other_given = given(first);
     let halves_agree = match (wrong, alone) {
@@ -404,7 +405,7 @@ fn found(halves: &[&Half], given: &dyn Fn(&Half) -> bool, wrong: bool) -> Option
         to: halves.iter().find_map(|half| half.to),
         manifest: first.manifest,
         purpose: halves.iter().find_map(|half| half.request.as_ref()).map(|request| request.body().purpose),
-        bytes: best.receipt.as_ref().map(|receipt| receipt.body().bytes),
+        bytes: best.receipt.as_ref().map(|receipt| receipt.body().bytes).or_else(moved),
         began: first.began,
         outcome: best.outcome(),
         halves: halves_agree,

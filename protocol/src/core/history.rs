@@ -134,16 +134,14 @@ impl History {
                 self.insert(view);
             }
             Record::RequestDenied { crossing, name, offer, peer, manifest, partial, decision } => {
-                let mut view = begun(*crossing, Side::Importer, *peer, *offer, *manifest, name, decision, at);
-                view.partial |= partial;
-                self.insert(ended(view, CrossingState::Denied, at));
+                let view = begun(*crossing, Side::Importer, *peer, *offer, *manifest, name, decision, at);
+                self.insert(ended(CrossingView { partial: view.partial | partial, ..view }, CrossingState::Denied, at));
             }
             Record::Cleared { crossing, request, name, decision, .. } => {
                 let Some(body) = recorded_body::<CrossingRequest>(request) else { return };
                 let mut view =
                     begun(*crossing, Side::Exporter, body.importer, body.offer, body.manifest, name, decision, at);
-                view.state = CrossingState::Cleared;
-                view.partial = body.parts.is_some();
+                (view.state, view.partial) = (CrossingState::Cleared, body.parts.is_some());
                 self.insert(view);
             }
             Record::Refused { crossing, peer, request, name, decision, .. } => {

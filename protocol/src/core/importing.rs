@@ -273,7 +273,9 @@ impl Core {
         let Some(pull) = self.pulls.get(&crossing).filter(|pull| matches!(pull.stage, Stage::Reaching)) else { return };
         let root = self.root_of(pull.offer.body());
         let attempt = pull.attempt(&self.accreditation, root);
-        let (decision, ahead) = (self.border(gate, now).decide(&attempt), attempt.is_whole());
+        let border = self.border(gate, now);
+        let decision = border.decide(&attempt);
+        let ahead = decision.denial.is_none() && border.is_settled(&attempt);
         let offer = pull.offer.body();
         let (name, offer_id, peer) = (offer.name.clone(), pull.offer.id(), offer.node);
         let Offered::Model(model) = &offer.what else { return };

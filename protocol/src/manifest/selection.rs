@@ -267,6 +267,7 @@ impl Taken {
     ) -> Result<(), SelectionError> {
         // A signature is over the whole, and of a part it would say that something is wrong with it.
         if file.path == SIGNATURE_FILE {
+            self.pass(file);
             return Ok(());
         }
         let mut takes = |candidate, admitted: bool| {
@@ -294,9 +295,14 @@ impl Taken {
             let kept: Vec<bool> = asked.into_iter().map(|taken| taken == Some(true)).collect();
             self.rewritten(own, file, &kept)
         } else {
-            self.group = file.segments.iter().map(Segment::group_count).fold(self.group, u64::saturating_add);
+            self.pass(file);
             Ok(())
         }
+    }
+
+    /// Takes nothing of a file.
+    fn pass(&mut self, file: &File) {
+        self.group = file.segments.iter().map(Segment::group_count).fold(self.group, u64::saturating_add);
     }
 
     fn entire(&mut self, own: &BTreeSet<Label>, file: &File) -> Result<(), SelectionError> {

@@ -120,6 +120,24 @@ fn what_the_importer_declined_is_not_taken_for_a_failure() {
     let report = verify(&[file(&cluster, 0), file(&cluster, 1)], None);
     assert_eq!(report.findings, []);
     assert_eq!(of(&report, crossing), (Outcome::Declined, Match::Both));
+    // A ledger in which something was taken after it was declined.
+    let mut entries = cluster.nodes[1].entries.clone();
+    let declined = entries.iter().position(|entry| matches!(entry.record, Record::ClearanceDeclined { .. })).expect("one");
+    let Record::ClearanceDeclined { clearance, decision, .. } = entries[declined].record.clone() else { panic!("it is") };
+    let at = entries[declined].at;
+    entries.insert(declined + 1, Entry { at, record: Record::ClearanceAccepted { crossing, clearance, decision } });
+    let lied = verify(&[file_of(&cluster, 1, &entries, None, Timestamp(0))], None);
+    assert!(lied.findings.iter().any(|finding| finding.what.contains("taken by it all the same")), "{lied:?}");
+    // Bytes that left before the importer's answer are shown.
+    let mut entries = cluster.nodes[0].entries.clone();
+    for entry in &mut entries {
+        if let Record::CrossingFailed { bytes, .. } = &mut entry.record {
+            *bytes = 77;
+        }
+    }
+    let report = verify(&[file_of(&cluster, 0, &entries, None, Timestamp(0)), file(&cluster, 1)], None);
+    let shown = report.crossings.iter().find(|found| found.crossing == crossing).expect("is there");
+    assert_eq!((shown.bytes, shown.outcome), (Some(77), Outcome::Declined));
     let facts = cluster.view(1, crossing).facts.expect("decided on");
     assert_eq!(facts.volume.people, alliance_protocol::gate::People::new(49_998));
     cluster.restart(1);

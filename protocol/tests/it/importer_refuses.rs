@@ -178,8 +178,13 @@ fn a_clearance_for_a_law_that_has_run_out_meanwhile_lets_nothing_in() {
 /// What only the exporter knows is in its answer; before that, nothing is wanted of it where it can change the decision here.
 #[test]
 fn what_the_exporter_counted_can_make_the_answer_here_a_no() {
-    for (labels, ahead) in [([Label::Public, Label::Health], false), ([Label::Public, Label::NonPersonal], true)] {
+    for (labels, law, ahead) in [
+        ([Label::Public, Label::Health], "", false),
+        ([Label::Public, Label::NonPersonal], "", true),
+        ([Label::Public, Label::NonPersonal], "deny-people import 40000", false),
+    ] {
         let mut cluster = Cluster::pair();
+        cluster.enact(country("IN"), law);
         let offer = cluster.offer(0, &labels);
         let crossing = cluster.pull(1, offer);
         let Said::Reached { crossing: of, session } = cluster.run_to("reached").said else { panic!("reached") };

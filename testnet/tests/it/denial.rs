@@ -117,16 +117,18 @@ async fn the_house_of_the_importer_denies_what_it_hears_with_the_clearance() {
     fs::write(stage.node("CN").home().house_path(), COUNTING_HOUSE).expect("written");
     stage.network.start().await.expect("started");
     stage.open_law("BR", &["BR", "CN"]).await;
-    let import = async |seed: u64| {
+    let import = async |seed: u64, said: &[&str]| {
         let (dir, name) = (stage.path(&seed.to_string()), format!("{}/{seed}", stage.node("BR").organisation()));
         alliance_testnet::sample::write_sample(&dir, seed, SMALL).expect("written");
-        let words = ["model", "import", text(&dir), "--name", &name, "--labels", "personal", "--subjects", "BR"];
-        stage.cli("BR", &[&words[..], &["--people", "600"]].concat()).await.good();
+        let words = ["model", "import", text(&dir), "--name", &name];
+        stage.cli("BR", &[&words[..], said].concat()).await.good();
         stage.cli("BR", &["offer", "publish", &name]).await.good();
         stage.known("CN", &name).await;
         name
     };
-    let (first, second) = (import(31).await, import(32).await);
+    let people = ["--labels", "personal", "--subjects", "BR", "--people", "600"];
+    let (first, second) = (import(31, &people).await, import(32, &people).await);
+    let third = import(33, &["--labels", "public,non_personal"]).await;
     stage.cli("CN", &["pull", &first, "--to", text(&stage.path("allowed"))]).await.good();
 
     let before = sent(&stage, "BR").await;
@@ -141,6 +143,10 @@ async fn the_house_of_the_importer_denies_what_it_hears_with_the_clearance() {
     let theirs = stage.cli_json("BR", &["crossing", "show", id]).await.good();
     assert_eq!((&theirs.json()["state"], &theirs.json()["bytes"]), (&"failed".into(), &0.into()), "{theirs:?}");
     assert!(theirs.out.contains("denied_by_terms") && !theirs.out.contains("HOUSE"), "{theirs:?}");
+    // It is about nobody, and the count of the exporter stands with it all the same.
+    let before = sent(&stage, "BR").await;
+    let (_, view) = check_refused(&stage, before, &[&third]).await;
+    assert_eq!(view["facts"]["volume"]["people"], 1200, "{view}");
     stage.verify_ledgers().await;
     stage.stop().await;
 }

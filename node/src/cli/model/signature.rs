@@ -41,6 +41,14 @@ struct SignedDir {
 /// Makes the key with which this node signs models, or takes one, and binds it to the node's own.
 pub(super) fn signing_key(context: &Context, import: Option<&Path>, out: Option<&Path>) -> Result<Exit, Problem> {
     let home = context.home()?;
+    if let Some(out) = out {
+        // A slip of the hand must not cost a private key.
+        let there = durable::read_if_there(out, KEY_PEM_BYTES_MAX)?;
+        if there.is_some_and(|bytes| !bytes.starts_with(b"-----BEGIN PUBLIC KEY-----")) {
+            return Err(Problem::new(Exit::Conflict, format!("`{}` is there and is no public key", out.display()))
+                .hint("choose another --out"));
+        }
+    }
     let given = match import {
         None => None,
         Some(path) => {
@@ -148,8 +156,8 @@ impl Demand {
                 Err(Problem::new(Exit::Untrusted, format!("the signature proves nothing here: {why}"))
                     .hint("if you know whose key it is, give it: --signature-key FILE"))
             }
-            (Checked::Unknown(why), Self::OfTheKey) => {
-                Err(Problem::new(Exit::Untrusted, format!("the signature is not one of the key that was given: {why}"))
+            (Checked::Unknown(_), Self::OfTheKey) => {
+                Err(Problem::new(Exit::Untrusted, "the signature is not one of the key that was given")
                     .hint("ask whoever made the model for the key, by a way that you trust"))
             }
         }

@@ -31,9 +31,17 @@ fn alone(path: &str, bytes: &[u8]) -> (File, Vec<u8>) {
 
 #[test]
 fn the_signature_over_the_whole_is_no_part_of_a_part() {
-    let (whole, _) = whole(vec![alone("config.json", b"{}"), alone("model.sig", b"x"), alone("sub/model.sig", b"y")]);
+    let files = [("config.json", b"{}"), ("model.sig", b"xx"), ("sub/model.sig", b"yy"), ("tokenizer.json", b"zz")];
+    let (whole, contents) = whole(files.map(|(path, bytes)| alone(path, bytes)).into());
     let selection = Selection::new(&whole, |_| true, |_| true).expect("some");
-    assert_eq!(selection.files().map(|file| file.path).collect::<Vec<_>>(), ["config.json", "sub/model.sig"]);
+    // What comes behind it lies where it lay.
+    let fetched = fetch(&selection, &contents);
+    assert_eq!((&fetched["sub/model.sig"], &fetched["tokenizer.json"]), (&b"yy".to_vec(), &b"zz".to_vec()));
+    checked(&selection, &fetched);
+    assert_eq!(
+        selection.files().map(|file| file.path).collect::<Vec<_>>(),
+        ["config.json", "sub/model.sig", "tokenizer.json"]
+    );
     let none = Selection::new(&whole, |_| true, named(&["model.sig"]));
     assert!(matches!(none, Err(SelectionError::Nothing { left_out: 0 })));
 }
