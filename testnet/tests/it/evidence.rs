@@ -10,7 +10,10 @@ use alliance_node::{
 };
 use alliance_protocol::{
     charter::WitnessRule,
-    core::{Judgement, MeshEvent, MeshOrder, SyncAnswer, WitnessAnswer, WitnessAsk, admin::CrossingState},
+    core::{
+        Judgement, MeshEvent, MeshOrder, SyncAnswer, WitnessAnswer, WitnessAsk,
+        admin::{AdminCall, CrossingState, Reply},
+    },
     envelope::Signed,
     id::{AllianceId, Sha256},
     key::{PublicKey, SecretKey},
@@ -197,6 +200,13 @@ async fn a_home_of_yesterday_is_recognised_and_clears_nothing_until_it_is_the_ne
     let problem = status.witnessed.problem.expect("a problem");
     assert!(problem.contains(&format!("a checkpoint of {size} entries")), "{problem}");
     stage.cli("BR", &["status"]).await.good().shows(&["Nothing crosses from or to here", "bring back the newest copy"]);
+    // It has another port by now, and is asked there once that is known.
+    let now = stage.node("BR").status().await.expect("a status");
+    until("where the old copy answers", || async {
+        let Reply::Peers(peers) = stage.node("CN").call(&AdminCall::Peers).await.expect("an answer") else { return None };
+        peers.into_iter().find(|peer| peer.node == now.node && peer.bulk_addresses == now.bulk_addresses)
+    })
+    .await;
     let ran = stage.cli("CN", &["pull", &name, "--to", text(&stage.path("again")), "--retries", "0"]).await;
     assert_eq!(ran.code, Some(6), "{ran:?}");
     assert!(!stage.path("again").exists());
