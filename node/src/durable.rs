@@ -115,12 +115,17 @@ pub fn read_if_there(path: &Path, bytes_max: usize) -> Result<Option<Vec<u8>>, F
     }
 }
 
-/// Writes a file so that a crash leaves either what was there or the whole of the new one.
+/// Writes a file so that a crash leaves either what was there or the whole of the new one. What all may read never replaces a
+/// private key: a slip of the hand must not cost one.
 ///
 /// # Errors
 /// The disk failed, or the file exists and must be kept.
 pub fn write(path: &Path, bytes: &[u8], readers: Readers, existing: Existing) -> Result<(), FileError> {
     let fail = |source| FileError { verb: "write", path: path.to_owned(), source };
+    if (readers, existing) == (Readers::All, Existing::Replace) && holds_private_key(path).map_err(fail)? {
+        let text = "a private key is there; choose another place, or move it away";
+        return Err(fail(io::Error::new(io::ErrorKind::AlreadyExists, text)));
+    }
     let folder = folder_of(path);
     let name = path.file_name().ok_or_else(|| fail(io::Error::from(io::ErrorKind::InvalidInput)))?;
     let temporary = folder.join(format!(".{}.{}.tmp", name.to_string_lossy(), random_name().map_err(fail)?));
@@ -150,7 +155,8 @@ pub(crate) fn sweep(path: &Path) -> Result<(), FileError> {
     for entry in fs::read_dir(folder).map_err(at("read", folder))? {
         let entry = entry.map_err(at("read", folder))?;
         let found = entry.file_name().to_string_lossy().into_owned();
-        if found.strip_prefix(&begin).and_then(|rest| rest.strip_suffix(".tmp")).is_some_and(random) {
+        let left = found.strip_prefix(&begin).and_then(|rest| rest.strip_suffix(".tmp")).is_some_and(random);
+        if left && entry.file_type().map_err(at("read", &entry.path()))?.is_file() {
             match fs::remove_file(entry.path()) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at("remove", &entry.path())(error)),
                 Ok(()) | Err(_) => {}
@@ -158,6 +164,27 @@ pub(crate) fn sweep(path: &Path) -> Result<(), FileError> {
         }
     }
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(at("write", folder))
+}
+
+/// What files of private keys have in their first [`KEY_MARK_BYTES`], of whichever program: PEM (RFC 7468), OpenSSH, age, and
+/// the plain line of our own.
+const KEY_MARKS: [&[u8]; 4] = [b"PRIVATE KEY-----", b"alliance-ed25519-seed", b"AGE-SECRET-KEY-1", b"age-encryption.org/"];
+/// Enough for the lines of comment that tools put before a key.
+const KEY_MARK_BYTES: u64 = 4096;
+
+fn holds_private_key(path: &Path) -> io::Result<bool> {
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    if !file.metadata()?.is_file() {
+        return Ok(false);
+    }
+    let mut head = Zeroizing::new(Vec::with_capacity(KEY_MARK_BYTES.try_into().unwrap_or(0)));
+    file.take(KEY_MARK_BYTES).read_to_end(&mut head)?;
+    Ok(KEY_MARKS.iter().any(|mark| head.windows(mark.len()).any(|window| window == *mark)))
 }
 
 fn folder_of(path: &Path) -> &Path {
@@ -232,6 +259,38 @@ mod tests {
         assert!(read(dir.path(), 4).is_err());
         assert!(read_if_there(&dir.path().join("absent"), 4).expect("no error").is_none());
         assert_eq!(fs::read_dir(dir.path()).expect("listed").count(), 1, "no temporary file is left");
+    }
+
+    #[test]
+    fn what_all_may_read_never_replaces_a_private_key() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("out");
+        for (there, replaced) in [
+            ("-----BEGIN PUBLIC KEY-----", true),
+            ("{}", true),
+            ("", true),
+            ("alliance-ed25519-seed 00", false),
+            ("alliance-ed25519-public 00\n-----BEGIN ENCRYPTED PRIVATE KEY-----\n", false),
+            ("Bag Attributes\n-----BEGIN EC PRIVATE KEY-----\n", false),
+            ("# created: today\nAGE-SECRET-KEY-1QQ", false),
+        ] {
+            fs::write(&path, there).expect("written");
+            let written = write(&path, b"new", Readers::All, Existing::Replace);
+            assert_eq!(written.is_ok(), replaced, "{there}");
+            assert_eq!(fs::read(&path).expect("read"), if replaced { b"new".as_slice() } else { there.as_bytes() });
+        }
+        write(&path, b"new", Readers::Owner, Existing::Replace).expect("a key replaces a key");
+    }
+
+    #[test]
+    fn only_files_that_writing_leaves_are_swept() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let [file, folder] =
+            ["0123456789abcdef", "fedcba9876543210"].map(|random| dir.path().join(format!(".out.{random}.tmp")));
+        fs::write(&file, "").expect("written");
+        fs::create_dir(&folder).expect("made");
+        sweep(&dir.path().join("out")).expect("swept");
+        assert_eq!((file.exists(), folder.exists()), (false, true));
     }
 
     #[test]

@@ -115,6 +115,20 @@ pub(crate) fn evaluate(
     }
 }
 
+/// Whether a rule that looks at the volume could speak to a crossing, whatever the volume.
+pub(crate) fn heeds_volume(compiled: &Compiled, action: Action, facts: &Facts, at: Timestamp) -> bool {
+    let look = Look { facts, volume: None, ban: bans(compiled.owner, facts), at: to_the_second(at) };
+    compiled.chapter(action).any(|law| law.looks_at_volume && law.can_speak(&look))
+}
+
+/// Whether a pack of this owner is told of a ban.
+fn bans(owner: PackOwner, facts: &Facts) -> bool {
+    match owner {
+        PackOwner::Member(member) => facts.bans.contains(&member),
+        PackOwner::Alliance | PackOwner::House => !facts.bans.is_empty(),
+    }
+}
+
 /// What the rules said, as far as it matters.
 #[derive(Debug, Default)]
 struct Said<'a> {
@@ -140,10 +154,7 @@ static NOTHING: LazyLock<Entities> = LazyLock::new(Entities::new);
 impl<'a> Question<'a> {
     fn new(compiled: &'a Compiled, action: Action, facts: &'a Facts, at: Timestamp) -> Result<Self, JudgeError> {
         let language = language::language()?;
-        let ban = match compiled.owner {
-            PackOwner::Member(member) => facts.bans.contains(&member),
-            PackOwner::Alliance | PackOwner::House => !facts.bans.is_empty(),
-        };
+        let ban = bans(compiled.owner, facts);
         // What cannot be put to a pack at all denies, whether or not a rule would look at it.
         if at > LAST {
             return Err(LanguageError::Time(at).into());
@@ -152,7 +163,7 @@ impl<'a> Question<'a> {
     }
 
     fn answer(&self, span: &mut Span) -> Result<Said<'a>, JudgeError> {
-        let look = Look { facts: self.facts, ban: self.ban, at: self.at };
+        let look = Look { facts: self.facts, volume: Some(self.facts.volume), ban: self.ban, at: self.at };
         let candidates = self.compiled.chapter(self.action).filter(|law| law.can_speak(&look));
         let presented = !self.facts.safeguards.is_empty();
         let mut seeing: Vec<(&Law, Sight)> = Vec::new();

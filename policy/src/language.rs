@@ -81,6 +81,9 @@ pub(crate) const ATTRIBUTES: [&str; 14] = [
     "mutual_safeguards",
 ];
 
+/// The bit of `volume` among [`ATTRIBUTES`].
+pub(crate) const VOLUME: u32 = 1 << 10;
+
 /// What of a question depends on more than the facts.
 pub(crate) struct Asked {
     pub(crate) action: Action,
@@ -248,6 +251,11 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+
+    #[test]
+    fn the_bit_of_the_volume_is_where_its_name_stands() {
+        assert_eq!(ATTRIBUTES.iter().position(|name| *name == "volume"), Some(VOLUME.trailing_zeros() as usize));
+    }
 
     /// The words of `entity NAME enum [..]` in the schema.
     fn words(name: &str) -> BTreeSet<&'static str> {

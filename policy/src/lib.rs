@@ -54,6 +54,14 @@ impl Gate for CedarGate {
         }
     }
 
+    fn heeds_volume(&self, pack: &Pack, action: Action, facts: &Facts, at: Timestamp) -> bool {
+        match &*self.shelf.compiled(pack) {
+            Ok(compiled) => decide::heeds_volume(compiled, action, facts, at),
+            // It says no to everything; who asks is to be told so by `judge`.
+            Err(_) => true,
+        }
+    }
+
     fn check(&self, pack: &Pack) -> Result<PackSummary, PackError> {
         match &*self.shelf.compiled(pack) {
             Ok(compiled) => Ok(PackSummary { owner: pack.owner, rules: compiled.summary() }),

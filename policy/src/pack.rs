@@ -76,6 +76,7 @@ pub(crate) struct Law {
     /// The attributes of the context that `policy` looks at, a bit each in the order of `language::ATTRIBUTES`.
     pub(crate) attributes: u32,
     pub(crate) looks_at_safeguards: bool,
+    pub(crate) looks_at_volume: bool,
     /// Every word that it names, with its type.
     pub(crate) words: BTreeSet<(String, String)>,
 }
@@ -306,6 +307,7 @@ impl Draft {
                 known,
                 attributes,
                 looks_at_safeguards: conditions::looks_at_safeguards(&json),
+                looks_at_volume: slice::attributes(&json, &language::ATTRIBUTES) & language::VOLUME != 0,
                 words: {
                     let mut words = BTreeSet::new();
                     conditions::words(&json, &mut words);

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use alliance_protocol::{
-    gate::Facts,
+    gate::{Facts, Volume},
     time::Timestamp,
     vocabulary::{Artefact, Circumstance, Country, Label, OrganisationRole, Purpose, Use, Zone},
 };
@@ -63,6 +63,8 @@ pub(crate) enum Known {
 /// What of a crossing is looked at here.
 pub(crate) struct Look<'a> {
     pub(crate) facts: &'a Facts,
+    /// That of the facts; none where it could be any.
+    pub(crate) volume: Option<Volume>,
     pub(crate) ban: bool,
     pub(crate) at: Timestamp,
 }
@@ -120,7 +122,7 @@ fn conjoined(expression: &Value, depth: usize, into: &mut Vec<Value>) {
 }
 
 impl Known {
-    /// Whether [`Known::holds`] always says yes or no.
+    /// Whether [`Known::holds`] always says yes or no where the volume is known.
     fn is_certain(&self) -> bool {
         match self {
             Self::All(parts) | Self::Any(parts) => parts.iter().all(Self::is_certain),
@@ -145,7 +147,7 @@ impl Known {
         }
     }
 
-    /// Whether it holds, or `None` where that is for Cedar to say.
+    /// Whether it holds, or `None` where that is for Cedar to say, or for whoever knows the volume.
     pub(crate) fn holds(&self, look: &Look<'_>) -> Option<bool> {
         let facts = look.facts;
         let end = |end: &End| match end {
@@ -188,9 +190,10 @@ impl Known {
             Self::Subject(any) => facts.subjects.iter().any(|country| any.contains(country)),
             Self::NoSubject => facts.subjects.is_empty(),
             Self::People(counted, least) => {
+                let volume = look.volume?;
                 let people = match counted {
-                    Counted::Ordinary => facts.volume.people,
-                    Counted::Sensitive => facts.volume.sensitive_people,
+                    Counted::Ordinary => volume.people,
+                    Counted::Sensitive => volume.sensitive_people,
                 };
                 i64::try_from(people.get()).unwrap_or(i64::MAX) >= *least
             }

@@ -37,7 +37,7 @@ use crate::{
     authority::{Accreditation, Approval},
     crossing::{ClearanceGiven, CrossingRequest, LedgerHead, RefusalCode},
     envelope::{OpenError, Signed},
-    gate::{Action, Facts, Gate, Pack, People, Volume},
+    gate::{Action, Facts, Gate, Pack, Volume},
     id::{CrossingId, ManifestId, SessionBinding, StatementId},
     key::{PublicKey, SecretKey},
     limits,
@@ -91,15 +91,6 @@ pub(crate) struct Attempt<'a> {
     pub(crate) counted: Counted,
     pub(crate) safeguards: &'a [serde_bytes::ByteBuf],
     pub(crate) training: Training<'a>,
-}
-
-impl Attempt<'_> {
-    /// Whether a clearance brings no proof of where the artefact was trained, and no people of its own to be counted.
-    fn is_whole(&self) -> bool {
-        let Offered::Model(model) = &self.offer.body().what else { return false };
-        let provenance = &model.provenance;
-        provenance.training.is_none() && Volume::of(&model.labels, provenance.people) == Volume::NONE
-    }
 }
 
 /// The first exporter of an artefact that another node offers on.
@@ -296,12 +287,17 @@ impl Border<'_> {
         decision
     }
 
-    /// Whether what was decided of an attempt stays so with what a clearance brings: with whatever the exporter has counted
-    /// this year, of other artefacts too. Rules compare counts with a bound, so the largest stands for all.
+    /// Whether what was decided of a whole artefact stays so with whatever a clearance brings: a proof of where it was trained,
+    /// and how many people the exporter has counted this year, of other artefacts too.
     pub(crate) fn is_settled(&self, attempt: &Attempt<'_>) -> bool {
-        let most = Volume { people: People::UNKNOWN, sensitive_people: People::UNKNOWN };
-        let counted = Attempt { counted: Counted::Said(most), ..*attempt };
-        attempt.is_whole() && self.decide(&counted).denial.is_none()
+        let (Offered::Model(model), Portion::All) = (&attempt.offer.body().what, attempt.portion) else { return false };
+        if model.provenance.training.is_some() {
+            return false;
+        }
+        let facts = self.facts(attempt, model, &mut Vec::new());
+        let Ok(questions) = self.all_questions(attempt, model, &facts) else { return false };
+        let sets: BTreeSet<&BTreeSet<Label>> = model.parts.iter().map(|part| &part.labels).chain([&model.labels]).collect();
+        !sets.into_iter().any(|labels| questions.iter().any(|question| self.heeds_volume(question, labels)))
     }
 
     fn ask(&self, attempt: &Attempt<'_>, decision: &mut Decision) -> Result<(), Denial> {

@@ -19,6 +19,10 @@ pub trait Gate: Send + Sync {
     /// What the pack says at an instant. Never fails: whatever goes wrong inside is a verdict that denies, with `error` set.
     fn judge(&self, pack: &Pack, action: Action, facts: &Facts, at: Timestamp) -> Arc<Verdict>;
 
+    /// Whether what the pack says of these facts at an instant could be another with another `volume`. A yes may be wrong, a no
+    /// never is.
+    fn heeds_volume(&self, pack: &Pack, action: Action, facts: &Facts, at: Timestamp) -> bool;
+
     /// Reads and strictly validates the text of a pack.
     ///
     /// # Errors

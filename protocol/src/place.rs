@@ -129,7 +129,7 @@ pub(crate) enum Misplacement {
 
 impl Misplacement {
     /// Whether it is contradicted that the node is at this place.
-    pub(crate) fn is_of(&self, place: &Place) -> bool {
+    pub(crate) fn excludes(&self, place: &Place) -> bool {
         match self {
             Self::At(places) => places.contains(place),
             Self::Everywhere => true,

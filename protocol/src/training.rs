@@ -169,8 +169,10 @@ pub enum TrainingError {
     Step { name: String, why: &'static str },
     #[error("the step that made `{name}` (manifest {manifest}) is missing: ask for it whoever made that")]
     Missing { name: String, manifest: ManifestId },
-    #[error("nothing says who the node {node} was when it made `{name}`: add its accreditation of that time")]
-    Unaccredited { name: String, node: PublicKey },
+    #[error(
+        "nothing says that {country} had accredited the node {node} when it made `{name}`: add its accreditation of then"
+    )]
+    Unaccredited { name: String, node: PublicKey, country: Country },
     #[error("the steps are not those that it names, in their order")]
     OtherSteps,
     #[error("a step is there twice, or leads nowhere")]
@@ -336,8 +338,9 @@ impl Attestation {
             next = next.saturating_add(1);
             let missing = || TrainingError::Missing { name: named.name.clone(), manifest: named.manifest };
             let step = known.get(&named.manifest).ok_or_else(missing)?.clone();
-            let (accreditation, organisation) = accreditation(&step.step)
-                .ok_or_else(|| TrainingError::Unaccredited { name: named.name.clone(), node: step.step.node })?;
+            let (node, country) = (step.step.node, step.step.country);
+            let unaccredited = || TrainingError::Unaccredited { name: named.name.clone(), node, country };
+            let (accreditation, organisation) = accreditation(&step.step).ok_or_else(unaccredited)?;
             for parent in &step.step.parents {
                 if !wanted.iter().any(|other| other.manifest == parent.manifest) {
                     wanted.push(parent.clone());

@@ -20,6 +20,10 @@ impl Gate for FakeGate {
         Verdict::failed(pack.owner, pack.epoch, action, "not asked here".into()).into()
     }
 
+    fn heeds_volume(&self, _: &Pack, _: Action, _: &Facts, _: Timestamp) -> bool {
+        false
+    }
+
     fn check(&self, pack: &Pack) -> Result<PackSummary, PackError> {
         if &*pack.law == "bad" || &*pack.directives == "bad" {
             return Err(PackError { owner: pack.owner, reason: "bad".into() });

@@ -236,13 +236,14 @@ async fn import_dir(
     let read = hashing.await.map_err(|error| Problem::of(Exit::Failed, &error))?;
     bar.finish_and_clear();
     let (model, manifest) = read?;
-    let (signed, note) = demand.check(signed::check(&model.path, &manifest, &known)?)?;
+    let (signed, unverified) = demand.check(signed::check(&model.path, &manifest, &known)?)?;
     import::keep(&manifests, &manifest)?;
     let model = LocalModel { signed: signed.map(Box::new), ..model };
     match daemon.call(&AdminCall::Import(Box::new(model))).await? {
         Reply::Imported(model) => Ok(context.screen.one(&model, || {
-            let note = note.map(|note| format!("\nnote: {}", super::screen::plain(&note))).unwrap_or_default();
-            format!("imported\n{}{note}", fields(&model))
+            let note =
+                unverified.map(|why| format!("\nnote: the signature was not verified: {}", super::screen::plain(&why)));
+            format!("imported\n{}{}", fields(&model), note.unwrap_or_default())
         })),
         _ => Err(unexpected()),
     }
@@ -271,6 +272,7 @@ async fn verify(
     let manifest = import::load_manifest(&context.home()?.manifests_path(), model.manifest)?;
     let known = signature::known(context, daemon, signature_key.as_deref()).await?;
     let demand = Demand::of(signature_key.as_deref(), require_signature);
+    demand.check_there(&model.path)?;
     let (path, compared) = (model.path.clone(), manifest.clone());
     let bar = progress::bytes_bar(&context.screen, "verifying");
     let shown = bar.clone();
@@ -285,8 +287,8 @@ async fn verify(
     // Damaged files are not those that were signed either; that is said once.
     let signature = match report.is_intact() {
         true => {
-            let (signed, note) = demand.check(signed::check(&model.path, &manifest, &known)?)?;
-            signed.map(|good| signature::shown(&good)).or(note)
+            let (signed, unverified) = demand.check(signed::check(&model.path, &manifest, &known)?)?;
+            signed.map(|good| signature::shown(&good)).or(unverified.map(|why| format!("not verified: {why}")))
         }
         false => None,
     };

@@ -1,11 +1,25 @@
 //! `alliance training`: what made a model, said by those who did it; and what that proves.
 
 use std::{
-    fs::{self, File},
     io,
     path::{Path, PathBuf},
 };
 
+use super::{
+    Context, Problem, figures,
+    problem::unexpected,
+    screen::{Fields, Table, plain},
+    words::Name,
+};
+use crate::{
+    api::ApiClient,
+    durable::{self, Existing, FileError, Readers},
+    exit::Exit,
+    models::{
+        import::load_manifest,
+        signed::{self, SignatureError},
+    },
+};
 use alliance_protocol::{
     charter::Chartered,
     core::admin::{AdminCall, LocalModel, Reply, StepDraft, TrainingView},
@@ -21,20 +35,6 @@ use alliance_protocol::{
 };
 use clap::Subcommand;
 use serde::Serialize;
-use sha2::Digest as _;
-
-use super::{
-    Context, Problem, figures,
-    problem::unexpected,
-    screen::{Fields, Table, plain},
-    words::Name,
-};
-use crate::{
-    api::ApiClient,
-    durable::{self, Existing, FileError, Readers},
-    exit::Exit,
-    models::import::load_manifest,
-};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Training {
@@ -391,26 +391,9 @@ fn hashed(path: &Path) -> Result<Code, Problem> {
         .file_name()
         .and_then(|name| name.to_str())
         .ok_or_else(|| Problem::new(Exit::Usage, format!("`{}` names no file", path.display())))?;
-    let mut hasher = Hashing(sha2::Sha256::new());
-    // A pipe would be waited for, and what comes out of it cannot be looked at again.
-    if !fs::metadata(path).map_err(fail)?.is_file() {
-        return Err(Problem::new(Exit::Usage, format!("`{}` is no plain file", path.display())));
-    }
-    io::copy(&mut File::open(path).map_err(fail)?, &mut hasher).map_err(fail)?;
-    Ok(Code { name: name.to_owned(), digest: CodeDigest::Sha256(Sha256(hasher.0.finalize().into())) })
-}
-
-struct Hashing(sha2::Sha256);
-
-impl io::Write for Hashing {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+    // Code may be given by a link; what it leads to is read.
+    let place = path.canonicalize().map_err(fail)?;
+    Ok(Code { name: name.to_owned(), digest: CodeDigest::Sha256(signed::hash(&place).map_err(SignatureError::from)?) })
 }
 
 fn put(out: Option<&Path>, text: &str) -> Result<(), Problem> {

@@ -69,10 +69,22 @@ impl Home {
         };
         let node = self.key()?;
         if !self.is_bound(&key, &node.public(), charter)? {
-            let binding = ModelKeyBinding::make(&key, &node, charter.alliance(), now).map_err(HomeError::Binding)?;
-            durable::write(&self.model_binding_path(), binding.bytes(), Readers::Owner, Existing::Replace)?;
+            self.bind(&key, &node, charter, now)?;
         }
         Ok(key.public().clone())
+    }
+
+    /// Makes the statement that binds a key to the node's, and keeps it in the place of the one before.
+    fn bind(
+        &self,
+        key: &ModelSigningKey,
+        node: &SecretKey,
+        charter: &Chartered,
+        now: Timestamp,
+    ) -> Result<Vec<u8>, HomeError> {
+        let binding = ModelKeyBinding::make(key, node, charter.alliance(), now).map_err(HomeError::Binding)?;
+        durable::write(&self.model_binding_path(), binding.bytes(), Readers::Owner, Existing::Replace)?;
+        Ok(binding.bytes().to_vec())
     }
 
     /// Whether the statement is there that binds this key to the node's.
@@ -110,10 +122,7 @@ impl Home {
                     Err(error) => return Err(error),
                 };
                 tracing::info!("the key with which this node signs models is bound to the key that the node has now");
-                let binding = ModelKeyBinding::make(&key, node, charter.alliance(), now);
-                let binding = binding.map_err(HomeError::Binding)?;
-                durable::write(&self.model_binding_path(), binding.bytes(), Readers::Owner, Existing::Replace)?;
-                Ok(Some(binding.bytes().to_vec()))
+                Ok(Some(self.bind(&key, node, charter, now)?))
             }
             Err(error) => Err(HomeError::Binding(error)),
         }

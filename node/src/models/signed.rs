@@ -90,6 +90,10 @@ pub fn sign(dir: &Path, key: &ModelSigningKey) -> Result<Sha256, SignatureError>
         durable::sweep(&dir.join(SIGNATURE_FILE))?;
     }
     // Before anything is hashed: models are large.
+    let place = dir.join(SIGNATURE_FILE);
+    if place.is_dir() {
+        return Err(WalkError::Special(place).into());
+    }
     let listed = list(dir, Some(&signature))?;
     if let Some(hidden) = listed.iter().find_map(|(path, _)| hidden_in(path.as_str())) {
         return Err(SignatureError::Hidden(hidden.to_owned()));
@@ -102,7 +106,7 @@ pub fn sign(dir: &Path, key: &ModelSigningKey) -> Result<Sha256, SignatureError>
     let whole = dir.canonicalize().map_err(at(dir))?;
     let name = whole.file_name().and_then(|name| name.to_str()).ok_or(SignatureError::Name)?;
     let bundle = model_signing::sign(name, &files, Some(&signature), key)?;
-    durable::write(&dir.join(SIGNATURE_FILE), bundle.json.as_bytes(), Readers::All, Existing::Replace)?;
+    durable::write(&place, bundle.json.as_bytes(), Readers::All, Existing::Replace)?;
     Ok(bundle.root)
 }
 
@@ -169,7 +173,7 @@ pub enum WalkError {
     },
     #[error("`{}` is a symbolic link: put the file itself there", .0.display())]
     Symlink(PathBuf),
-    #[error("`{}` is neither a plain file nor a folder", .0.display())]
+    #[error("`{}` is no plain file", .0.display())]
     Special(PathBuf),
     #[error("`{}` is not a folder; a model of a single file has to lie in one", .0.display())]
     NotAFolder(PathBuf),
@@ -245,8 +249,8 @@ fn list(root: &Path, signature: Option<&ModelPath>) -> Result<Vec<(ModelPath, Pa
     Ok(files)
 }
 
-/// Opens without following a link and without waiting, whatever has been put there since the folder was listed.
-fn hash(path: &Path) -> Result<Sha256, WalkError> {
+/// SHA-256 of a file. Opens without following a link and without waiting, whatever has been put there since the folder was listed.
+pub(crate) fn hash(path: &Path) -> Result<Sha256, WalkError> {
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
     let mut file: File = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(at(path))?;
     if !file.metadata().map_err(at(path))?.is_file() {

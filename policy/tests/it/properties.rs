@@ -7,7 +7,7 @@ use std::{
 
 use alliance_policy::{CedarGate, FOUNDING_MEMBERS};
 use alliance_protocol::{
-    gate::{Action, Facts, Gate, PackOwner, RuleRole, Volume},
+    gate::{Action, Facts, Gate, Pack, PackOwner, People, RuleRole, Volume},
     vocabulary::{Artefact, Circumstance, Country, Label, OrganisationRole, Purpose, SafeguardKind, Tier, Use, Zone},
 };
 use proptest::{collection::btree_set, prelude::*, sample::select};
@@ -65,6 +65,40 @@ fn days() -> impl Strategy<Value = &'static str> {
     select(vec!["1999-01-01", "2020-09-18", "2023-03-01", "2025-07-01", "2026-11-23", "2027-05-13", "2099-12-31"])
 }
 
+fn counts() -> impl Strategy<Value = u64> {
+    select(vec![0, 1, 150, 9_999, 10_000, 99_999, 100_000, 1_000_000, u64::MAX])
+}
+
+/// Rules of a house that look at counts in other ways than law does.
+const WITHIN: &str = r#"
+@id("HOUSE-00") @title("The rest") @house("by-laws") @status("residual")
+permit (principal, action, resource);
+@id("HOUSE-01") @title("In between") @house("by-laws") @status("house")
+forbid (principal, action == Action::"import", resource)
+when { context.labels.contains(Label::"public") && context.volume.people > 100 && context.volume.people <= 200 };
+@id("HOUSE-02") @title("More of the one than of the other") @house("by-laws") @status("house")
+forbid (principal, action == Action::"export", resource)
+when { context.purpose == Purpose::"commercial" && context.volume.people < context.volume.sensitive_people };
+"#;
+
+/// It is not a yes to everything: where the conditions beside the count do not hold, the count does not matter.
+#[test]
+fn a_count_matters_where_the_rest_of_the_rule_holds() {
+    let house = Pack::new(PackOwner::House, 1, WITHIN, "");
+    let facts = open_model("BR", "CN");
+    let heeded = |facts: &Facts, action| GATE.heeds_volume(&house, action, facts, at("2026-11-23"));
+    assert!(heeded(&facts, Action::Import), "{:?}", facts.labels);
+    assert!(!heeded(&facts, Action::Export), "{}", facts.purpose);
+    let other = Facts { labels: [Label::NonPersonal].into(), purpose: Purpose::Commercial, ..facts };
+    assert!(!heeded(&other, Action::Import) && heeded(&other, Action::Export));
+    for pack in packs() {
+        for action in [Action::Export, Action::Import] {
+            let open = open_model("BR", "CN");
+            assert!(!GATE.heeds_volume(&pack, action, &open, at("2026-11-23")), "{} {action:?}", pack.owner);
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -108,6 +142,22 @@ proptest! {
             let stricter = Facts { labels: &facts.labels | &more, ..facts.clone() };
             let after = GATE.judge(&pack, action, &stricter, at(day));
             prop_assert!(before.allowed || !after.allowed, "{} {:?} {:?}", pack.owner, before, after);
+        }
+    }
+
+    /// An importer wants groups before it hears what was counted only where this says that it does not matter.
+    #[test]
+    fn a_volume_that_is_not_heeded_never_matters(
+        facts in crossings(), action in actions(), day in days(), counts in (counts(), counts()),
+    ) {
+        let house = Pack::new(PackOwner::House, 1, WITHIN, "");
+        for pack in packs().into_iter().chain([house]) {
+            if GATE.heeds_volume(&pack, action, &facts, at(day)) {
+                continue;
+            }
+            let volume = Volume { people: People::new(counts.0), sensitive_people: People::new(counts.1) };
+            let other = Facts { volume, ..facts.clone() };
+            prop_assert_eq!(GATE.judge(&pack, action, &facts, at(day)), GATE.judge(&pack, action, &other, at(day)));
         }
     }
 
@@ -161,13 +211,13 @@ fn conditions() -> impl Strategy<Value = String> {
 }
 
 /// A pack that forbids to export under this condition, and nothing else.
-fn forbids(condition: &str) -> alliance_protocol::gate::Pack {
+fn forbids(condition: &str) -> Pack {
     let text = format!(
         "@id(\"HOUSE-00\") @title(\"t\") @house(\"h\") @status(\"residual\") permit (principal, action, resource);\n\
          @id(\"HOUSE-01\") @title(\"t\") @house(\"h\") @status(\"house\")\n\
          forbid (principal, action == Action::\"export\", resource) when {{ {condition} }};"
     );
-    alliance_protocol::gate::Pack::new(PackOwner::House, 1, &text, "")
+    Pack::new(PackOwner::House, 1, &text, "")
 }
 
 proptest! {

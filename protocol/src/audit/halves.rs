@@ -44,6 +44,8 @@ pub(super) struct Half {
     pub(super) denied_at_home: bool,
     /// The importer's own side denied it once more was known than before it asked.
     pub(super) declined: bool,
+    /// It was accepted, received or settled.
+    pub(super) taken: bool,
 }
 
 /// What the halves of one ledger are made with.
@@ -200,22 +202,15 @@ impl Ledger<'_> {
                 self.refused(crossing, refusal);
                 self.timed(crossing, entry.at, |half| half.refusal.as_ref().map(|refusal| refusal.body().at));
             }
-            Record::ClearanceAccepted { .. } | Record::Received { .. } | Record::Settled { .. }
-                if self.halves.get(&crossing).is_some_and(|half| half.declined) =>
-            {
-                let what = "it was declined, and something was taken by it all the same".to_owned();
-                self.find(FindingKind::Altered, crossing, what);
-            }
             Record::ClearanceAccepted { clearance, decision, .. } => {
                 self.cleared(crossing, clearance);
                 self.trained(crossing, decision);
+                self.answered(crossing, |half| &mut half.taken);
             }
             Record::ClearanceDeclined { clearance, decision, .. } => {
                 self.cleared(crossing, clearance);
                 self.trained(crossing, decision);
-                if let Some(half) = self.halves.get_mut(&crossing) {
-                    half.declined = true;
-                }
+                self.answered(crossing, |half| &mut half.declined);
             }
             Record::RefusalAccepted { refusal, .. } => self.refused(crossing, refusal),
             Record::Received { receipt, .. } => {
@@ -223,14 +218,29 @@ impl Ledger<'_> {
                 self.pinned(crossing, index, entry.at, |half| {
                     half.receipt.as_ref().map(|receipt| (receipt.body().ledger, receipt.body().finished))
                 });
+                self.answered(crossing, |half| &mut half.taken);
             }
-            Record::Settled { receipt, .. } => self.receipt(crossing, receipt),
+            Record::Settled { receipt, .. } => {
+                self.receipt(crossing, receipt);
+                self.answered(crossing, |half| &mut half.taken);
+            }
             Record::CrossingFailed { bytes, .. } => {
                 if let Some(half) = self.halves.get_mut(&crossing) {
                     (half.failed, half.moved) = (true, *bytes);
                 }
             }
             _ => {}
+        }
+    }
+
+    /// What became of a clearance at the importer: it was declined or something was taken by it, never both, in whichever order.
+    fn answered(&mut self, crossing: CrossingId, answer: impl Fn(&mut Half) -> &mut bool) {
+        let Some(half) = self.halves.get_mut(&crossing) else { return };
+        let both = half.declined && half.taken;
+        *answer(half) = true;
+        if !both && half.declined && half.taken {
+            let what = "it was declined, and something was taken by it all the same".to_owned();
+            self.find(FindingKind::Altered, crossing, what);
         }
     }
 
@@ -428,6 +438,7 @@ impl Half {
             moved: 0,
             denied_at_home: false,
             declined: false,
+            taken: false,
         }
     }
 }

@@ -104,6 +104,14 @@ impl Border<'_> {
         self.gate.judge(pack, action, facts, self.now.plus_ms(limits::CLOCK_SKEW_MS_MAX))
     }
 
+    /// Whether the answer to a question, asked of what has these labels, could be another with another volume.
+    pub(super) fn heeds_volume(&self, question: &Question<'_>, labels: &BTreeSet<Label>) -> bool {
+        let facts = Facts { labels: labels.clone(), ..Facts::clone(&question.facts) };
+        let skew = limits::CLOCK_SKEW_MS_MAX;
+        let ends = [self.now.minus_ms(skew), self.now.plus_ms(skew)];
+        ends.into_iter().any(|at| self.gate.heeds_volume(question.pack, question.action, &facts, at))
+    }
+
     pub(super) fn facts(&self, attempt: &Attempt<'_>, model: &ModelOffer, ignored: &mut Vec<String>) -> Facts {
         let (exporter, importer) = (attempt.exporter.body(), attempt.importer.body());
         let scope = scope(attempt, &model.labels);
@@ -151,7 +159,7 @@ impl Border<'_> {
     fn party(&self, accreditation: &Accreditation) -> Party {
         let organisation = &accreditation.organisation;
         let (known, place) = (self.misplaced.get(&accreditation.node), accreditation.place.as_ref());
-        let misplaced = known.zip(place).is_some_and(|(known, place)| known.is_of(place));
+        let misplaced = known.zip(place).is_some_and(|(known, place)| known.excludes(place));
         Party {
             country: accreditation.member,
             zone: accreditation.zone,

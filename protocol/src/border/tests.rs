@@ -26,6 +26,10 @@ impl Gate for Yes {
         Verdict { pack: pack.owner, epoch: pack.epoch, action, allowed: true, rules, obligations, error: None }.into()
     }
 
+    fn heeds_volume(&self, _: &Pack, _: Action, _: &Facts, _: Timestamp) -> bool {
+        false
+    }
+
     fn check(&self, pack: &Pack) -> Result<PackSummary, PackError> {
         Ok(PackSummary { owner: pack.owner, rules: Vec::new() })
     }
@@ -226,6 +230,10 @@ impl Gate for Counting {
     fn judge(&self, pack: &Pack, action: Action, facts: &Facts, at: Timestamp) -> Arc<Verdict> {
         *self.0.lock().expect("counts").entry(facts.labels.clone()).or_default() += 1;
         Yes.judge(pack, action, facts, at)
+    }
+
+    fn heeds_volume(&self, pack: &Pack, action: Action, facts: &Facts, at: Timestamp) -> bool {
+        Yes.heeds_volume(pack, action, facts, at)
     }
 
     fn check(&self, pack: &Pack) -> Result<PackSummary, PackError> {

@@ -105,6 +105,20 @@ impl History {
         self.insert(ended(view, CrossingState::Denied, at));
     }
 
+    /// Importer: it may be had; parts that only the exporter's side had let through are left out.
+    fn accepted(&mut self, crossing: CrossingId, decision: &Decision) {
+        self.change(crossing, |view| {
+            let cleared = |part: &PartDecided| decision.parts.iter().any(|decided| decided.part == part.part);
+            for part in view.parts.iter().filter(|part| !cleared(part)) {
+                view.left_out.push(PartDecided { verdicts: BTreeSet::new(), ..part.clone() });
+            }
+            view.state = CrossingState::Cleared;
+            view.facts.clone_from(&decision.facts);
+            view.verdicts.clone_from(&decision.verdicts);
+            view.parts.clone_from(&decision.parts);
+        });
+    }
+
     /// Importer: with what came with the clearance, its own answer is no.
     fn declined(&mut self, crossing: CrossingId, decision: &Decision, at: Timestamp) {
         self.change(crossing, |view| {
@@ -134,29 +148,22 @@ impl History {
                 self.insert(view);
             }
             Record::RequestDenied { crossing, name, offer, peer, manifest, partial, decision } => {
-                let view = begun(*crossing, Side::Importer, *peer, *offer, *manifest, name, decision, at);
-                self.insert(ended(CrossingView { partial: view.partial | partial, ..view }, CrossingState::Denied, at));
+                let mut view = begun(*crossing, Side::Importer, *peer, *offer, *manifest, name, decision, at);
+                view.partial |= partial;
+                self.insert(ended(view, CrossingState::Denied, at));
             }
             Record::Cleared { crossing, request, name, decision, .. } => {
                 let Some(body) = recorded_body::<CrossingRequest>(request) else { return };
                 let mut view =
                     begun(*crossing, Side::Exporter, body.importer, body.offer, body.manifest, name, decision, at);
-                (view.state, view.partial) = (CrossingState::Cleared, body.parts.is_some());
+                view.state = CrossingState::Cleared;
+                view.partial = body.parts.is_some();
                 self.insert(view);
             }
             Record::Refused { crossing, peer, request, name, decision, .. } => {
                 self.refused(*crossing, *peer, request, name, decision, at);
             }
-            Record::ClearanceAccepted { crossing, decision, .. } => self.change(*crossing, |view| {
-                view.state = CrossingState::Cleared;
-                view.facts.clone_from(&decision.facts);
-                view.verdicts.clone_from(&decision.verdicts);
-                let cleared = |part: &PartDecided| decision.parts.iter().any(|decided| decided.part == part.part);
-                let by_exporter = view.parts.iter().filter(|part| !cleared(part));
-                let left_out = by_exporter.map(|part| PartDecided { verdicts: BTreeSet::new(), ..part.clone() });
-                view.left_out.extend(left_out);
-                view.parts.clone_from(&decision.parts);
-            }),
+            Record::ClearanceAccepted { crossing, decision, .. } => self.accepted(*crossing, decision),
             Record::ClearanceDeclined { crossing, decision, .. } => self.declined(*crossing, decision, at),
             Record::RefusalAccepted { crossing, refusal } => {
                 let code = recorded_body::<Refusal>(refusal).map(|refusal| refusal.code);

@@ -32,30 +32,32 @@ impl Placing {
 
     /// The places that nodes cannot be at, as seen from here.
     pub(super) fn misplaced(&self, here: Option<Site>) -> BTreeMap<PublicKey, Misplacement> {
-        let of = |known: &Vec<Contradiction>| {
-            let places: Vec<Site> = known.iter().filter(|one| Some(one.seen_from) == here).map(|one| one.place).collect();
-            let nowhere = places.len() >= limits::PLACES_CONTRADICTED_MAX;
-            if nowhere { Misplacement::Everywhere } else { Misplacement::At(places) }
-        };
-        self.contradicted.iter().map(|(node, known)| (*node, of(known))).collect()
+        self.contradicted.keys().map(|node| (*node, self.misplacement(node, here))).collect()
     }
 
-    /// What the operator should know of where a node is said to be.
-    pub(super) fn alarm(&self, node: &PublicKey, place: Option<Site>, here: Option<Site>) -> Option<String> {
-        let known = self.contradicted.get(node)?;
-        let mut counting = known.iter().filter(|one| Some(one.seen_from) == here);
-        let Some(known) = counting.clone().find(|one| Some(one.place) == place) else {
-            let places = counting.by_ref().count();
-            let nowhere = place.is_some() && places >= limits::PLACES_CONTRADICTED_MAX;
-            return nowhere.then(|| format!("it was said to stand at {places} places, and could be at none of them"));
-        };
-        let ms = |us: u64| format!("{}.{:03} ms", us / 1000, us % 1000);
-        Some(format!(
-            "it cannot stand at {}: an answer took {}, light in fibre takes {} to there and back",
-            known.place,
-            ms(known.round_trip_us),
-            ms(known.seen_from.round_trip_us_at_least(&known.place)),
-        ))
+    /// The places that this node cannot be at, as seen from here.
+    fn misplacement(&self, node: &PublicKey, here: Option<Site>) -> Misplacement {
+        let places: Vec<Site> = self.seen(node, here).map(|one| one.place).collect();
+        if places.len() < limits::PLACES_CONTRADICTED_MAX { Misplacement::At(places) } else { Misplacement::Everywhere }
+    }
+
+    /// What the operator should know of a node that is said to be at this place.
+    pub(super) fn alarm(&self, node: &PublicKey, place: Site, here: Option<Site>) -> Option<String> {
+        if let Some(known) = self.seen(node, here).find(|one| one.place == place) {
+            let ms = |us: u64| format!("{}.{:03} ms", us / 1000, us % 1000);
+            return Some(format!(
+                "it cannot stand at {place}: an answer took {}, light in fibre takes {} to there and back",
+                ms(known.round_trip_us),
+                ms(known.seen_from.round_trip_us_at_least(&place)),
+            ));
+        }
+        let places = self.seen(node, here).count();
+        let nowhere = self.misplacement(node, here).excludes(&place);
+        nowhere.then(|| format!("it was said to stand at {places} places, and could be at none of them"))
+    }
+
+    fn seen(&self, node: &PublicKey, here: Option<Site>) -> impl Iterator<Item = &Contradiction> {
+        self.contradicted.get(node).into_iter().flatten().filter(move |one| Some(one.seen_from) == here)
     }
 }
 
@@ -71,7 +73,7 @@ impl Core {
     ) {
         let Some(seen_from) = self.accreditation.body().place else { return };
         let Some(place) = self.peers.get(&peer).and_then(|known| known.accreditation.body().place) else { return };
-        let known = self.placing.misplaced(Some(seen_from)).get(&peer).is_some_and(|known| known.is_of(&place));
+        let known = self.placing.misplacement(&peer, Some(seen_from)).excludes(&place);
         if known || round_trip_us >= seen_from.round_trip_us_at_least(&place) {
             return;
         }
@@ -91,6 +93,6 @@ impl Core {
 
     /// What the operator should know of where a node is said to be, if anything.
     pub(super) fn place_alarm(&self, accreditation: &Accreditation) -> Option<String> {
-        self.placing.alarm(&accreditation.node, accreditation.place, self.accreditation.body().place)
+        self.placing.alarm(&accreditation.node, accreditation.place?, self.accreditation.body().place)
     }
 }

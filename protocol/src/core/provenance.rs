@@ -8,6 +8,7 @@ use super::{
     *,
 };
 use crate::{
+    envelope::recorded_body,
     id::{ManifestId, Sha256},
     offer::{Offered, TrainingClaim},
     training::{Attestation, Data, Named, NotProven, SignedStep, Step, TrainingError},
@@ -218,10 +219,15 @@ impl Core {
         let model = self.own_model(name)?.clone();
         let alliance = self.trust.alliance();
         let mut known = self.provenances.known(&self.models)?;
-        for line in steps {
+        for (number, line) in (1..).zip(steps) {
             let step = SignedStep::open(line, alliance)
-                .map_err(|error| usage(format!("a step does not hold: {}", chain(&error))))?;
+                .map_err(|error| usage(format!("step {number} of those given does not hold: {}", chain(&error))))?;
             known.insert(step.step().product.manifest, step);
+        }
+        for (number, bytes) in (1..).zip(accreditations) {
+            self.trust
+                .accreditation(bytes)
+                .map_err(|why| usage(format!("accreditation {number} of those given does not count: {why}")))?;
         }
         let made = known.get(&model.manifest).ok_or_else(|| {
             not_found(format!("no step that made `{name}` is known: record it first (`alliance training record`)"))
@@ -293,14 +299,16 @@ impl Core {
         let peer = self.peers.get(&step.node).map(|known| known.accreditation.bytes());
         let attested = self.provenances.attestations.values().flat_map(|one| one.steps()).map(|one| one.accreditation());
         let all = own.chain(peer).chain(attested).chain(given.iter().map(|bytes| bytes.as_slice()));
-        all.filter_map(|bytes| {
-            let accreditation = self.trust.accreditation(bytes).ok()?;
-            let body = accreditation.body();
+        // Thousands may be known: only those that would do are verified.
+        let would_do = |body: &Accreditation| {
             let covers = [step.started, step.finished].into_iter().all(|at| body.validity.check(at).is_ok());
-            let of_it = (body.node, body.member) == (step.node, step.country);
-            (of_it && covers).then(|| (bytes.to_vec(), body.organisation.name.clone()))
+            covers && (body.node, body.member) == (step.node, step.country)
+        };
+        let mut candidates = all.filter(|bytes| recorded_body(bytes).is_some_and(|body| would_do(&body)));
+        candidates.find_map(|bytes| {
+            let accreditation = self.trust.accreditation(bytes).ok()?;
+            Some((bytes.to_vec(), accreditation.body().organisation.name.clone()))
         })
-        .next()
     }
 }
 

@@ -114,9 +114,9 @@ struct Stretch {
 
 impl Selection {
     /// Takes what `wants` says of an artefact, as far as `admits` lets it: nothing with labels that it does not admit. `wants`
-    /// is asked once about each tensor and about each file without tensors, in the order of the manifest, but for the signature over
-    /// the whole, which is never taken. The labels of what
-    /// is taken stay; the partial artefact has their union, and a new header the labels of all its tensors.
+    /// is asked once about each tensor and about each file without tensors, in the order of the manifest, but for the signature
+    /// over the whole, which is never taken. The labels of what is taken stay; the partial artefact has their union, and a new
+    /// header the labels of all its tensors.
     ///
     /// # Errors
     /// Nothing is taken, or what is taken cannot be an artefact.

@@ -25,7 +25,8 @@ fn data(n: u8, labels: &[Label], subjects: &[&str]) -> Data {
     }
 }
 
-/// A step of the node with this seed, in India where that is even and else in Brazil, to the model of this number, an hour long and a day after that of the parents.
+/// A step of the node with this seed, in India where that is even and else in Brazil, to the model of this number; an hour
+/// long, and a day after that of the parents.
 fn step(seed: u8, product: u8, parents: &[u8]) -> Step {
     let process = match parents.len() {
         0 => Process::PreTraining,

@@ -120,14 +120,19 @@ fn what_the_importer_declined_is_not_taken_for_a_failure() {
     let report = verify(&[file(&cluster, 0), file(&cluster, 1)], None);
     assert_eq!(report.findings, []);
     assert_eq!(of(&report, crossing), (Outcome::Declined, Match::Both));
-    // A ledger in which something was taken after it was declined.
-    let mut entries = cluster.nodes[1].entries.clone();
+    // A ledger in which something was taken, before or after it was declined.
+    let entries = cluster.nodes[1].entries.clone();
     let declined = entries.iter().position(|entry| matches!(entry.record, Record::ClearanceDeclined { .. })).expect("one");
     let Record::ClearanceDeclined { clearance, decision, .. } = entries[declined].record.clone() else { panic!("it is") };
     let at = entries[declined].at;
-    entries.insert(declined + 1, Entry { at, record: Record::ClearanceAccepted { crossing, clearance, decision } });
-    let lied = verify(&[file_of(&cluster, 1, &entries, None, Timestamp(0))], None);
-    assert!(lied.findings.iter().any(|finding| finding.what.contains("taken by it all the same")), "{lied:?}");
+    let accepted = Entry { at, record: Record::ClearanceAccepted { crossing, clearance, decision } };
+    for place in [declined, declined + 1] {
+        let mut entries = entries.clone();
+        entries.insert(place, accepted.clone());
+        let lied = verify(&[file_of(&cluster, 1, &entries, None, Timestamp(0))], None);
+        let found = lied.findings.iter().filter(|finding| finding.what.contains("taken by it all the same"));
+        assert_eq!(found.count(), 1, "{place}: {lied:?}");
+    }
     // Bytes that left before the importer's answer are shown.
     let mut entries = cluster.nodes[0].entries.clone();
     for entry in &mut entries {

@@ -179,7 +179,11 @@ fn a_clearance_for_a_law_that_has_run_out_meanwhile_lets_nothing_in() {
 #[test]
 fn what_the_exporter_counted_can_make_the_answer_here_a_no() {
     for (labels, law, ahead) in [
-        ([Label::Public, Label::Health], "", false),
+        ([Label::Public, Label::Health], "", true),
+        ([Label::Public, Label::Health], "deny-people import 40000", false),
+        // A rule that the least and the most pass, and something in between does not.
+        ([Label::Public, Label::NonPersonal], "deny-people-within import 100 200", false),
+        ([Label::Public, Label::NonPersonal], "deny-people export 40000", true),
         ([Label::Public, Label::NonPersonal], "", true),
         ([Label::Public, Label::NonPersonal], "deny-people import 40000", false),
     ] {

@@ -9,6 +9,7 @@
 //! deny-until import 1790812800000            not yet, until that instant
 //! deny-banned export                         where the member's authority has banned it
 //! deny-people export 100000                  from so many people of this year on
+//! deny-people-within import 100 200          from so many people of this year on, and below so many
 //! deny export to-below:corroborated          where less is established of the importer's place
 //! deny export trained-outside:BR             unless it is proven that all of it was trained there
 //! duty export delete_within(24h)             allows under a duty
@@ -76,6 +77,10 @@ impl Gate for TabledGate {
                 ["deny-from", _, from] => at >= instant(from),
                 ["deny-until", _, until] => at < instant(until),
                 ["deny-banned", _] => facts.bans.iter().any(|member| pack.owner == PackOwner::Member(*member)),
+                ["deny-people-within", _, from, to] => {
+                    let bounds = [from, to].map(|bound| bound.parse().expect("a number"));
+                    (bounds[0]..bounds[1]).contains(&facts.volume.people.get())
+                }
                 ["deny-people", _, from] => facts.volume.people.get() >= from.parse().expect("a number"),
                 ["duty", _, words] => {
                     yes.obligations.insert(words.parse().expect("a duty"));
@@ -106,6 +111,13 @@ impl Gate for TabledGate {
             _ => None,
         });
         turns.filter(|turn| *turn > after).min()
+    }
+
+    fn heeds_volume(&self, pack: &Pack, action: Action, _: &Facts, _: Timestamp) -> bool {
+        pack.law.lines().any(|line| {
+            let words: Vec<_> = line.split_whitespace().collect();
+            matches!(words[..], ["deny-people" | "deny-people-within", asked, ..] if asked == action.as_str())
+        })
     }
 
     fn check(&self, pack: &Pack) -> Result<PackSummary, PackError> {

@@ -107,10 +107,15 @@ fn offer(cluster: &mut Cluster, at: usize, name: &str) -> StatementId {
 /// The hours of the steps are over.
 const LATER: u64 = 5 * HOUR;
 
-/// Brazil has trained a model from nothing, and says so.
-pub(crate) fn trained_at_home(cluster: &mut Cluster) -> StatementId {
+/// Brazil has data, and weights that were made from it; nothing is said of that yet.
+fn untrained(cluster: &mut Cluster) {
     imported(cluster, 0, "corpus", 31, Artefact::Dataset);
     imported(cluster, 0, "base", 32, Artefact::Weights);
+}
+
+/// Brazil has trained a model from nothing, and says so.
+pub(crate) fn trained_at_home(cluster: &mut Cluster) -> StatementId {
+    untrained(cluster);
     cluster.let_pass(LATER);
     record(cluster, 0, draft("usp/base", &[], &["usp/corpus"], 1)).expect("recorded");
     attest(cluster, 0, "usp/base", &[]).expect("attested");
@@ -180,8 +185,7 @@ fn one_step_abroad_or_missing_fails() {
 #[test]
 fn steps_that_cannot_be_are_refused_with_words() {
     let mut cluster = Cluster::pair();
-    imported(&mut cluster, 0, "corpus", 31, Artefact::Dataset);
-    imported(&mut cluster, 0, "base", 32, Artefact::Weights);
+    untrained(&mut cluster);
     let private = LocalModel {
         name: "usp/private".into(),
         manifest: ManifestId([35; 32]),
@@ -410,8 +414,7 @@ fn a_node_does_not_contradict_what_it_knows() {
 #[test]
 fn a_model_that_was_imported_again_meanwhile_is_not_signed_about() {
     let mut cluster = Cluster::pair();
-    imported(&mut cluster, 0, "corpus", 31, Artefact::Dataset);
-    imported(&mut cluster, 0, "base", 32, Artefact::Weights);
+    untrained(&mut cluster);
     cluster.let_pass(LATER);
     let seen = looked_up(&mut cluster, 0, draft("usp/base", &[], &["usp/corpus"], 1));
     imported(&mut cluster, 0, "base", 33, Artefact::Weights);
@@ -424,8 +427,7 @@ fn a_model_that_was_imported_again_meanwhile_is_not_signed_about() {
 #[test]
 fn an_accreditation_that_is_dated_back_covers_what_ran_before() {
     let mut cluster = Cluster::pair();
-    imported(&mut cluster, 0, "corpus", 31, Artefact::Dataset);
-    imported(&mut cluster, 0, "base", 32, Artefact::Weights);
+    untrained(&mut cluster);
     cluster.let_pass(LATER);
     let early = StepDraft {
         started: DAWN.minus_ms(30 * 24 * HOUR),
@@ -443,6 +445,10 @@ fn an_accreditation_that_is_dated_back_covers_what_ran_before() {
     cluster.restart(0);
     let (_, note) = record_as_is(&mut cluster, 0, early).expect("recorded");
     assert_eq!(note, None);
+    let unsigned =
+        AdminCall::Attest { name: "usp/base".to_owned(), steps: Vec::new(), accreditations: vec![vec![0].into()] };
+    let Reply::Failed(unsigned) = cluster.call(0, unsigned) else { panic!("an accreditation that is none") };
+    assert!(unsigned.message.starts_with("accreditation 1 of those given does not count: "), "{unsigned:?}");
     attest(&mut cluster, 0, "usp/base", &[]).expect("attested");
 }
 
@@ -450,8 +456,7 @@ fn an_accreditation_that_is_dated_back_covers_what_ran_before() {
 #[test]
 fn a_step_is_attested_after_a_restart_and_under_a_former_accreditation() {
     let mut cluster = Cluster::pair();
-    imported(&mut cluster, 0, "corpus", 31, Artefact::Dataset);
-    imported(&mut cluster, 0, "base", 32, Artefact::Weights);
+    untrained(&mut cluster);
     cluster.let_pass(LATER);
     cluster.crash(0);
     cluster.restart(0);
@@ -499,8 +504,7 @@ fn steps_come_from_the_attestation_that_the_model_came_with() {
 #[test]
 fn a_step_ran_in_the_country_that_it_names() {
     let mut cluster = Cluster::pair();
-    imported(&mut cluster, 0, "corpus", 31, Artefact::Dataset);
-    imported(&mut cluster, 0, "base", 32, Artefact::Weights);
+    untrained(&mut cluster);
     cluster.let_pass(LATER);
     let line = record(&mut cluster, 0, draft("usp/base", &[], &["usp/corpus"], 1)).expect("recorded");
     let (alliance, node) = (cluster.alliance.id, cluster.nodes[0].public());

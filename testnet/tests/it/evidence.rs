@@ -10,10 +10,7 @@ use alliance_node::{
 };
 use alliance_protocol::{
     charter::WitnessRule,
-    core::{
-        Judgement, MeshEvent, MeshOrder, SyncAnswer, WitnessAnswer, WitnessAsk,
-        admin::{AdminCall, CrossingState, Reply},
-    },
+    core::{Judgement, MeshEvent, MeshOrder, SyncAnswer, WitnessAnswer, WitnessAsk, admin::CrossingState},
     envelope::Signed,
     id::{AllianceId, Sha256},
     key::{PublicKey, SecretKey},
@@ -203,8 +200,8 @@ async fn a_home_of_yesterday_is_recognised_and_clears_nothing_until_it_is_the_ne
     // It has another port by now, and is asked there once that is known.
     let now = stage.node("BR").status().await.expect("a status");
     until("where the old copy answers", || async {
-        let Reply::Peers(peers) = stage.node("CN").call(&AdminCall::Peers).await.expect("an answer") else { return None };
-        peers.into_iter().find(|peer| peer.node == now.node && peer.bulk_addresses == now.bulk_addresses)
+        let mut peers = stage.peers("CN").await.into_iter();
+        peers.find(|peer| peer.node == now.node && peer.bulk_addresses == now.bulk_addresses)
     })
     .await;
     let ran = stage.cli("CN", &["pull", &name, "--to", text(&stage.path("again")), "--retries", "0"]).await;

@@ -13,7 +13,7 @@ use std::{
 
 use alliance_protocol::{
     charter::WitnessRule,
-    core::admin::{AdminCall, CrossingView, NodeStatus, OfferView, PullCall, Reply},
+    core::admin::{AdminCall, CrossingView, NodeStatus, OfferView, PeerView, PullCall, Reply},
     id::CrossingId,
     vocabulary::{Purpose, Use},
 };
@@ -186,6 +186,14 @@ impl Stage {
     pub(crate) async fn started(mut self) -> Self {
         self.network.start().await.expect("started");
         self
+    }
+
+    /// What the node of a country knows of others.
+    pub(crate) async fn peers(&self, country: &str) -> Vec<PeerView> {
+        match self.node(country).call(&AdminCall::Peers).await.expect("an answer") {
+            Reply::Peers(peers) => peers,
+            other => panic!("{other:?}"),
+        }
     }
 
     pub(crate) fn node(&self, country: &str) -> &TestNode {

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use alliance_protocol::core::admin::{AdminCall, PeerView, Reply};
+use alliance_protocol::core::admin::PeerView;
 
 use crate::harness::{SMALL, Stage, text, until};
 
@@ -30,10 +30,7 @@ impl Stage {
     /// What a node knows of the node of another country.
     async fn peer(&self, at: &str, of: &str) -> Option<PeerView> {
         let node = self.node(of).key();
-        match self.node(at).call(&AdminCall::Peers).await.expect("answered") {
-            Reply::Peers(peers) => peers.into_iter().find(|peer| peer.node == node),
-            other => panic!("{other:?}"),
-        }
+        self.peers(at).await.into_iter().find(|peer| peer.node == node)
     }
 }
 

@@ -155,8 +155,8 @@ async fn a_node_goes_on_with_another_key() {
     assert!(!offered.own);
     // The key for models was bound to the old one; the daemon has bound it to that of now, and others hear of it.
     until("the key for models, of the new key", || async {
-        let Reply::Peers(peers) = stage.node("CN").call(&AdminCall::Peers).await.expect("an answer") else { return None };
-        peers.into_iter().find(|peer| peer.node.to_string() == new && peer.model_key.is_some())
+        let mut peers = stage.peers("CN").await.into_iter();
+        peers.find(|peer| peer.node.to_string() == new && peer.model_key.is_some())
     })
     .await;
     stage.cli("CN", &["pull", &ours, "--to", text(&stage.path("sent-again"))]).await.good();

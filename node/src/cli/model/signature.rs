@@ -11,7 +11,11 @@ use alliance_protocol::{
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use super::super::{Context, Problem, problem::unexpected, status};
+use super::super::{
+    Context, Problem,
+    problem::{chain, unexpected},
+    status,
+};
 use crate::{
     api::ApiClient,
     durable::{self, Existing, Readers},
@@ -41,14 +45,6 @@ struct SignedDir {
 /// Makes the key with which this node signs models, or takes one, and binds it to the node's own.
 pub(super) fn signing_key(context: &Context, import: Option<&Path>, out: Option<&Path>) -> Result<Exit, Problem> {
     let home = context.home()?;
-    if let Some(out) = out {
-        // A slip of the hand must not cost a private key.
-        let there = durable::read_if_there(out, KEY_PEM_BYTES_MAX)?;
-        if there.is_some_and(|bytes| !bytes.starts_with(b"-----BEGIN PUBLIC KEY-----")) {
-            return Err(Problem::new(Exit::Conflict, format!("`{}` is there and is no public key", out.display()))
-                .hint("choose another --out"));
-        }
-    }
     let given = match import {
         None => None,
         Some(path) => {
@@ -79,13 +75,16 @@ pub(super) async fn sign(context: &Context, dir: PathBuf) -> Result<Exit, Proble
     let key = home.model_key()?;
     let node = home.public()?;
     let papers = home.papers(node, context.now);
-    let bound = papers.is_ok_and(|papers| home.is_bound(&key, &node, &papers.charter).unwrap_or(false));
+    let bound = papers.and_then(|papers| home.is_bound(&key, &node, &papers.charter));
     let hint = key.public().hint();
     let signature = dir.join(SIGNATURE_FILE);
     let signing = tokio::task::spawn_blocking(move || signed::sign(&dir, &key));
     let root = signing.await.map_err(|error| Problem::of(Exit::Failed, &error))??;
-    let note =
-        (!bound).then(|| "nothing says whose the key is: bind it to the node, alliance model signing-key".to_owned());
+    let note = match bound {
+        Ok(true) => None,
+        Ok(false) => Some("nothing says whose the key is: bind it to the node, alliance model signing-key".to_owned()),
+        Err(error) => Some(format!("whether the key is bound to the node is not known: {}", chain(&error))),
+    };
     let done = SignedDir { signature, root, key: hint, note };
     Ok(context.screen.one(&done, || {
         let note = done.note.as_ref().map(|note| format!("\nnote: {note}")).unwrap_or_default();
@@ -141,17 +140,18 @@ impl Demand {
 
     /// Whether there can be one at all.
     pub(super) fn check_there(self, dir: &Path) -> Result<(), Problem> {
-        let lacking = self != Self::Nobodys && dir.is_dir() && !dir.join(SIGNATURE_FILE).exists();
-        if lacking { Err(Self::unsigned()) } else { Ok(()) }
+        // What cannot be looked at is said when it is read.
+        let lacking = || dir.is_dir() && matches!(dir.join(SIGNATURE_FILE).try_exists(), Ok(false));
+        if self != Self::Nobodys && lacking() { Err(Self::unsigned()) } else { Ok(()) }
     }
 
-    /// The verified signature, if there is one, or what is to be said of one that was not verified.
+    /// The verified signature, if there is one, or why one was not verified.
     pub(super) fn check(self, checked: Checked) -> Result<(Option<SignedBy>, Option<String>), Problem> {
         match (checked, self) {
             (Checked::Good(good), _) => Ok((Some(good), None)),
             (Checked::Unsigned, Self::Nobodys) => Ok((None, None)),
             (Checked::Unsigned, Self::ANodes | Self::OfTheKey) => Err(Self::unsigned()),
-            (Checked::Unknown(why), Self::Nobodys) => Ok((None, Some(format!("the signature was not verified: {why}")))),
+            (Checked::Unknown(why), Self::Nobodys) => Ok((None, Some(why))),
             (Checked::Unknown(why), Self::ANodes) => {
                 Err(Problem::new(Exit::Untrusted, format!("the signature proves nothing here: {why}"))
                     .hint("if you know whose key it is, give it: --signature-key FILE"))

@@ -31,6 +31,10 @@ impl<F: Fn(&Pack, Action, &BTreeSet<Label>, Timestamp) -> Say + Send + Sync> Gat
         verdict.into()
     }
 
+    fn heeds_volume(&self, pack: &Pack, action: Action, facts: &Facts, at: Timestamp) -> bool {
+        Yes.heeds_volume(pack, action, facts, at)
+    }
+
     fn check(&self, pack: &Pack) -> Result<PackSummary, PackError> {
         Yes.check(pack)
     }

@@ -29,23 +29,6 @@ fn alone(path: &str, bytes: &[u8]) -> (File, Vec<u8>) {
     (opaque(path, bytes), bytes.to_vec())
 }
 
-#[test]
-fn the_signature_over_the_whole_is_no_part_of_a_part() {
-    let files = [("config.json", b"{}"), ("model.sig", b"xx"), ("sub/model.sig", b"yy"), ("tokenizer.json", b"zz")];
-    let (whole, contents) = whole(files.map(|(path, bytes)| alone(path, bytes)).into());
-    let selection = Selection::new(&whole, |_| true, |_| true).expect("some");
-    // What comes behind it lies where it lay.
-    let fetched = fetch(&selection, &contents);
-    assert_eq!((&fetched["sub/model.sig"], &fetched["tokenizer.json"]), (&b"yy".to_vec(), &b"zz".to_vec()));
-    checked(&selection, &fetched);
-    assert_eq!(
-        selection.files().map(|file| file.path).collect::<Vec<_>>(),
-        ["config.json", "sub/model.sig", "tokenizer.json"]
-    );
-    let none = Selection::new(&whole, |_| true, named(&["model.sig"]));
-    assert!(matches!(none, Err(SelectionError::Nothing { left_out: 0 })));
-}
-
 /// Takes the tensors with these names, and the files with these paths that have none.
 fn named<'a>(names: &'a [&str]) -> impl Fn(Candidate<'_>) -> bool + 'a {
     |candidate| match candidate {
@@ -190,6 +173,23 @@ fn some_tensors_and_files_are_taken() {
     let header = &files["a.safetensors"];
     let text = String::from_utf8_lossy(&header[8..header.len().min(400)]).into_owned();
     assert!(!text.contains("t0") && !text.contains("t5"), "nothing is told of what is not taken: {text}");
+}
+
+#[test]
+fn the_signature_over_the_whole_is_no_part_of_a_part() {
+    let files = [("config.json", b"{}"), ("model.sig", b"xx"), ("sub/model.sig", b"yy"), ("tokenizer.json", b"zz")];
+    let (whole, contents) = whole(files.map(|(path, bytes)| alone(path, bytes)).into());
+    let selection = Selection::new(&whole, |_| true, |_| true).expect("some");
+    // What comes behind it lies where it lay.
+    let fetched = fetch(&selection, &contents);
+    assert_eq!((&fetched["sub/model.sig"], &fetched["tokenizer.json"]), (&b"yy".to_vec(), &b"zz".to_vec()));
+    checked(&selection, &fetched);
+    assert_eq!(
+        selection.files().map(|file| file.path).collect::<Vec<_>>(),
+        ["config.json", "sub/model.sig", "tokenizer.json"]
+    );
+    let none = Selection::new(&whole, |_| true, named(&["model.sig"]));
+    assert!(matches!(none, Err(SelectionError::Nothing { left_out: 0 })));
 }
 
 #[test]
