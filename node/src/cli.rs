@@ -38,6 +38,7 @@ mod pull;
 mod screen;
 mod shell;
 mod status;
+mod token;
 mod training;
 mod transfer;
 mod words;
@@ -100,6 +101,10 @@ enum Noun {
     /// See what is moving now, end it, and limit how much it may take
     #[command(subcommand)]
     Transfer(transfer::Transfer),
+    /// Say who may use the node over its gateway, with the clients of the Hugging Face Hub
+    #[command(subcommand)]
+    Token(token::Token),
+    Env(token::Env),
     /// Read, verify and publish the node's ledger; needs no daemon
     #[command(subcommand)]
     Ledger(ledger::Ledger),
@@ -210,6 +215,8 @@ async fn run(context: &Context, noun: Noun) -> Result<Exit, Problem> {
         Noun::Approval(command) => command.run(context).await,
         Noun::Crossing(command) => command.run(context).await,
         Noun::Transfer(command) => command.run(context).await,
+        Noun::Token(command) => command.run(context),
+        Noun::Env(command) => command.run(context).await,
         Noun::Ledger(command) => command.run(context),
         Noun::Audit(command) => command.run(context),
         Noun::Key(command) => command.run(context),

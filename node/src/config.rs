@@ -24,6 +24,9 @@ pub const MESH_PORT: u16 = 4340;
 /// UDP port of the bulk plane where none is given.
 pub const BULK_PORT: u16 = 4341;
 
+/// TCP port of the gateway where `alliance init` writes the configuration.
+pub const GATEWAY_PORT: u16 = 4343;
+
 /// Bytes of `config.toml`: a few dozen addresses and comments.
 const CONFIG_BYTES_MAX: usize = 64 * 1024;
 
@@ -40,6 +43,7 @@ pub struct Config {
     pub bulk: BulkConfig,
     pub house: HouseConfig,
     pub witness: WitnessConfig,
+    pub gateway: GatewayConfig,
 }
 
 /// The control plane: offers, law packs, statuses.
@@ -70,6 +74,13 @@ pub struct BulkConfig {
 pub struct HouseConfig {
     /// The officers whose approval counts where a rule of the house demands `approval(N)`.
     pub approvers: Vec<PublicKey>,
+}
+
+/// Where people and programs of this machine reach the node with the clients that they have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GatewayConfig {
+    /// An address of this machine alone. None, and nobody does.
+    pub listen: Option<SocketAddr>,
 }
 
 /// Where logs of other programs reach this node as a witness.
@@ -110,6 +121,14 @@ struct ConfigText {
     house: HouseText,
     #[serde(default)]
     witness: WitnessText,
+    #[serde(default)]
+    gateway: GatewayText,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct GatewayText {
+    listen: Option<SocketAddr>,
 }
 
 #[derive(Deserialize, Default)]
@@ -173,7 +192,8 @@ impl Config {
             threads: text.bulk.threads,
         };
         let house = HouseConfig { approvers: text.house.approvers };
-        let config = Self { mesh, bulk, house, witness: WitnessConfig { listen: text.witness.listen } };
+        let witness = WitnessConfig { listen: text.witness.listen };
+        let config = Self { mesh, bulk, house, witness, gateway: GatewayConfig { listen: text.gateway.listen } };
         match config.contradiction() {
             Some(reason) => Err(ConfigError::Meaning { path: path.to_owned(), reason }),
             None => Ok(config),
@@ -204,6 +224,13 @@ impl Config {
         }
         if self.bulk.announce.is_empty() && self.bulk.listen.ip().is_unspecified() {
             return Some("`bulk.listen` means every interface; say in `bulk.announce` where others reach this node".into());
+        }
+        if self.gateway.listen.is_some_and(|listen| !listen.ip().is_loopback()) {
+            return Some(
+                "`gateway.listen` is an address of this machine alone, such as 127.0.0.1: what goes over it goes in the clear, \
+                 and to whoever is at the other end no law is asked"
+                    .into(),
+            );
         }
         if mesh.announce.iter().any(MeshAddress::is_unspecified) {
             return Some("`mesh.announce` holds an address that means every interface; nobody can connect to that".into());
@@ -251,7 +278,16 @@ impl Config {
              [witness]\n\
              # Where logs of other programs ask this node for its signature, over HTTP (C2SP tlog-witness). Nodes of the alliance\n\
              # do so over the mesh, which needs nothing here.\n\
-             {witness}\n",
+             {witness}\n\
+             \n\
+             [gateway]\n\
+             # Where the people and programs of this machine find the node as a Hugging Face Hub: alliance env. Without\n\
+             # `listen` it is off.\n\
+             {gateway}\n",
+            gateway = match self.gateway.listen {
+                Some(listen) => format!("listen = \"{listen}\""),
+                None => format!("# listen = \"127.0.0.1:{GATEWAY_PORT}\""),
+            },
             witness = match self.witness.listen {
                 Some(listen) => format!("listen = \"{listen}\""),
                 None => "# listen = \"127.0.0.1:4342\"".to_owned(),
@@ -279,6 +315,7 @@ impl Default for Config {
             bulk: BulkConfig { listen: default_bulk_listen(), announce: Vec::new(), mtu: MTU_ETHERNET, threads: None },
             house: HouseConfig::default(),
             witness: WitnessConfig::default(),
+            gateway: GatewayConfig { listen: Some(SocketAddr::from(([127, 0, 0, 1], GATEWAY_PORT))) },
         }
     }
 }
@@ -365,12 +402,15 @@ mod tests {
     fn the_written_text_reads_back() {
         let mut config = Config::default();
         assert_eq!(parse(&config.to_text()).expect("reads"), config);
-        assert_eq!(parse("").expect("all defaults"), config);
+        config.gateway.listen = None;
+        assert_eq!(parse(&config.to_text()).expect("reads"), config);
+        assert_eq!(parse("").expect("all defaults, and no gateway"), config);
         config.mesh.listen = vec!["/ip6/::/udp/1/quic-v1".parse().expect("an address")];
         config.mesh.announce = vec!["/dns4/node.example.org/udp/4340/quic-v1".parse().expect("an address")];
         config.mesh.bootstrap = vec!["/ip4/192.0.2.7/udp/4340/quic-v1/p2p/12D3KooWabc".parse().expect("an address")];
         config.bulk.listen = "[::]:0".parse().expect("an address");
         config.house.approvers = vec![PublicKey([7; 32])];
+        config.gateway.listen = "[::1]:0".parse().ok();
         config.bulk.mtu = 8952;
         config.bulk.threads = Some(3);
         config.bulk.announce = vec!["192.0.2.7:4341".parse().expect("an address")];
@@ -391,6 +431,7 @@ mod tests {
             ("[bulk]\nmtu = 1200\n", "config.toml", "`bulk.mtu`"),
             ("[house]\napprovers = [\"x\"]\n", "line 2", ""),
             ("[mesh\n", "line 1", ""),
+            ("[gateway]\nlisten = \"0.0.0.0:4343\"\n", "config.toml", "`gateway.listen`"),
             ("[mesh]\nlisten = []\n", "config.toml", "from 1 to 8 addresses"),
             ("[mesh]\nlisten = [\"/ip4/0.0.0.0/udp/1/quic-v1\"]\n", "config.toml", "`mesh.announce`"),
             ("[bulk]\nlisten = \"0.0.0.0:1\"\n", "config.toml", "`bulk.announce`"),

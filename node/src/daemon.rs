@@ -22,6 +22,7 @@ use crate::{
     cli::Problem,
     durable::FileError,
     exit::Exit,
+    gateway::Gateway,
     home::{Home, HomeError, OpenHome, SocketError},
     keys::PassphraseFrom,
     ledger::{LedgerError, LedgerFile},
@@ -29,6 +30,7 @@ use crate::{
     mesh::{Mesh, MeshConfig, MeshError},
     node::{Clock, Fatal, Node, Spent},
     notes::Notes,
+    tokens,
     witness::WitnessServer,
 };
 
@@ -49,6 +51,12 @@ pub enum DaemonError {
     Bulk(#[source] BulkError),
     #[error("the witness cannot listen on `{listen}`")]
     Witness {
+        listen: std::net::SocketAddr,
+        #[source]
+        source: io::Error,
+    },
+    #[error("the gateway cannot listen on `{listen}`")]
+    Gateway {
         listen: std::net::SocketAddr,
         #[source]
         source: io::Error,
@@ -96,6 +104,7 @@ async fn run(home: &Home, stop: impl Future<Output = ()>) -> Result<(), DaemonEr
 struct Faces {
     _api: ApiServer,
     _witness: Option<WitnessServer>,
+    _gateway: Option<Gateway>,
 }
 
 /// Opens everything. The servers and the lock on the home live as long as what is returned.
@@ -168,6 +177,15 @@ async fn start(home: &Home) -> Result<(Node, Faces, OpenHome), DaemonError> {
         }
         None => None,
     };
+    let gateway = match config.gateway.listen {
+        Some(listen) => {
+            let gateway = Gateway::start(listen, tokens::of_home(home.root()), home.manifests_path(), sender.clone()).await;
+            let gateway = gateway.map_err(|source| DaemonError::Gateway { listen, source })?;
+            info!(address = %gateway.address(), "the gateway listens for clients of this machine");
+            Some(gateway)
+        }
+        None => None,
+    };
     let api = ApiServer::start(&socket, sender).map_err(DaemonError::Api)?;
     let mut node = Node {
         core,
@@ -181,13 +199,14 @@ async fn start(home: &Home) -> Result<(Node, Faces, OpenHome), DaemonError> {
         manifests: home.manifests_path(),
         limits: home.limits_path(),
         charter: home.charter_path(),
+        gateway: gateway.as_ref().map(Gateway::address),
         waiting: BTreeMap::new(),
         requests: 0,
         clock,
         spent: Spent::default(),
     };
     node.begin((now, effects))?;
-    Ok((node, Faces { _api: api, _witness: witness }, opened))
+    Ok((node, Faces { _api: api, _witness: witness, _gateway: gateway }, opened))
 }
 
 /// What the operator announces, or where the endpoints really listen.

@@ -6,6 +6,7 @@
 //! - [`mesh`]: the control plane, libp2p; [`bulk`]: the plane of artefacts, quinn
 //! - [`ledger`]: the truth on disk; [`catalogue`]: what can be rebuilt, sled
 //! - [`models`]: artefacts on disk
+//! - [`gateway`]: the node as a Hugging Face Hub, for who has one of its [`tokens`]
 //! - [`api`]: the local API; [`cli`]: the command `alliance`; [`authority`]: what officers do
 
 pub mod api;
@@ -17,6 +18,7 @@ pub mod config;
 pub mod daemon;
 pub mod durable;
 pub mod exit;
+pub mod gateway;
 pub mod home;
 pub mod keys;
 pub mod ledger;
@@ -25,4 +27,5 @@ pub mod mesh;
 pub mod models;
 pub mod node;
 pub mod notes;
+pub mod tokens;
 pub mod witness;

@@ -6,6 +6,7 @@
 use std::{
     collections::BTreeMap,
     future::Future,
+    net::SocketAddr,
     path::{Path, PathBuf},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -54,6 +55,8 @@ pub struct Node {
     pub(crate) limits: PathBuf,
     /// Where the log of the charter is kept for those who do not ask the daemon.
     pub(crate) charter: PathBuf,
+    /// Where the gateway listens, if there is one.
+    pub(crate) gateway: Option<SocketAddr>,
     pub(crate) waiting: BTreeMap<RequestId, oneshot::Sender<Reply>>,
     pub(crate) requests: u64,
     pub(crate) clock: Clock,
@@ -226,6 +229,7 @@ impl Node {
         }
         for (id, mut reply) in replies {
             if let Reply::Status(status) = &mut reply {
+                status.gateway = self.gateway.map(|address| address.to_string());
                 let counters = self.bulk.counters();
                 status.artefact_bytes_sent = counters.artefact_bytes_sent;
                 status.bulk_socket_bytes_sent = counters.socket_bytes_sent;

@@ -706,6 +706,8 @@ impl Site {
         let mut config = Config::default();
         config.mesh.listen = format!("/ip4/{address}/udp/0/quic-v1").parse().into_iter().collect();
         config.bulk.listen = SocketAddr::from((address, 0));
+        // In a namespace of its own a node has no use for one.
+        config.gateway.listen = matches!(self, Self::Loopback).then(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
         config
     }
 }

@@ -50,6 +50,10 @@ pub(super) struct Init {
     #[arg(long, value_name = "ADDR")]
     bulk_announce: Vec<SocketAddr>,
 
+    /// Where the people and programs of this machine reach the node, as IP:PORT [default: 127.0.0.1:4343]
+    #[arg(long, value_name = "ADDR")]
+    gateway_listen: Option<SocketAddr>,
+
     /// The mesh address of a node to meet first; may be repeated
     #[arg(long, value_name = "ADDR")]
     bootstrap: Vec<MeshAddress>,
@@ -108,6 +112,7 @@ impl Init {
         !self.mesh_listen.is_empty()
             || !self.mesh_announce.is_empty()
             || self.bulk_listen.is_some()
+            || self.gateway_listen.is_some()
             || !self.bulk_announce.is_empty()
             || !self.bootstrap.is_empty()
     }
@@ -121,6 +126,7 @@ impl Init {
         config.mesh.bootstrap.clone_from(&self.bootstrap);
         config.bulk.listen = self.bulk_listen.unwrap_or(config.bulk.listen);
         config.bulk.announce.clone_from(&self.bulk_announce);
+        config.gateway.listen = self.gateway_listen.or(config.gateway.listen);
         config
     }
 }

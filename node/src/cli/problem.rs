@@ -313,6 +313,9 @@ impl From<DaemonError> for Problem {
             DaemonError::Witness { .. } => {
                 (Exit::Conflict, "stop what uses the port, or change `witness.listen` in config.toml")
             }
+            DaemonError::Gateway { .. } => {
+                (Exit::Conflict, "stop what uses the port, or change `gateway.listen` in config.toml")
+            }
             DaemonError::Limits(LimitsError::Syntax { .. }) => (Exit::Usage, ""),
             DaemonError::Limits(LimitsError::File(_)) => (Exit::Disk, ""),
             DaemonError::Start(StartError::Held(_)) => (

@@ -41,6 +41,9 @@ fn text(screen: &Screen, status: &NodeStatus) -> String {
     fields.add("accredited until", figures::instant(status.accredited_until, status.now));
     fields.add("mesh", figures::words(&status.mesh_addresses, "none"));
     fields.add("bulk", figures::words(&status.bulk_addresses, "none"));
+    if let Some(gateway) = &status.gateway {
+        fields.add("gateway", format!("http://{gateway}/hf"));
+    }
     fields.add("peers", status.peers_admitted);
     fields.add("offers", status.offers);
     fields.add("models", status.models);

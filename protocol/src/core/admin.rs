@@ -312,6 +312,9 @@ pub struct NodeStatus {
     pub problem: Option<String>,
     pub mesh_addresses: Vec<String>,
     pub bulk_addresses: Vec<String>,
+    /// Where clients of the node's machine reach it, if they do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<String>,
     pub peers_admitted: u32,
     pub offers: u32,
     pub models: u32,

@@ -135,6 +135,7 @@ impl Core {
             problem: self.own_problem(now),
             mesh_addresses: self.config.mesh_addresses.clone(),
             bulk_addresses: self.config.bulk_addresses.clone(),
+            gateway: None,
             peers_admitted: count(self.peers.admitted()),
             offers: count(self.offers.len()),
             models: count(self.models.len()),

@@ -195,8 +195,16 @@ async fn a_partner_is_admitted_and_its_node_takes_part() {
     let bootstrap = stage.node("BR").status().await.expect("a status").mesh_addresses[0].clone();
     let alone =
         |words: &[&str]| [&["--home", text(&home)], words].concat().iter().map(ToString::to_string).collect::<Vec<_>>();
-    let addresses =
-        ["--mesh-listen", "/ip4/127.0.0.1/udp/0/quic-v1", "--bulk-listen", "127.0.0.1:0", "--bootstrap", &bootstrap];
+    let addresses = [
+        "--mesh-listen",
+        "/ip4/127.0.0.1/udp/0/quic-v1",
+        "--bulk-listen",
+        "127.0.0.1:0",
+        "--gateway-listen",
+        "127.0.0.1:0",
+        "--bootstrap",
+        &bootstrap,
+    ];
     let made = stage.bin.alliance(alone(&[&["-o", "json", "init"], addresses.as_slice()].concat())).await.good().json();
     let (node, accreditation) = (made["node"].as_str().expect("a key"), stage.path("eg.accreditation"));
     let words = ["--node", node, "--organisation", "siwa-lab", "--organisation-roles", "university"];

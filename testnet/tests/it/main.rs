@@ -21,6 +21,8 @@ mod freshness;
 #[cfg(test)]
 mod full_disk;
 #[cfg(test)]
+mod gateway;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod homes;

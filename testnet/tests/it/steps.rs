@@ -130,7 +130,17 @@ async fn founded() -> Desk {
 
     let mut bootstrap = Vec::new();
     for (home, authority, organisation) in [("@usp", "@br", "usp"), ("@iisc", "@in", "iisc")] {
-        let mut init = vec!["--home", home, "init", "--mesh-listen", ANY_PORT, "--bulk-listen", "127.0.0.1:0"];
+        let mut init = vec![
+            "--home",
+            home,
+            "init",
+            "--mesh-listen",
+            ANY_PORT,
+            "--bulk-listen",
+            "127.0.0.1:0",
+            "--gateway-listen",
+            "127.0.0.1:0",
+        ];
         init.extend(bootstrap.iter().flat_map(|address: &String| ["--bootstrap", address.as_str()]));
         let made = desk.one(&init).await;
         assert_eq!((&made["new_key"], &made["organisation"]), (&true.into(), &Value::Null));

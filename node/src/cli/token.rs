@@ -1,0 +1,197 @@
+//! `alliance token`: who may use the node over its gateway. `alliance env`: what the clients of this machine need for it.
+
+use std::{collections::BTreeMap, env};
+
+use alliance_protocol::time::Timestamp;
+use clap::{Args, Subcommand, ValueEnum};
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use super::{
+    Context, Problem,
+    problem::disk,
+    screen::{Table, plain},
+    status,
+};
+use crate::{
+    durable::{self, Existing, Readers},
+    exit::Exit,
+    home::Home,
+    tokens::{self, Scope, Token as Kept, TokenError, TokenFile},
+};
+
+/// Bytes of the file with the token of the owner of the home.
+const OWN_BYTES_MAX: usize = 128;
+
+/// The name of whose token that is.
+const OWNER: &str = "owner of the node";
+
+/// What Hugging Face clients are told, besides where the node is: to use plain HTTP and to ask nobody else.
+const QUIET: [&str; 4] =
+    ["HF_HUB_DISABLE_XET", "HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_UPDATE_CHECK", "DISABLE_SAFETENSORS_CONVERSION"];
+
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Token {
+    /// Create a token; it is shown once
+    #[command(after_help = "Examples:\n  alliance token create maria\n  alliance token create ci --days 90")]
+    Create {
+        /// Who will use it
+        name: String,
+        /// How many days it counts; without it, until it is revoked
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=3650))]
+        days: Option<u64>,
+    },
+    /// List the tokens
+    #[command(after_help = "Example:\n  alliance token list")]
+    List,
+    /// Revoke a token: it opens nothing from then on
+    #[command(after_help = "Example:\n  alliance token revoke 4f0c12ab")]
+    Revoke {
+        /// Its id, or the beginning of it
+        id: String,
+    },
+}
+
+/// Print what the clients on this machine need to use the node as their Hugging Face Hub
+///
+/// They are told where it is, to use it alone, and a token. For the owner of the home that is one of its own, which is made when
+/// there is none; for others give the one that was created for them.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  eval \"$(alliance env)\"\n  alliance env --shell fish | source\n  \
+    alliance env --shell powershell | Out-String | Invoke-Expression\n\n\
+    Then, for example:\n  hf download usp/amazonia-7b")]
+pub(super) struct Env {
+    /// The shell that shall read it
+    #[arg(long, value_enum, default_value = "bash")]
+    shell: Shell,
+    /// The token to use
+    #[arg(long, value_name = "TOKEN")]
+    token: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Shell {
+    /// And sh, zsh, dash
+    Bash,
+    Fish,
+    Powershell,
+}
+
+/// A token that was made, with its secret.
+#[derive(Serialize)]
+struct Created<'a> {
+    token: &'a str,
+    #[serde(flatten)]
+    kept: &'a Kept,
+}
+
+impl Token {
+    pub(super) fn run(self, context: &Context) -> Result<Exit, Problem> {
+        let home = context.home()?;
+        let file = tokens::of_home(home.root());
+        match self {
+            Self::Create { name, days } => {
+                let until = days.map(|days| context.now.plus_ms(days.saturating_mul(DAY_MS)));
+                let (kept, secret) = file.create(&name, [Scope::Read].into(), until, context.now)?;
+                let created = Created { token: &secret, kept: &kept };
+                Ok(context.screen.one(&created, || {
+                    format!("{}\nit is not shown again; what its holder needs: alliance env --token TOKEN", secret.as_str())
+                }))
+            }
+            Self::List => {
+                let all = file.read()?;
+                Ok(context.screen.list(&all, || table(&all, context.now)))
+            }
+            Self::Revoke { id } => {
+                let revoked = file.revoke(&id)?;
+                Ok(context.screen.one(&revoked, || format!("the token of {} opens nothing any more", plain(&revoked.user))))
+            }
+        }
+    }
+}
+
+fn table(all: &[Kept], now: Timestamp) -> String {
+    let mut table = Table::new(["id", "user", "may", "created", "until"]);
+    for token in all {
+        let until = match token.until {
+            None => "no end".to_owned(),
+            Some(until) if until <= now => format!("{until} (over)"),
+            Some(until) => until.to_string(),
+        };
+        let may = token.scopes.iter().map(|Scope::Read| "read").collect::<Vec<_>>().join(", ");
+        table.row([token.id.clone(), plain(&token.user), may, token.created.to_string(), until]);
+    }
+    table.to_string()
+}
+
+impl Env {
+    pub(super) async fn run(self, context: &Context) -> Result<Exit, Problem> {
+        let home = context.home()?;
+        let address = status::ask(&context.daemon().await?).await?.gateway.ok_or_else(|| {
+            Problem::new(Exit::NotFound, "this node has no gateway").hint(format!(
+                "say where it listens, `listen = \"127.0.0.1:4343\"` under `[gateway]` in {}, and restart the daemon",
+                home.config_path().display()
+            ))
+        })?;
+        let token = match self.token {
+            Some(given) => Zeroizing::new(given),
+            None => own_token(&home, context.now)?,
+        };
+        if !token.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+            return Err(Problem::new(Exit::Usage, "a token has letters, digits and `_`").hint("alliance token create NAME"));
+        }
+        let endpoint = format!("http://{address}/hf");
+        let mut set =
+            vec![("HF_ENDPOINT", endpoint.clone()), ("MODEL_ENDPOINT", endpoint), ("HF_TOKEN", token.to_string())];
+        set.extend(QUIET.map(|name| (name, "1".to_owned())));
+        // A proxy would be asked for this machine too.
+        let host = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host).trim_matches(['[', ']']);
+        let apart = env::var("NO_PROXY").ok().filter(|list| !list.is_empty() && is_plain(list));
+        let apart = apart
+            .filter(|list| !list.split(',').any(|known| known == host))
+            .map_or_else(|| host.to_owned(), |list| format!("{host},{list}"));
+        set.extend(["NO_PROXY", "no_proxy"].map(|name| (name, apart.clone())));
+        let line = |(name, value): &(&str, String)| match self.shell {
+            Shell::Bash => format!("export {name}='{value}'"),
+            Shell::Fish => format!("set -gx {name} '{value}'"),
+            Shell::Powershell => format!("$env:{name} = '{value}'"),
+        };
+        let variables: BTreeMap<&str, &String> = set.iter().map(|(name, value)| (*name, value)).collect();
+        Ok(context.screen.one(&variables, || set.iter().map(line).collect::<Vec<_>>().join("\n")))
+    }
+}
+
+/// Whether a text means itself between single quotes in every shell.
+fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.,:*/[]".contains(&byte))
+}
+
+/// The token of whoever owns the home: the one that lies there while it counts, or a new one.
+fn own_token(home: &Home, now: Timestamp) -> Result<Zeroizing<String>, Problem> {
+    let path = home.root().join("gateway.token");
+    let file: TokenFile = tokens::of_home(home.root());
+    if let Some(bytes) = durable::read_if_there(&path, OWN_BYTES_MAX)? {
+        let kept = Zeroizing::new(String::from_utf8_lossy(&bytes).trim().to_owned());
+        if tokens::Doorkeeper::new(file.clone()).admit(&kept, now)?.is_some() {
+            return Ok(kept);
+        }
+    }
+    let (_, secret) = file.create(OWNER, [Scope::Read].into(), None, now)?;
+    durable::write(&path, secret.as_bytes(), Readers::Owner, Existing::Replace)?;
+    Ok(secret)
+}
+
+impl From<TokenError> for Problem {
+    fn from(error: TokenError) -> Self {
+        match &error {
+            TokenError::File(file) => Self::of(disk(&file.source), &error),
+            TokenError::Syntax { .. } => Self::of(Exit::Damaged, &error),
+            TokenError::User | TokenError::Ambiguous(_) => Self::of(Exit::Usage, &error),
+            TokenError::TooMany => Self::of(Exit::Conflict, &error),
+            TokenError::Unknown(_) => Self::of(Exit::NotFound, &error).hint("alliance token list"),
+            TokenError::Randomness(_) => Self::of(Exit::Failed, &error),
+        }
+    }
+}

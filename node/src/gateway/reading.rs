@@ -1,0 +1,182 @@
+//! The bytes of a file for a client on this machine: as they were imported or received, or not at all.
+
+use std::{io, ops::Range, path::PathBuf, sync::Arc};
+
+use alliance_protocol::manifest::Manifest;
+use axum::body::Body;
+use bytes::Bytes;
+use futures::stream;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::models::{Compared, Source, SourceError};
+
+/// Bytes that are read at once for a client, and one group at most beyond.
+const PIECE_BYTES: u64 = 1024 * 1024;
+
+/// What of a file a client wants, by the `Range` that it sent (RFC 9110, section 14.2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    Whole,
+    Part(Range<u64>),
+    /// `bytes=0-0` of an empty file. There is no such byte; clients that learn a length by it want an answer all the same.
+    NothingOfNothing,
+    /// There is nothing in that range.
+    Beyond,
+}
+
+impl Wanted {
+    /// Several ranges at a time, and what is no range of bytes, are answered with the whole, as the RFC has it.
+    pub(super) fn of(range: Option<&str>, bytes: u64) -> Self {
+        let Some(Ok(parsed)) = range.map(http_range_header::parse_range_header) else { return Self::Whole };
+        if bytes == 0 {
+            return if range == Some("bytes=0-0") { Self::NothingOfNothing } else { Self::Beyond };
+        }
+        match parsed.validate(bytes).as_deref() {
+            Ok([one]) => Self::Part(*one.start()..one.end().saturating_add(1)),
+            Ok(_) => Self::Whole,
+            Err(_) => Self::Beyond,
+        }
+    }
+}
+
+/// A range of a file of an artefact, as a body. What is not as the manifest says ends it before its end, so that no client
+/// takes it for the whole. `place` is given back when the client has all, or has gone.
+///
+/// # Errors
+/// A file is missing or has another length.
+pub(super) async fn body(
+    dir: PathBuf,
+    manifest: Manifest,
+    number: u32,
+    range: Range<u64>,
+    compared: Arc<Compared>,
+    place: OwnedSemaphorePermit,
+) -> Result<Body, SourceError> {
+    let opening = tokio::task::spawn_blocking(move || Source::open(&dir, manifest));
+    let source = opening.await.unwrap_or(Err(SourceError::Group { index: 0 }))?;
+    let (next, end) = groups(source.manifest(), number, &range);
+    let reading = Reading { source, range, next, end, compared };
+    // A thread is taken for each piece and not for the whole: a client that waits keeps none.
+    let pieces = stream::unfold((Some(reading), place), |(reading, place)| async move {
+        let reading = reading.filter(|reading| reading.next < reading.end)?;
+        match tokio::task::spawn_blocking(move || reading.piece()).await {
+            Ok(Ok((piece, reading))) => Some((Ok(piece), (Some(reading), place))),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "a file for a client of the gateway is not as it was imported");
+                Some((Err(io::Error::new(io::ErrorKind::InvalidData, error)), (None, place)))
+            }
+            Err(error) => Some((Err(io::Error::other(error)), (None, place))),
+        }
+    });
+    Ok(Body::from_stream(pieces))
+}
+
+/// A file that a client reads.
+struct Reading {
+    source: Source,
+    range: Range<u64>,
+    /// The group that comes next, and the one after the last.
+    next: u64,
+    end: u64,
+    compared: Arc<Compared>,
+}
+
+impl Reading {
+    /// Reads what comes next, and says how to go on.
+    fn piece(mut self) -> Result<(Bytes, Self), SourceError> {
+        let manifest = self.source.manifest().clone();
+        let first = self.next;
+        let mut bytes = 0;
+        while self.next < self.end && bytes < PIECE_BYTES {
+            bytes += manifest.group(self.next).map_or(0, |group| u64::from(group.bytes));
+            self.next = self.next.saturating_add(1);
+        }
+        let mut buffer = vec![0; usize::try_from(bytes).unwrap_or(usize::MAX)];
+        let mut rest = buffer.as_mut_slice();
+        let mut begins = None;
+        for extent in manifest.extents_in(vec![(first, self.next)]) {
+            let own = usize::try_from(extent.bytes).ok().and_then(|bytes| rest.split_at_mut_checked(bytes));
+            let (own, after) = own.ok_or(SourceError::Group { index: extent.first })?;
+            self.source.read_true(&extent, own, &self.compared)?;
+            begins = begins.or(Some(extent.offset));
+            rest = after;
+        }
+        // Groups of a file follow each other without holes; the first and the last may reach beyond what is wanted.
+        let begins = begins.unwrap_or(self.range.start);
+        let place = |at: u64| usize::try_from(at.saturating_sub(begins)).unwrap_or(usize::MAX).min(buffer.len());
+        let wanted = place(self.range.start)..place(self.range.end);
+        Ok((Bytes::from(buffer).slice(wanted), self))
+    }
+}
+
+/// The groups that have a byte of a range of a file: the first, and the one after the last.
+fn groups(manifest: &Manifest, file: u32, range: &Range<u64>) -> (u64, u64) {
+    let first = |reached: &dyn Fn(u32, u64, u32) -> bool| {
+        let (mut low, mut high) = (0, manifest.group_count());
+        while low < high {
+            let middle = low.midpoint(high);
+            let group = manifest.group(middle);
+            if group.is_some_and(|group| !reached(group.file, group.offset, group.bytes)) {
+                low = middle.saturating_add(1);
+            } else {
+                high = middle;
+            }
+        }
+        low
+    };
+    // The first group that ends behind the start, and the first that begins at the end or behind it.
+    let begins = first(&|of, offset, bytes| (of, offset.saturating_add(u64::from(bytes))) > (file, range.start));
+    let ends = first(&|of, offset, _| (of, offset) >= (file, range.end));
+    (begins, ends.max(begins))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::import::tests::{model, request};
+
+    #[test]
+    fn ranges_are_read_as_the_rfc_has_them() {
+        for (range, bytes, wanted) in [
+            (None, 10, Wanted::Whole),
+            (Some("bytes=0-0"), 10, Wanted::Part(0..1)),
+            (Some("bytes=2-5"), 10, Wanted::Part(2..6)),
+            (Some("bytes=2-"), 10, Wanted::Part(2..10)),
+            (Some("bytes=2-99"), 10, Wanted::Part(2..10)),
+            (Some("bytes=-3"), 10, Wanted::Part(7..10)),
+            (Some("bytes=10-"), 10, Wanted::Beyond),
+            (Some("bytes=0-1,4-5"), 10, Wanted::Whole),
+            (Some("lines=1-2"), 10, Wanted::Whole),
+            (Some("bytes=5-2"), 10, Wanted::Whole),
+            (Some("bytes=0-0"), 0, Wanted::NothingOfNothing),
+            (Some("bytes=0-"), 0, Wanted::Beyond),
+            (None, 0, Wanted::Whole),
+        ] {
+            assert_eq!(Wanted::of(range, bytes), wanted, "{range:?} of {bytes}");
+        }
+    }
+
+    #[tokio::test]
+    async fn every_range_of_every_file_is_what_lies_there() {
+        let (dir, manifests) = (model(), tempfile::tempdir().expect("a directory"));
+        let local =
+            crate::models::import::import(dir.path(), request(), manifests.path(), &mut |_, _| {}).expect("imported");
+        let manifest = crate::models::load_manifest(manifests.path(), local.manifest).expect("loaded");
+        let (compared, free) = (Arc::new(Compared::default()), Arc::new(tokio::sync::Semaphore::new(1)));
+        for (number, file) in (0..).zip(manifest.files()) {
+            let content = std::fs::read(dir.path().join(&file.path)).expect("read");
+            let ends = [0, 1, 7, 100, file.bytes / 2, file.bytes.saturating_sub(1), file.bytes];
+            for (from, to) in ends.iter().flat_map(|from| ends.iter().map(move |to| (*from, *to))) {
+                if from > to || to > file.bytes {
+                    continue;
+                }
+                let (root, manifest) = (dir.path().to_owned(), manifest.clone());
+                let place = Arc::clone(&free).try_acquire_owned().expect("given back");
+                let body = body(root, manifest, number, from..to, Arc::clone(&compared), place).await.expect("opened");
+                let read = axum::body::to_bytes(body, usize::MAX).await.expect("read");
+                let at = |at: u64| usize::try_from(at).expect("small");
+                assert_eq!(read, content[at(from)..at(to)], "{} {from}..{to}", file.path);
+            }
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! Each call of the Hub's clients that is answered.
+
+use std::{collections::BTreeSet, ops::Range, sync::Arc, time::Duration};
+
+use alliance_protocol::manifest::{File, Manifest};
+use axum::{
+    Extension, Json,
+    body::{Body, HttpBody as _},
+    extract::{OriginalUri, Path, Query, State},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
+    response::{IntoResponse as _, Response},
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{
+    Desk, empty,
+    hub::{self, Kind, Refusal, Repo},
+    reading::{self, Wanted},
+};
+use crate::tokens::Token;
+
+/// Entries of a tree or of a list of repositories in one answer, as at the Hub.
+const PAGE: usize = 1000;
+
+/// Bytes of the body of a request that names paths.
+const PATHS_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// How long a body may take to come; it comes from this machine.
+const BODY_WITHIN: Duration = Duration::from_secs(10);
+
+type Answer = Result<Response, Refusal>;
+/// What stands behind `?`, in its order; filters may come several times.
+type Asked = Query<Vec<(String, String)>>;
+
+pub(super) async fn whoami(Extension(token): Extension<Token>) -> Json<Value> {
+    Json(json!({
+        "type": "user",
+        "id": token.id,
+        "name": token.user,
+        "fullname": token.user,
+        "orgs": [],
+        "auth": { "type": "access_token", "accessToken": { "displayName": token.id, "role": "read" } },
+    }))
+}
+
+pub(super) async fn search(
+    State(desk): State<Arc<Desk>>,
+    Path(kind): Path<String>,
+    OriginalUri(uri): OriginalUri,
+    Query(asked): Asked,
+    headers: HeaderMap,
+) -> Answer {
+    let kind = kind_of(&kind)?;
+    let find = |name: &str| asked.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
+    let tags: Vec<String> = asked.iter().filter(|(name, _)| name == "filter").map(|(_, tag)| tag.clone()).collect();
+    let limit = find("limit").map(|text| text.parse().map_err(|_| Refusal::Request("`limit` is a number".to_owned())));
+    let limit: usize = limit.transpose()?.unwrap_or(PAGE).clamp(1, PAGE);
+    let repos = desk.repos().await?;
+    let after = find("cursor").unwrap_or_default();
+    let wanted = |repo: &&Repo| repo.matches(kind, find("search").unwrap_or_default(), find("author"), &tags);
+    let mut found = repos.iter().filter(|repo| repo.name.as_str() > after).filter(wanted);
+    let page: Vec<&Repo> = found.by_ref().take(limit).collect();
+    let next = found.next().and(page.last()).map(|last| last.name.clone());
+    let list: Vec<Value> = page.iter().map(|repo| repo.info(None, false)).collect();
+    Ok(paged(&uri, &headers, &asked, next, Json(list).into_response()))
+}
+
+pub(super) async fn info(
+    State(desk): State<Arc<Desk>>,
+    Path((kind, organisation, name)): Path<(String, String, String)>,
+    Query(asked): Asked,
+) -> Answer {
+    let repo = desk.repo(kind_of(&kind)?, &organisation, &name).await?;
+    desk.described(&repo, &asked).await
+}
+
+pub(super) async fn revision(
+    State(desk): State<Arc<Desk>>,
+    Path((kind, organisation, name, revision)): Path<(String, String, String, String)>,
+    Query(asked): Asked,
+) -> Answer {
+    let repo = desk.at(kind_of(&kind)?, &organisation, &name, &revision).await?;
+    desk.described(&repo, &asked).await
+}
+
+pub(super) async fn refs(
+    State(desk): State<Arc<Desk>>,
+    Path((kind, organisation, name)): Path<(String, String, String)>,
+) -> Answer {
+    Ok(Json(desk.repo(kind_of(&kind)?, &organisation, &name).await?.refs()).into_response())
+}
+
+pub(super) async fn tree(
+    state: State<Arc<Desk>>,
+    Path((kind, organisation, name, revision)): Path<(String, String, String, String)>,
+    uri: OriginalUri,
+    asked: Asked,
+    headers: HeaderMap,
+) -> Answer {
+    subtree(state, Path((kind, organisation, name, revision, String::new())), uri, asked, headers).await
+}
+
+pub(super) async fn subtree(
+    State(desk): State<Arc<Desk>>,
+    Path((kind, organisation, name, revision, folder)): Path<(String, String, String, String, String)>,
+    OriginalUri(uri): OriginalUri,
+    Query(asked): Asked,
+    headers: HeaderMap,
+) -> Answer {
+    let repo = desk.at(kind_of(&kind)?, &organisation, &name, &revision).await?;
+    let manifest = desk.files(&repo).await?;
+    let recursive = asked.iter().any(|(name, value)| name == "recursive" && value.eq_ignore_ascii_case("true"));
+    let folder = folder.trim_end_matches('/');
+    let missing = || Refusal::Entry { name: repo.name.clone(), path: folder.to_owned(), commit: repo.commit() };
+    let entries = hub::entries(&manifest, folder, recursive).ok_or_else(missing)?;
+    let cursor = asked.iter().find(|(name, _)| name == "cursor").map(|(_, value)| value.parse::<usize>());
+    let from = cursor.transpose().map_err(|_| Refusal::Request("`cursor` is not one that was given".to_owned()))?;
+    let from = from.unwrap_or(0);
+    let next = from.saturating_add(PAGE);
+    let more = (entries.len() > next).then(|| next.to_string());
+    let page: Vec<Value> = entries.into_iter().skip(from).take(PAGE).collect();
+    Ok(paged(&uri, &headers, &asked, more, Json(page).into_response()))
+}
+
+/// The paths that a client asks about.
+#[derive(Deserialize)]
+struct Paths {
+    paths: OneOrMore,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrMore {
+    One(String),
+    More(BTreeSet<String>),
+}
+
+pub(super) async fn paths_info(
+    State(desk): State<Arc<Desk>>,
+    Path((kind, organisation, name, revision)): Path<(String, String, String, String)>,
+    body: Body,
+) -> Answer {
+    let repo = desk.at(kind_of(&kind)?, &organisation, &name, &revision).await?;
+    let manifest = desk.files(&repo).await?;
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    if announced > PATHS_BYTES_MAX {
+        return Err(Refusal::TooLong);
+    }
+    let read = tokio::time::timeout(BODY_WITHIN, axum::body::to_bytes(body, PATHS_BYTES_MAX)).await;
+    let late = |_| Refusal::Request("the body did not come to its end in time".to_owned());
+    let bytes = read.map_err(late)?.map_err(|_| Refusal::TooLong)?;
+    let asked: Paths = serde_json::from_slice(&bytes)
+        .map_err(|error| Refusal::Request(format!("the body is no object with `paths`: {error}")))?;
+    let asked = match asked.paths {
+        OneOrMore::One(path) => [path].into(),
+        OneOrMore::More(paths) => paths,
+    };
+    Ok(Json(hub::paths(&manifest, &asked)).into_response())
+}
+
+pub(super) async fn model_file(
+    State(desk): State<Arc<Desk>>,
+    Path(place): Path<(String, String, String, String)>,
+    method: Method,
+    headers: HeaderMap,
+) -> Answer {
+    desk.file(Kind::Models, place, &method, &headers).await
+}
+
+pub(super) async fn dataset_file(
+    State(desk): State<Arc<Desk>>,
+    Path(place): Path<(String, String, String, String)>,
+    method: Method,
+    headers: HeaderMap,
+) -> Answer {
+    desk.file(Kind::Datasets, place, &method, &headers).await
+}
+
+fn kind_of(text: &str) -> Result<Kind, Refusal> {
+    match text {
+        "models" => Ok(Kind::Models),
+        "datasets" => Ok(Kind::Datasets),
+        _ => Err(Refusal::Request(format!("there are models and datasets here, and no {text}"))),
+    }
+}
+
+/// Says where the rest of a list is.
+fn paged(
+    uri: &axum::http::Uri,
+    headers: &HeaderMap,
+    asked: &[(String, String)],
+    next: Option<String>,
+    mut response: Response,
+) -> Response {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    if let (Some(next), Some(host)) = (next, host) {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        query.extend_pairs(asked.iter().filter(|(name, _)| name != "cursor")).append_pair("cursor", &next);
+        let link = format!("<http://{host}{}?{}>; rel=\"next\"", uri.path(), query.finish());
+        if let Ok(link) = HeaderValue::from_str(&link) {
+            response.headers_mut().insert(header::LINK, link);
+        }
+    }
+    response
+}
+
+impl Desk {
+    async fn repo(&self, kind: Kind, organisation: &str, name: &str) -> Result<Repo, Refusal> {
+        let name = format!("{organisation}/{name}");
+        let found = self.repos().await?.into_iter().find(|repo| repo.name == name && repo.kind() == kind);
+        found.ok_or(Refusal::Repo(name))
+    }
+
+    async fn at(&self, kind: Kind, organisation: &str, name: &str, revision: &str) -> Result<Repo, Refusal> {
+        let repo = self.repo(kind, organisation, name).await?;
+        if repo.has(revision) {
+            return Ok(repo);
+        }
+        Err(Refusal::Revision { commit: repo.commit(), name: repo.name, revision: revision.to_owned() })
+    }
+
+    /// The files of what lies here.
+    async fn files(self: &Arc<Self>, repo: &Repo) -> Result<Manifest, Refusal> {
+        match repo.offered_by {
+            None => self.manifest(&repo.name, repo.model.manifest).await,
+            Some(country) => Err(Refusal::NotHere { name: repo.name.clone(), country }),
+        }
+    }
+
+    async fn described(self: &Arc<Self>, repo: &Repo, asked: &[(String, String)]) -> Answer {
+        let blobs = asked.iter().any(|(name, value)| name == "blobs" && value.eq_ignore_ascii_case("true"));
+        let manifest = self.files(repo).await?;
+        Ok(Json(repo.info(Some(&manifest), blobs)).into_response())
+    }
+
+    async fn file(
+        self: &Arc<Self>,
+        kind: Kind,
+        (organisation, name, revision, path): (String, String, String, String),
+        method: &Method,
+        headers: &HeaderMap,
+    ) -> Answer {
+        let repo = self.at(kind, &organisation, &name, &revision).await?;
+        let manifest = self.files(&repo).await?;
+        let found = (0..).zip(manifest.files()).find(|(_, file)| file.path == path);
+        let missing = || Refusal::Entry { name: repo.name.clone(), path: path.clone(), commit: repo.commit() };
+        let (number, file) = found.ok_or_else(missing)?;
+        let whole = 0..file.bytes;
+        let (status, range) = match wanted(headers, file) {
+            Wanted::Whole => (StatusCode::OK, whole),
+            Wanted::Part(range) => (StatusCode::PARTIAL_CONTENT, range),
+            Wanted::NothingOfNothing => (StatusCode::PARTIAL_CONTENT, whole),
+            Wanted::Beyond => {
+                let mut response = empty(StatusCode::RANGE_NOT_SATISFIABLE);
+                put(&mut response, header::CONTENT_RANGE, &format!("bytes */{}", file.bytes));
+                return Ok(response);
+            }
+        };
+        let body = match *method {
+            Method::HEAD => Body::empty(),
+            _ => self.body(&repo, &manifest, number, range.clone()).await?,
+        };
+        let mut response = (status, body).into_response();
+        describe(&mut response, &repo, file, &range);
+        Ok(response)
+    }
+
+    async fn body(&self, repo: &Repo, manifest: &Manifest, number: u32, range: Range<u64>) -> Result<Body, Refusal> {
+        let here = self.models().await?.into_iter().find(|model| model.name == repo.name);
+        // Deleted or imported anew since.
+        let here = here.filter(|model| model.manifest == manifest.id()).ok_or_else(|| Refusal::Repo(repo.name.clone()))?;
+        let place = Arc::clone(&self.downloads).try_acquire_owned().map_err(|_| Refusal::Busy)?;
+        let body = reading::body(here.path, manifest.clone(), number, range, Arc::clone(&self.compared), place).await;
+        body.map_err(|error| {
+            tracing::warn!(%error, name = repo.name, "the gateway cannot read a file");
+            Refusal::Damaged(repo.name.clone())
+        })
+    }
+}
+
+/// A range counts where the client has the beginning of the same file (RFC 9110, section 13.1.5).
+fn wanted(headers: &HeaderMap, file: &File) -> Wanted {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let same = text(header::IF_RANGE).is_none_or(|tag| tag.trim_matches('"') == file.sha256.to_string());
+    Wanted::of(text(header::RANGE).filter(|_| same), file.bytes)
+}
+
+/// What clients read before they read a file: its length, its name in their cache, and of which version it is.
+fn describe(response: &mut Response, repo: &Repo, file: &File, range: &Range<u64>) {
+    let tag = format!("\"{}\"", file.sha256);
+    put(response, header::CONTENT_LENGTH, &range.end.saturating_sub(range.start).to_string());
+    put(response, header::CONTENT_TYPE, "application/octet-stream");
+    put(response, header::ACCEPT_RANGES, "bytes");
+    put(response, header::ETAG, &tag);
+    put(response, header::HeaderName::from_static("x-linked-etag"), &tag);
+    put(response, header::HeaderName::from_static("x-linked-size"), &file.bytes.to_string());
+    put(response, header::HeaderName::from_static("x-repo-commit"), &repo.commit());
+    if response.status() == StatusCode::PARTIAL_CONTENT {
+        let last = range.end.saturating_sub(1);
+        put(response, header::CONTENT_RANGE, &format!("bytes {}-{last}/{}", range.start, file.bytes));
+    }
+}
+
+/// None of these values can be none of a header: they are digits and plain words.
+fn put(response: &mut Response, name: header::HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        response.headers_mut().insert(name, value);
+    }
+}

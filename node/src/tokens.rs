@@ -1,0 +1,277 @@
+//! Tokens of the people and programs that use this node over its gateway.
+//!
+//! Only the SHA-256 of a token is kept, in a file that the owner of the home alone can read. The command line changes it; the
+//! daemon reads it again whenever it has changed, so that a token that is revoked opens nothing from then on.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use alliance_protocol::{id::Sha256, time::Timestamp};
+use serde::{Deserialize, Serialize};
+use sha2::Digest as _;
+use zeroize::Zeroizing;
+
+use crate::durable::{self, Existing, FileError, Readers, at};
+
+/// Tokens of one node: one for each person and program of an organisation.
+pub const TOKENS_MAX: usize = 1024;
+
+/// Bytes of the file: [`TOKENS_MAX`] of some 250 bytes, and room.
+const FILE_BYTES_MAX: usize = 1024 * 1024;
+
+/// Characters of the name of who uses a token.
+const USER_CHARACTERS_MAX: usize = 64;
+
+/// Digits behind `hf_`: 238 bits. Clients of the Hugging Face Hub take a token of at least 34 digits, letters among them.
+const SECRET_DIGITS: usize = 40;
+
+const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+/// What the holder of a token may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// See what there is, and read what lies at this node.
+    Read,
+}
+
+/// A token as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Token {
+    /// The first digits of its SHA-256.
+    pub id: String,
+    /// Who uses it.
+    pub user: String,
+    pub scopes: BTreeSet<Scope>,
+    pub created: Timestamp,
+    /// From when on it opens nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    sha256: Sha256,
+}
+
+/// Why tokens cannot be read or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenError {
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error("`{}` holds no tokens: {reason}; repair it, or remove it and create them anew", path.display())]
+    Syntax { path: PathBuf, reason: String },
+    #[error("a name of a user has from 1 to {USER_CHARACTERS_MAX} characters, all of them visible")]
+    User,
+    #[error("there are {TOKENS_MAX} tokens, which is as many as are kept; revoke some first")]
+    TooMany,
+    #[error("no token begins with `{0}`")]
+    Unknown(String),
+    #[error("more than one token begins with `{0}`; give more digits")]
+    Ambiguous(String),
+    #[error("no randomness can be had from the system: {0}")]
+    Randomness(getrandom::Error),
+}
+
+/// The tokens in a file.
+#[derive(Clone, Debug)]
+pub struct TokenFile {
+    path: PathBuf,
+}
+
+impl TokenFile {
+    #[must_use]
+    pub fn at(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    /// All tokens, the oldest first; none where none was ever created.
+    ///
+    /// # Errors
+    /// The file cannot be read, or holds something else.
+    pub fn read(&self) -> Result<Vec<Token>, TokenError> {
+        let Some(bytes) = durable::read_if_there(&self.path, FILE_BYTES_MAX)? else { return Ok(Vec::new()) };
+        serde_json::from_slice(&bytes)
+            .map_err(|error| TokenError::Syntax { path: self.path.clone(), reason: error.to_string() })
+    }
+
+    /// Creates a token; returns it, and its secret, which is kept nowhere.
+    ///
+    /// # Errors
+    /// There are too many, the name is none, or the disk failed.
+    pub fn create(
+        &self,
+        user: &str,
+        scopes: BTreeSet<Scope>,
+        until: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<(Token, Zeroizing<String>), TokenError> {
+        let visible = |character: char| !character.is_control();
+        if user.trim().is_empty() || user.chars().count() > USER_CHARACTERS_MAX || !user.chars().all(visible) {
+            return Err(TokenError::User);
+        }
+        let secret = secret().map_err(TokenError::Randomness)?;
+        let sha256 = digest(&secret);
+        let id = sha256.to_string().chars().take(8).collect();
+        let token = Token { id, user: user.to_owned(), scopes, created: now, until, sha256 };
+        self.change(|tokens| {
+            if tokens.len() >= TOKENS_MAX {
+                return Err(TokenError::TooMany);
+            }
+            tokens.push(token.clone());
+            Ok(())
+        })?;
+        Ok((token, secret))
+    }
+
+    /// Removes the one token whose id begins so.
+    ///
+    /// # Errors
+    /// There is none or more than one, or the disk failed.
+    pub fn revoke(&self, id: &str) -> Result<Token, TokenError> {
+        self.change(|tokens| {
+            let mut found = tokens.iter().enumerate().filter(|(_, token)| !id.is_empty() && token.id.starts_with(id));
+            let (place, _) = found.next().ok_or_else(|| TokenError::Unknown(id.to_owned()))?;
+            if found.next().is_some() {
+                return Err(TokenError::Ambiguous(id.to_owned()));
+            }
+            Ok(tokens.remove(place))
+        })
+    }
+
+    /// Changes the file while nobody else does.
+    fn change<T>(&self, change: impl FnOnce(&mut Vec<Token>) -> Result<T, TokenError>) -> Result<T, TokenError> {
+        let path = self.path.with_extension("lock");
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
+        // Held until it is dropped.
+        let lock: File = lock.map_err(at("open", &path))?;
+        lock.lock().map_err(at("lock", &path))?;
+        let mut tokens = self.read()?;
+        let done = change(&mut tokens)?;
+        // Nothing in a token can fail to be written as JSON.
+        let text = serde_json::to_vec_pretty(&tokens).unwrap_or_default();
+        durable::write(&self.path, &text, Readers::Owner, Existing::Replace)?;
+        Ok(done)
+    }
+}
+
+/// The tokens as the daemon knows them: read again when the file has changed.
+#[derive(Debug)]
+pub struct Doorkeeper {
+    file: TokenFile,
+    known: Vec<Token>,
+    /// Of the file that `known` was read from; none where there was none.
+    stamp: Option<Stamp>,
+}
+
+/// What changes whenever the file is written: it is another file then.
+type Stamp = (u64, i64, i64, u64);
+
+impl Doorkeeper {
+    #[must_use]
+    pub fn new(file: TokenFile) -> Self {
+        Self { file, known: Vec::new(), stamp: None }
+    }
+
+    /// The token with this secret, if there is one and it has not ended.
+    ///
+    /// # Errors
+    /// The file cannot be read; then nobody is let in.
+    pub fn admit(&mut self, secret: &str, now: Timestamp) -> Result<Option<&Token>, TokenError> {
+        let stamp = self.look()?;
+        if stamp.is_none() || stamp != self.stamp {
+            // Forgotten first: what cannot be read lets nobody in.
+            (self.known, self.stamp) = (Vec::new(), None);
+            self.known = self.file.read()?;
+            self.stamp = stamp;
+        }
+        // The hash is compared and not the secret: how long that takes tells nothing of one.
+        let sha256 = digest(secret);
+        let ended = |token: &Token| token.until.is_some_and(|until| until <= now);
+        Ok(self.known.iter().find(|token| token.sha256 == sha256 && !ended(token)))
+    }
+
+    fn look(&self) -> Result<Option<Stamp>, TokenError> {
+        match fs::metadata(&self.file.path) {
+            Ok(metadata) => Ok(Some((metadata.ino(), metadata.mtime(), metadata.mtime_nsec(), metadata.len()))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(at("read", &self.file.path)(error).into()),
+        }
+    }
+}
+
+fn digest(secret: &str) -> Sha256 {
+    Sha256(sha2::Sha256::digest(secret.as_bytes()).into())
+}
+
+/// `hf_` and random digits, each of the 62 as likely as the others.
+fn secret() -> Result<Zeroizing<String>, getrandom::Error> {
+    let mut secret = Zeroizing::new(String::with_capacity(3 + SECRET_DIGITS));
+    secret.push_str("hf_");
+    while secret.len() < 3 + SECRET_DIGITS {
+        let mut bytes = Zeroizing::new([0_u8; SECRET_DIGITS]);
+        getrandom::fill(bytes.as_mut_slice())?;
+        // 248 is the largest multiple of 62 that a byte holds.
+        let digits = bytes.iter().filter(|byte| **byte < 248).filter_map(|byte| DIGITS.get(usize::from(byte % 62)));
+        let room = 3 + SECRET_DIGITS - secret.len();
+        for digit in digits.take(room) {
+            secret.push(char::from(*digit));
+        }
+    }
+    Ok(secret)
+}
+
+/// Where the tokens of the node with this home are kept.
+#[must_use]
+pub fn of_home(home: &Path) -> TokenFile {
+    TokenFile::at(home.join("tokens.json"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read() -> BTreeSet<Scope> {
+        [Scope::Read].into()
+    }
+
+    #[test]
+    fn a_token_opens_until_it_is_revoked_or_ends() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = of_home(dir.path());
+        let mut door = Doorkeeper::new(file.clone());
+        let now = Timestamp(1_000);
+        assert!(door.admit("hf_", now).expect("read").is_none());
+        let (first, secret) = file.create("maria", read(), None, now).expect("created");
+        let (second, short) = file.create("ci", read(), Some(Timestamp(2_000)), now).expect("created");
+        assert_eq!(door.admit(&secret, now).expect("read"), Some(&first));
+        assert_eq!(door.admit(&short, Timestamp(1_999)).expect("read"), Some(&second));
+        assert_eq!(door.admit(&short, Timestamp(2_000)).expect("read"), None);
+        assert_eq!(door.admit(&format!("{}0", *secret), now).expect("read"), None);
+        assert_eq!(file.revoke(&first.id).expect("revoked"), first);
+        assert_eq!(door.admit(&secret, now).expect("read"), None, "at once");
+        assert!(matches!(file.revoke(&first.id), Err(TokenError::Unknown(_))));
+        assert!(matches!(file.revoke(""), Err(TokenError::Unknown(_))));
+        fs::write(&file.path, "[{}]").expect("written");
+        assert!(door.admit(&short, now).is_err(), "what cannot be read lets nobody in");
+        fs::remove_file(&file.path).expect("removed");
+        assert_eq!(door.admit(&short, now).expect("read"), None);
+    }
+
+    #[test]
+    fn secrets_have_the_form_that_clients_take_and_are_not_kept() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = of_home(dir.path());
+        let (token, secret) = file.create("maria", read(), None, Timestamp(1)).expect("created");
+        let digits = secret.strip_prefix("hf_").expect("as the Hub's");
+        assert!(digits.len() == SECRET_DIGITS && digits.bytes().all(|digit| DIGITS.contains(&digit)), "{digits}");
+        let kept = fs::read_to_string(dir.path().join("tokens.json")).expect("kept");
+        assert!(!kept.contains(digits) && !format!("{token:?}").contains(digits));
+        assert_eq!(durable::open_to_others(&fs::metadata(&file.path).expect("there")), 0);
+        for user in ["", " ", "a\nb", &"x".repeat(65)] {
+            assert!(matches!(file.create(user, read(), None, Timestamp(1)), Err(TokenError::User)), "{user:?}");
+        }
+    }
+}

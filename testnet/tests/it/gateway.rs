@@ -1,0 +1,246 @@
+//! The node as a Hugging Face Hub: what its clients ask for, with and without a token, and the client of PyPI itself.
+
+use std::{collections::BTreeMap, fs, path::PathBuf};
+
+use http_body_util::{BodyExt as _, Full};
+use hyper::{Request, body::Bytes};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+
+use crate::harness::{SMALL, Stage, digests, ended, text};
+
+/// A client of the gateway of one node.
+struct Client {
+    /// HOST:PORT.
+    address: String,
+    token: String,
+}
+
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    headers: BTreeMap<String, String>,
+    /// What came of the body, and whether that was all of it.
+    body: Vec<u8>,
+    whole: bool,
+}
+
+impl Client {
+    /// As `alliance env` says.
+    async fn of(stage: &Stage, country: &str) -> Self {
+        let env = stage.cli_json(country, &["env"]).await.good().json();
+        let word = |name: &str| env[name].as_str().expect("text").to_owned();
+        let address =
+            word("HF_ENDPOINT").strip_prefix("http://").and_then(|rest| rest.strip_suffix("/hf")).map(str::to_owned);
+        Self { address: address.expect("on this machine"), token: word("HF_TOKEN") }
+    }
+
+    fn with(&self, token: &str) -> Self {
+        Self { address: self.address.clone(), token: token.to_owned() }
+    }
+
+    async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        let stream = tokio::net::TcpStream::connect(&self.address).await.expect("connected");
+        let (mut ask, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("HTTP");
+        let connection = tokio::spawn(connection);
+        let mut request = Request::builder().method(method).uri(format!("/hf{path}")).header("host", &self.address);
+        if !self.token.is_empty() {
+            request = request.header("authorization", format!("Bearer {}", self.token));
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::new(Bytes::from(body.to_owned()))).expect("a request");
+        let answer = ask.send_request(request).await.expect("answered");
+        let (head, mut rest) = answer.into_parts();
+        let text = |value: &hyper::header::HeaderValue| value.to_str().expect("ASCII").to_owned();
+        let headers = head.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
+        let (mut body, mut whole) = (Vec::new(), true);
+        while let Some(frame) = rest.frame().await {
+            match frame {
+                Ok(frame) => body.extend(frame.into_data().expect("no trailers")),
+                Err(_) => {
+                    whole = false;
+                    break;
+                }
+            }
+        }
+        drop(ask);
+        // It ends with an error where the body did, which was looked at.
+        let _ = connection.await.expect("no panic");
+        Answer { status: head.status.as_u16(), headers, body, whole }
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        self.send("GET", path, &[], "").await
+    }
+}
+
+impl Answer {
+    #[track_caller]
+    fn with(self, status: u16) -> Self {
+        assert_eq!(self.status, status, "{:?} {}", self.headers, String::from_utf8_lossy(&self.body));
+        self
+    }
+
+    #[track_caller]
+    fn json(&self) -> Value {
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&self.body)))
+    }
+
+    #[track_caller]
+    fn header(&self, name: &str) -> &str {
+        self.headers.get(name).unwrap_or_else(|| panic!("no {name}: {:?}", self.headers))
+    }
+}
+
+#[tokio::test]
+async fn what_lies_here_is_read_file_by_file_and_range_by_range() {
+    let stage = Stage::up(&["BR", "CN"]).await;
+    let (name, dir) = stage.offer("BR", "CN", SMALL, &[]).await;
+    let to = stage.path("pulled");
+    let client = Client::of(&stage, "CN").await;
+    // Offered, and not here yet: seen with its origin, and not read.
+    let found = client.get("/api/models?search=MODEL").await.with(200).json();
+    let tags = found[0]["tags"].as_array().expect("tags").clone();
+    assert!(tags.contains(&"alliance:origin:BR".into()) && tags.contains(&"alliance:offered-by:BR".into()), "{tags:?}");
+    let revision = format!("/api/models/{name}/revision/main");
+    for path in [&revision, &format!("/api/models/{name}/tree/main"), &format!("/{name}/resolve/main/config.json")] {
+        let refused = client.get(path).await.with(403);
+        assert!(refused.header("x-hf-warning").contains(&format!("alliance pull {name}")), "{refused:?}");
+    }
+    stage.cli("CN", &["pull", &name, "--to", text(&to)]).await.good();
+
+    let info = client.get(&revision).await.with(200).json();
+    let commit = info["sha"].as_str().expect("a commit").to_owned();
+    assert!(commit.len() == 40 && info["id"] == name.as_str(), "{info}");
+    let refs = client.get(&format!("/api/models/{name}/refs")).await.with(200).json();
+    assert_eq!(refs["branches"][0]["targetCommit"], commit.as_str());
+    let tree = client.get(&format!("/api/models/{name}/tree/{commit}?recursive=true&expand=false")).await.with(200).json();
+    let files: BTreeMap<PathBuf, String> = tree
+        .as_array()
+        .expect("entries")
+        .iter()
+        .filter(|entry| entry["type"] == "file")
+        .map(|entry| (entry["path"].as_str().expect("text").into(), entry["lfs"]["oid"].as_str().expect("text").to_owned()))
+        .collect();
+    assert_eq!(files, digests(&dir));
+    for (path, sha256) in &files {
+        let place = format!("/{name}/resolve/{commit}/{}", text(path));
+        let content = fs::read(dir.join(path)).expect("read");
+        let head = client.send("HEAD", &place, &[], "").await.with(200);
+        assert_eq!(
+            (head.header("content-length"), head.header("x-linked-size")),
+            (&*content.len().to_string(), head.header("content-length"))
+        );
+        assert_eq!((head.header("etag"), head.header("x-repo-commit")), (&*format!("\"{sha256}\""), &*commit));
+        let whole = client.get(&place).await.with(200);
+        assert!(whole.whole && whole.body == content, "{path:?}");
+        let half = content.len() / 2;
+        let range = format!("bytes={half}-");
+        let part = client.send("GET", &place, &[("range", &range)], "").await.with(206);
+        assert_eq!(part.body, content[half..], "{path:?}");
+        assert_eq!(part.header("content-range"), format!("bytes {half}-{}/{}", content.len() - 1, content.len()));
+        // Of another version a client has the beginning of something else.
+        let other = client.send("GET", &place, &[("range", &range), ("if-range", "\"0\"")], "").await.with(200);
+        assert_eq!(other.body, content);
+        client.send("GET", &place, &[("range", "bytes=999999999999-")], "").await.with(416);
+    }
+    let asked =
+        client.send("POST", &format!("/api/models/{name}/paths-info/main"), &[], r#"{"paths":["config.json","x"]}"#).await;
+    assert_eq!(asked.with(200).json().as_array().expect("entries").len(), 1);
+    client.send("POST", &format!("/api/models/{name}/paths-info/main"), &[], "{").await.with(400);
+
+    let missing = client.get(&format!("/{name}/resolve/main/absent.json")).await.with(404);
+    assert_eq!((missing.header("x-error-code"), missing.header("x-repo-commit")), ("EntryNotFound", &*commit));
+    let missing = client.get(&format!("/{name}/resolve/v2/config.json")).await.with(404);
+    assert_eq!(missing.header("x-error-code"), "RevisionNotFound");
+    for path in ["/usp/none/resolve/main/config.json", "/api/models/usp/none", &format!("/api/datasets/{name}")] {
+        assert_eq!(client.get(path).await.with(404).header("x-error-code"), "RepoNotFound", "{path}");
+    }
+    for path in ["../config.json", "%2e%2e/config.json", "/etc/passwd", "%2fetc%2fpasswd"] {
+        client.get(&format!("/{name}/resolve/main/{path}")).await.with(404);
+    }
+    for path in ["/api/agent-harnesses", "/", "/api/spaces/a/b"] {
+        assert!((400..500).contains(&client.get(path).await.status), "{path}");
+    }
+
+    // What was written over since is not given out, whatever its length.
+    let path = to.join("model.safetensors");
+    let mut content = fs::read(&path).expect("read");
+    *content.last_mut().expect("not empty") ^= 1;
+    fs::write(&path, content).expect("written");
+    let cut = client.get(&format!("/{name}/resolve/main/model.safetensors")).await.with(200);
+    assert!(!cut.whole, "a client must not take it for the whole");
+    fs::write(&path, "short").expect("written");
+    client.get(&format!("/{name}/resolve/main/model.safetensors")).await.with(500);
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn nobody_reads_without_a_token_that_counts() {
+    let stage = Stage::up(&["BR", "CN"]).await;
+    let (name, _) = stage.offer("BR", "CN", SMALL, &[]).await;
+    let owner = Client::of(&stage, "BR").await;
+    let path = format!("/{name}/resolve/main/config.json");
+    owner.get(&path).await.with(200);
+    assert_eq!(Client::of(&stage, "BR").await.token, owner.token, "it is made once");
+    for token in ["", "hf_", "hf_0000000000000000000000000000000000000000", owner.token.trim_start_matches("hf_")] {
+        let refused = owner.with(token).get(&path).await.with(401);
+        assert!(refused.header("x-error-message").contains("alliance token create"), "{refused:?}");
+    }
+    let made = stage.cli_json("BR", &["token", "create", "maria", "--days", "7"]).await.good().json();
+    let maria = owner.with(made["token"].as_str().expect("a token"));
+    assert_eq!(maria.get("/api/whoami-v2").await.with(200).json()["name"], "maria");
+    maria.get(&path).await.with(200);
+    stage.cli("BR", &["token", "list"]).await.good().shows(&["maria", "read", "owner of the node"]);
+    let id = made["id"].as_str().expect("an id");
+    stage.cli("BR", &["token", "revoke", id]).await.good().shows(&["maria"]);
+    maria.get(&path).await.with(401);
+    owner.get(&path).await.with(200);
+    stage.cli("BR", &["token", "revoke", id]).await.with(4).says(&["alliance token list"]);
+    stage.cli("BR", &["token", "create", ""]).await.with(2);
+    // Tokens that cannot be read let nobody in, and it is said.
+    let tokens = stage.home("BR").join("tokens.json");
+    fs::write(&tokens, "{").expect("written");
+    owner.get(&path).await.with(500);
+    stage.cli("BR", &["token", "list"]).await.with(8).says(&["tokens.json"]);
+    fs::remove_file(&tokens).expect("removed");
+    owner.get(&path).await.with(401);
+    let again = Client::of(&stage, "BR").await;
+    assert_ne!(again.token, owner.token);
+    again.get(&path).await.with(200);
+    stage.stop().await;
+}
+
+/// The client of PyPI, where the caller says where its `hf` is.
+#[tokio::test]
+async fn the_client_of_the_hub_downloads_a_model_that_crossed() {
+    let Ok(program) = std::env::var("ALLIANCE_HF") else { return };
+    // With terms, so that the name does not end with a dash, which that client does not take.
+    let stage = Stage::up(&["BR", "CN"]).await;
+    let (name, dir) = stage.offer("BR", "CN", SMALL, &["--onward"]).await;
+    let env = stage.cli_json("CN", &["env"]).await.good().json();
+    let hf = async |words: &[&str], more: &[(&str, &str)]| {
+        let mut command = tokio::process::Command::new(&program);
+        command.args(words).env("HF_HOME", stage.path("hf"));
+        command.envs(env.as_object().expect("variables").iter().map(|(name, value)| (name, value.as_str().expect("text"))));
+        ended(command.envs(more.iter().copied())).await
+    };
+    let into = stage.path("downloaded");
+    let download = ["download", &name, "--local-dir", text(&into)];
+    let refused = hf(&download, &[]).await;
+    assert!(refused.code != Some(0) && refused.err.contains(&format!("alliance pull {name}")), "{refused:?}");
+    stage.cli("CN", &["pull", &name, "--to", text(&stage.path("pulled"))]).await.good();
+    hf(&download, &[]).await.good();
+    let mut found = digests(&into);
+    found.retain(|path, _| !path.starts_with(".cache"));
+    assert_eq!(found, digests(&dir));
+    hf(&["download", &name, "config.json"], &[]).await.good();
+    hf(&["models", "ls", "--search", "model", "--format", "json"], &[]).await.good().shows(&[&name, "alliance:origin:BR"]);
+    hf(&["auth", "whoami"], &[]).await.good().shows(&["owner of the node"]);
+    let refused = hf(&["download", &name, "config.json", "--force-download"], &[("HF_TOKEN", "hf_none")]).await;
+    assert!(refused.code != Some(0) && refused.err.contains("alliance token create"), "{refused:?}");
+    stage.stop().await;
+}
