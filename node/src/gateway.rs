@@ -4,6 +4,7 @@
 //! already: it was imported here, or has crossed. Nothing is decided here, and nothing crosses by a request to it.
 
 use std::{
+    collections::BTreeMap,
     io,
     net::SocketAddr,
     path::PathBuf,
@@ -27,32 +28,47 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
 use tokio::{
     net::TcpListener,
     sync::{Semaphore, mpsc, oneshot},
-    task::JoinHandle,
+    task::{JoinHandle, JoinSet},
 };
 
-use self::hub::{Refusal, Repo};
+use self::hub::{Place, Refusal, Repo};
 use crate::{
     api::Waiting,
     models::{Compared, load_manifest},
-    tokens::{Doorkeeper, Token, TokenFile},
+    tokens::{Doorkeeper, Scope, Token, TokenFile},
 };
 
 mod hub;
 mod reading;
 mod routes;
 
-/// Requests that are looked at together; more wait. Each asks the loop.
-const REQUESTS_MAX: usize = 32;
+/// Connections at a time; more wait. A client has eight by default.
+const CONNECTIONS_MAX: usize = 256;
 
-/// Files that are read at a time, by eight clients with as many connections as they have by default; more are told to come
-/// again. Each takes some 1 MiB.
-const DOWNLOADS_MAX: usize = 64;
+/// How long the head of a request may take to come, and how long a connection may stand without one.
+const HEAD_WITHIN: Duration = Duration::from_secs(30);
 
-/// How long to wait for the loop.
-const WITHIN: Duration = Duration::from_secs(20);
+/// How long to wait after the system refused a connection, for example for want of file descriptors.
+const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
+
+/// Questions to the loop at a time; more wait.
+const ASKED_MAX: usize = 16;
+
+/// How long to wait for the loop. Clients give up after ten seconds.
+const WITHIN: Duration = Duration::from_secs(4);
+
+/// Pieces that are read from the disk at a time, of 1 MiB.
+const READING_MAX: usize = 16;
+
+/// Bytes of what is wrong in a header. Clients refuse long ones.
+const MESSAGE_BYTES_MAX: usize = 300;
 
 /// Manifests that are kept decoded: of what is being downloaded. The largest have some 50 MiB.
 const MANIFESTS_KEPT: usize = 8;
@@ -70,10 +86,10 @@ struct Desk {
     door: Mutex<Doorkeeper>,
     manifests: PathBuf,
     /// The ones used last, the latest at the end.
-    kept: Mutex<Vec<Manifest>>,
+    kept: tokio::sync::Mutex<Vec<Manifest>>,
     compared: Arc<Compared>,
-    free: Semaphore,
-    downloads: Arc<Semaphore>,
+    asking: Semaphore,
+    reading: Arc<Semaphore>,
 }
 
 impl Gateway {
@@ -93,18 +109,13 @@ impl Gateway {
             calls,
             door: Mutex::new(Doorkeeper::new(tokens)),
             manifests,
-            kept: Mutex::default(),
+            kept: tokio::sync::Mutex::default(),
             compared: Arc::default(),
-            free: Semaphore::new(REQUESTS_MAX),
-            downloads: Arc::new(Semaphore::new(DOWNLOADS_MAX)),
+            asking: Semaphore::new(ASKED_MAX),
+            reading: Arc::new(Semaphore::new(READING_MAX)),
         });
         let router = router(desk);
-        let task = tokio::spawn(async move {
-            if let Err(error) = axum::serve(listener, router).await {
-                tracing::error!(%error, "the gateway ended");
-            }
-        });
-        Ok(Self { address, task })
+        Ok(Self { address, task: tokio::spawn(serve(listener, router)) })
     }
 
     /// Where it listens.
@@ -120,42 +131,78 @@ impl Drop for Gateway {
     }
 }
 
+/// Accepts connections for ever. They end with this.
+async fn serve(listener: TcpListener, router: Router) {
+    let free = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut connections = JoinSet::new();
+    loop {
+        // INVARIANT: nobody closes the semaphore.
+        let Ok(place) = Arc::clone(&free).acquire_owned().await else { return };
+        while connections.try_join_next().is_some() {}
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "the gateway could not accept a connection");
+                tokio::time::sleep(ACCEPT_AGAIN_AFTER).await;
+                continue;
+            }
+        };
+        let service = TowerToHyperService::new(router.clone());
+        connections.spawn(async move {
+            let mut http = hyper::server::conn::http1::Builder::new();
+            http.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN);
+            if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
+                tracing::debug!(%error, "a connection to the gateway ended early");
+            }
+            drop(place);
+        });
+    }
+}
+
 fn router(desk: Arc<Desk>) -> Router {
     let hub = Router::new()
         .route("/api/whoami-v2", get(routes::whoami))
         .route("/api/{kind}", get(routes::search))
         .route("/api/{kind}/{organisation}/{name}", get(routes::info))
         .route("/api/{kind}/{organisation}/{name}/revision/{revision}", get(routes::revision))
+        .route("/api/{kind}/{organisation}/{name}/auth-check", get(routes::auth_check))
         .route("/api/{kind}/{organisation}/{name}/refs", get(routes::refs))
         .route("/api/{kind}/{organisation}/{name}/tree/{revision}", get(routes::tree))
         .route("/api/{kind}/{organisation}/{name}/tree/{revision}/{*folder}", get(routes::subtree))
         .route("/api/{kind}/{organisation}/{name}/paths-info/{revision}", post(routes::paths_info))
         .route("/{organisation}/{name}/resolve/{revision}/{*path}", get(routes::model_file))
         .route("/datasets/{organisation}/{name}/resolve/{revision}/{*path}", get(routes::dataset_file))
-        .fallback(|| async { Refusal::Request("this gateway has no such call".to_owned()) })
+        .fallback(|| async { Refusal::Call })
+        .method_not_allowed_fallback(|| async { Refusal::Call })
         .layer(middleware::from_fn_with_state(Arc::clone(&desk), admitted))
         .with_state(desk);
     Router::new().nest("/hf", hub)
 }
 
-/// Lets in who has a token, a bounded number at a time.
+/// Lets in who has a token that says so.
 async fn admitted(State(desk): State<Arc<Desk>>, mut request: Request, next: Next) -> Result<Response, Refusal> {
-    let secret = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let secret = secret.and_then(|value| value.strip_prefix("Bearer ")).ok_or(Refusal::Token)?;
+    let given = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let (scheme, secret) = given.and_then(|value| value.split_once(' ')).ok_or(Refusal::Token)?;
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(Refusal::Token);
+    }
     let token = desk.token(secret.trim())?;
+    if !token.scopes.contains(&Scope::Read) {
+        return Err(Refusal::Scope);
+    }
     request.extensions_mut().insert(token);
-    // Whoever has no token takes no place.
-    let waited = tokio::time::timeout(WITHIN, desk.free.acquire()).await;
-    let _place = waited.map_err(|_| Refusal::Busy)?.map_err(|_| Refusal::Busy)?;
     Ok(next.run(request).await)
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 impl Desk {
     fn token(&self, secret: &str) -> Result<Token, Refusal> {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let now = Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
         let mut door = self.door.lock().unwrap_or_else(PoisonError::into_inner);
-        match door.admit(secret, now) {
+        match door.admit(secret, now()) {
             Ok(found) => found.cloned().ok_or(Refusal::Token),
             Err(error) => {
                 tracing::error!(%error, "nobody is let in by the gateway");
@@ -164,75 +211,94 @@ impl Desk {
         }
     }
 
+    /// Whether a token that let somebody in would do so now.
+    fn still(&self, token: &Token) -> bool {
+        let mut door = self.door.lock().unwrap_or_else(PoisonError::into_inner);
+        door.counts(token, now()).unwrap_or_else(|error| {
+            tracing::error!(%error, "downloads over the gateway are ended");
+            false
+        })
+    }
+
     async fn ask(&self, call: AdminCall) -> Result<Reply, Refusal> {
-        let (sender, reply) = oneshot::channel();
-        self.calls.try_send((call, sender)).map_err(|_| Refusal::Busy)?;
-        match tokio::time::timeout(WITHIN, reply).await {
-            Ok(Ok(reply)) => Ok(reply),
-            Ok(Err(_)) | Err(_) => Err(Refusal::Busy),
+        let asked = async {
+            // INVARIANT: nobody closes the semaphore.
+            let _place = self.asking.acquire().await.map_err(|_| Refusal::Internal)?;
+            let (sender, reply) = oneshot::channel();
+            self.calls.try_send((call, sender)).map_err(|_| Refusal::Busy)?;
+            reply.await.map_err(|_| Refusal::Busy)
+        };
+        match tokio::time::timeout(WITHIN, asked).await.map_err(|_| Refusal::Busy)?? {
+            Reply::Failed(failure) => {
+                tracing::error!(?failure, "the gateway was not told what there is");
+                Err(Refusal::Internal)
+            }
+            reply => Ok(reply),
         }
     }
 
     async fn models(&self) -> Result<Vec<LocalModel>, Refusal> {
         match self.ask(AdminCall::Models).await? {
             Reply::Models(models) => Ok(models),
-            _ => Err(Refusal::Busy),
+            _ => Err(Refusal::Internal),
         }
     }
 
     async fn offers(&self) -> Result<Vec<OfferView>, Refusal> {
         match self.ask(AdminCall::Offers).await? {
             Reply::Offers(offers) => Ok(offers),
-            _ => Err(Refusal::Busy),
+            _ => Err(Refusal::Internal),
         }
+    }
+
+    /// What others offer.
+    async fn offered(&self) -> Result<Vec<Repo>, Refusal> {
+        let offers = self.offers().await?.into_iter().filter(|offer| !offer.own);
+        let repo = |offer: OfferView| match offer.what {
+            Offered::Model(model) => Some(Repo { name: offer.name, model, place: Place::Offered(offer.country) }),
+            Offered::Compute(_) => None,
+        };
+        Ok(offers.filter_map(repo).collect())
     }
 
     /// All that there is, by name: what lies here, and what others offer and does not.
     async fn repos(&self) -> Result<Vec<Repo>, Refusal> {
-        let mut repos: Vec<Repo> = self.models().await?.iter().map(Repo::here).collect();
-        for offer in self.offers().await? {
-            if let Offered::Model(model) = offer.what
-                && !offer.own
-                && !repos.iter().any(|known| known.name == offer.name)
-            {
-                repos.push(Repo { name: offer.name, model, offered_by: Some(offer.country) });
-            }
+        let mut repos: BTreeMap<String, Repo> = BTreeMap::new();
+        for repo in self.offered().await? {
+            repos.insert(repo.name.clone(), repo);
         }
-        repos.sort_by(|one, other| one.name.cmp(&other.name));
-        Ok(repos)
+        for model in self.models().await? {
+            repos.insert(model.name.clone(), Repo::here(&model));
+        }
+        Ok(repos.into_values().collect())
     }
 
-    /// What an artefact that lies here consists of.
+    /// What an artefact that lies here consists of. One is read at a time: the largest take a while, and many ask for the same.
     async fn manifest(self: &Arc<Self>, name: &str, id: ManifestId) -> Result<Manifest, Refusal> {
-        if let Some(known) = self.kept(id) {
-            return Ok(known);
+        let mut kept = self.kept.lock().await;
+        if let Some(place) = kept.iter().position(|manifest| manifest.id() == id) {
+            let manifest = kept.remove(place);
+            kept.push(manifest.clone());
+            return Ok(manifest);
         }
         let place = self.manifests.clone();
         let loaded = tokio::task::spawn_blocking(move || load_manifest(&place, id)).await;
-        let manifest = loaded.map_err(|_| Refusal::Busy)?.map_err(|error| {
-            tracing::warn!(%error, name, "the gateway cannot read a manifest");
+        let loaded = loaded.map_err(|_| Refusal::Internal)?;
+        let manifest = loaded.map_err(|error| {
+            tracing::warn!(error = &error as &dyn std::error::Error, name, "the gateway cannot read a manifest");
             Refusal::Damaged(name.to_owned())
         })?;
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() >= MANIFESTS_KEPT {
             kept.remove(0);
         }
         kept.push(manifest.clone());
         Ok(manifest)
     }
-
-    fn kept(&self, id: ManifestId) -> Option<Manifest> {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = kept.iter().position(|manifest| manifest.id() == id)?;
-        let manifest = kept.remove(place);
-        kept.push(manifest.clone());
-        Some(manifest)
-    }
 }
 
 impl Repo {
     fn here(model: &LocalModel) -> Self {
-        Self { name: model.name.clone(), model: model.offered(), offered_by: None }
+        Self { name: model.name.clone(), model: model.offered(), place: Place::Here(model.path.clone()) }
     }
 }
 
@@ -240,6 +306,9 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let message: String = self.to_string().chars().filter(|character| !character.is_control()).collect();
         let mut response = (self.status(), Json(serde_json::json!({ "error": message }))).into_response();
+        // In a header only what every client takes.
+        let message: String =
+            message.chars().take(MESSAGE_BYTES_MAX).map(|it| if it.is_ascii() { it } else { '?' }).collect();
         let headers = response.headers_mut();
         headers.insert("x-error-code", HeaderValue::from_static(self.code()));
         if let Ok(text) = HeaderValue::from_str(&message) {
@@ -253,6 +322,9 @@ impl IntoResponse for Refusal {
         }
         if let Some(commit) = self.commit().and_then(|commit| HeaderValue::from_str(commit).ok()) {
             headers.insert("x-repo-commit", commit);
+        }
+        if self.status() == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         if self.status() == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));

@@ -1,7 +1,8 @@
 //! Tokens of the people and programs that use this node over its gateway.
 //!
-//! Only the SHA-256 of a token is kept, in a file that the owner of the home alone can read. The command line changes it; the
-//! daemon reads it again whenever it has changed, so that a token that is revoked opens nothing from then on.
+//! Only the SHA-256 of a token is kept, in a file that the owner of the home alone can read; but for that owner's own, which lies
+//! beside it as it is. The command line changes the file; the daemon reads it again whenever it has changed, so that a token that is
+//! revoked opens nothing from then on, and ends what it had opened.
 
 use std::{
     collections::BTreeSet,
@@ -11,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use alliance_protocol::{id::Sha256, time::Timestamp};
+use alliance_protocol::{id::Sha256, manifest::is_printable, time::Timestamp};
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 use zeroize::Zeroizing;
@@ -23,6 +24,12 @@ pub const TOKENS_MAX: usize = 1024;
 
 /// Bytes of the file: [`TOKENS_MAX`] of some 250 bytes, and room.
 const FILE_BYTES_MAX: usize = 1024 * 1024;
+
+/// Bytes of the file with the token of the owner of the home.
+const OWN_BYTES_MAX: usize = 128;
+
+/// Who uses that token.
+const OWNER: &str = "owner of the node";
 
 /// Characters of the name of who uses a token.
 const USER_CHARACTERS_MAX: usize = 64;
@@ -63,14 +70,14 @@ pub enum TokenError {
     File(#[from] FileError),
     #[error("`{}` holds no tokens: {reason}; repair it, or remove it and create them anew", path.display())]
     Syntax { path: PathBuf, reason: String },
-    #[error("a name of a user has from 1 to {USER_CHARACTERS_MAX} characters, all of them visible")]
+    #[error("a name of a user has from 1 to {USER_CHARACTERS_MAX} characters that can be printed")]
     User,
     #[error("there are {TOKENS_MAX} tokens, which is as many as are kept; revoke some first")]
     TooMany,
-    #[error("no token begins with `{0}`")]
-    Unknown(String),
-    #[error("more than one token begins with `{0}`; give more digits")]
-    Ambiguous(String),
+    #[error("there is no token with that id")]
+    Unknown,
+    #[error("more than one token has an id that begins so; give more digits of it, or the token itself")]
+    Ambiguous,
     #[error("no randomness can be had from the system: {0}")]
     Randomness(getrandom::Error),
 }
@@ -97,7 +104,7 @@ impl TokenFile {
             .map_err(|error| TokenError::Syntax { path: self.path.clone(), reason: error.to_string() })
     }
 
-    /// Creates a token; returns it, and its secret, which is kept nowhere.
+    /// Creates a token; returns it, and its secret, which is not kept here.
     ///
     /// # Errors
     /// There are too many, the name is none, or the disk failed.
@@ -108,34 +115,51 @@ impl TokenFile {
         until: Option<Timestamp>,
         now: Timestamp,
     ) -> Result<(Token, Zeroizing<String>), TokenError> {
-        let visible = |character: char| !character.is_control();
-        if user.trim().is_empty() || user.chars().count() > USER_CHARACTERS_MAX || !user.chars().all(visible) {
+        if user.trim().is_empty() || user.chars().count() > USER_CHARACTERS_MAX || !is_printable(user) {
             return Err(TokenError::User);
         }
-        let secret = secret().map_err(TokenError::Randomness)?;
-        let sha256 = digest(&secret);
-        let id = sha256.to_string().chars().take(8).collect();
-        let token = Token { id, user: user.to_owned(), scopes, created: now, until, sha256 };
         self.change(|tokens| {
-            if tokens.len() >= TOKENS_MAX {
-                return Err(TokenError::TooMany);
-            }
-            tokens.push(token.clone());
-            Ok(())
-        })?;
-        Ok((token, secret))
+            let (token, secret) = draw(user, scopes, until, now)?;
+            add(tokens, token.clone())?;
+            Ok((token, secret))
+        })
     }
 
-    /// Removes the one token whose id begins so.
+    /// The secret of the owner of the home, which lies in a file of its own as long as it counts; a new one otherwise.
+    ///
+    /// # Errors
+    /// As [`TokenFile::create`].
+    pub fn own(&self, now: Timestamp) -> Result<Zeroizing<String>, TokenError> {
+        let path = self.path.with_file_name("gateway.token");
+        self.change(|tokens| {
+            if let Some(bytes) = durable::read_if_there(&path, OWN_BYTES_MAX)? {
+                let kept = Zeroizing::new(String::from_utf8_lossy(&bytes).trim().to_owned());
+                let sha256 = digest(&kept);
+                if tokens.iter().any(|token| token.sha256 == sha256 && token.counts(now)) {
+                    return Ok(kept);
+                }
+            }
+            let (token, secret) = draw(OWNER, [Scope::Read].into(), None, now)?;
+            // First, so that no token counts that nobody has.
+            durable::write(&path, secret.as_bytes(), Readers::Owner, Existing::Replace)?;
+            add(tokens, token)?;
+            Ok(secret)
+        })
+    }
+
+    /// Removes the one token whose id begins so, or that is given itself.
     ///
     /// # Errors
     /// There is none or more than one, or the disk failed.
     pub fn revoke(&self, id: &str) -> Result<Token, TokenError> {
         self.change(|tokens| {
-            let mut found = tokens.iter().enumerate().filter(|(_, token)| !id.is_empty() && token.id.starts_with(id));
-            let (place, _) = found.next().ok_or_else(|| TokenError::Unknown(id.to_owned()))?;
+            let given = digest(id);
+            let named =
+                |token: &Token| token.sha256 == given || (!id.is_empty() && token.sha256.to_string().starts_with(id));
+            let mut found = tokens.iter().enumerate().filter(|(_, token)| named(token));
+            let (place, _) = found.next().ok_or(TokenError::Unknown)?;
             if found.next().is_some() {
-                return Err(TokenError::Ambiguous(id.to_owned()));
+                return Err(TokenError::Ambiguous);
             }
             Ok(tokens.remove(place))
         })
@@ -155,6 +179,32 @@ impl TokenFile {
         durable::write(&self.path, &text, Readers::Owner, Existing::Replace)?;
         Ok(done)
     }
+}
+
+impl Token {
+    fn counts(&self, now: Timestamp) -> bool {
+        self.until.is_none_or(|until| now < until)
+    }
+}
+
+fn draw(
+    user: &str,
+    scopes: BTreeSet<Scope>,
+    until: Option<Timestamp>,
+    now: Timestamp,
+) -> Result<(Token, Zeroizing<String>), TokenError> {
+    let secret = secret().map_err(TokenError::Randomness)?;
+    let sha256 = digest(&secret);
+    let id = sha256.to_string().chars().take(8).collect();
+    Ok((Token { id, user: user.to_owned(), scopes, created: now, until, sha256 }, secret))
+}
+
+fn add(tokens: &mut Vec<Token>, token: Token) -> Result<(), TokenError> {
+    if tokens.len() >= TOKENS_MAX {
+        return Err(TokenError::TooMany);
+    }
+    tokens.push(token);
+    Ok(())
 }
 
 /// The tokens as the daemon knows them: read again when the file has changed.
@@ -180,6 +230,22 @@ impl Doorkeeper {
     /// # Errors
     /// The file cannot be read; then nobody is let in.
     pub fn admit(&mut self, secret: &str, now: Timestamp) -> Result<Option<&Token>, TokenError> {
+        self.refresh()?;
+        // The hash is compared and not the secret: how long that takes tells nothing of one.
+        let sha256 = digest(secret);
+        Ok(self.known.iter().find(|token| token.sha256 == sha256 && token.counts(now)))
+    }
+
+    /// Whether a token that was admitted would be now.
+    ///
+    /// # Errors
+    /// As [`Doorkeeper::admit`].
+    pub fn counts(&mut self, token: &Token, now: Timestamp) -> Result<bool, TokenError> {
+        self.refresh()?;
+        Ok(self.known.iter().any(|known| known == token && known.counts(now)))
+    }
+
+    fn refresh(&mut self) -> Result<(), TokenError> {
         let stamp = self.look()?;
         if stamp.is_none() || stamp != self.stamp {
             // Forgotten first: what cannot be read lets nobody in.
@@ -187,10 +253,7 @@ impl Doorkeeper {
             self.known = self.file.read()?;
             self.stamp = stamp;
         }
-        // The hash is compared and not the secret: how long that takes tells nothing of one.
-        let sha256 = digest(secret);
-        let ended = |token: &Token| token.until.is_some_and(|until| until <= now);
-        Ok(self.known.iter().find(|token| token.sha256 == sha256 && !ended(token)))
+        Ok(())
     }
 
     fn look(&self) -> Result<Option<Stamp>, TokenError> {
@@ -252,8 +315,13 @@ mod tests {
         assert_eq!(door.admit(&format!("{}0", *secret), now).expect("read"), None);
         assert_eq!(file.revoke(&first.id).expect("revoked"), first);
         assert_eq!(door.admit(&secret, now).expect("read"), None, "at once");
-        assert!(matches!(file.revoke(&first.id), Err(TokenError::Unknown(_))));
-        assert!(matches!(file.revoke(""), Err(TokenError::Unknown(_))));
+        assert!(!door.counts(&first, now).expect("read") && door.counts(&second, now).expect("read"));
+        assert!(matches!(file.revoke(&first.id), Err(TokenError::Unknown)));
+        assert!(matches!(file.revoke(""), Err(TokenError::Unknown)));
+        let own = file.own(now).expect("made");
+        assert_eq!(file.own(now).expect("kept"), own);
+        assert_eq!(file.revoke(&own).expect("by itself").user, OWNER);
+        assert_ne!(file.own(now).expect("made anew"), own);
         fs::write(&file.path, "[{}]").expect("written");
         assert!(door.admit(&short, now).is_err(), "what cannot be read lets nobody in");
         fs::remove_file(&file.path).expect("removed");
@@ -270,7 +338,7 @@ mod tests {
         let kept = fs::read_to_string(dir.path().join("tokens.json")).expect("kept");
         assert!(!kept.contains(digits) && !format!("{token:?}").contains(digits));
         assert_eq!(durable::open_to_others(&fs::metadata(&file.path).expect("there")), 0);
-        for user in ["", " ", "a\nb", &"x".repeat(65)] {
+        for user in ["", " ", "a\nb", "a\u{202e}b", &"x".repeat(65)] {
             assert!(matches!(file.create(user, read(), None, Timestamp(1)), Err(TokenError::User)), "{user:?}");
         }
     }

@@ -14,17 +14,9 @@ use super::{
     status,
 };
 use crate::{
-    durable::{self, Existing, Readers},
     exit::Exit,
-    home::Home,
-    tokens::{self, Scope, Token as Kept, TokenError, TokenFile},
+    tokens::{self, Scope, Token as Kept, TokenError},
 };
-
-/// Bytes of the file with the token of the owner of the home.
-const OWN_BYTES_MAX: usize = 128;
-
-/// The name of whose token that is.
-const OWNER: &str = "owner of the node";
 
 /// What Hugging Face clients are told, besides where the node is: to use plain HTTP and to ask nobody else.
 const QUIET: [&str; 4] =
@@ -49,7 +41,7 @@ pub(super) enum Token {
     /// Revoke a token: it opens nothing from then on
     #[command(after_help = "Example:\n  alliance token revoke 4f0c12ab")]
     Revoke {
-        /// Its id, or the beginning of it
+        /// Its id, or the beginning of it; or the token itself
         id: String,
     },
 }
@@ -57,7 +49,8 @@ pub(super) enum Token {
 /// Print what the clients on this machine need to use the node as their Hugging Face Hub
 ///
 /// They are told where it is, to use it alone, and a token. For the owner of the home that is one of its own, which is made when
-/// there is none; for others give the one that was created for them.
+/// there is none, and kept as it is in the home; for others give the one that was created for them. The token goes to whoever
+/// listens there: on a machine with other users keep the daemon running, or its port to itself.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  eval \"$(alliance env)\"\n  alliance env --shell fish | source\n  \
     alliance env --shell powershell | Out-String | Invoke-Expression\n\n\
@@ -137,7 +130,7 @@ impl Env {
         })?;
         let token = match self.token {
             Some(given) => Zeroizing::new(given),
-            None => own_token(&home, context.now)?,
+            None => tokens::of_home(home.root()).own(context.now)?,
         };
         if !token.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
             return Err(Problem::new(Exit::Usage, "a token has letters, digits and `_`").hint("alliance token create NAME"));
@@ -148,39 +141,35 @@ impl Env {
         set.extend(QUIET.map(|name| (name, "1".to_owned())));
         // A proxy would be asked for this machine too.
         let host = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host).trim_matches(['[', ']']);
-        let apart = env::var("NO_PROXY").ok().filter(|list| !list.is_empty() && is_plain(list));
-        let apart = apart
-            .filter(|list| !list.split(',').any(|known| known == host))
-            .map_or_else(|| host.to_owned(), |list| format!("{host},{list}"));
+        let apart = apart(host);
         set.extend(["NO_PROXY", "no_proxy"].map(|name| (name, apart.clone())));
-        let line = |(name, value): &(&str, String)| match self.shell {
-            Shell::Bash => format!("export {name}='{value}'"),
-            Shell::Fish => format!("set -gx {name} '{value}'"),
-            Shell::Powershell => format!("$env:{name} = '{value}'"),
-        };
+        let line = |(name, value): &(&str, String)| self.shell.line(name, value);
         let variables: BTreeMap<&str, &String> = set.iter().map(|(name, value)| (*name, value)).collect();
         Ok(context.screen.one(&variables, || set.iter().map(line).collect::<Vec<_>>().join("\n")))
     }
 }
 
-/// Whether a text means itself between single quotes in every shell.
-fn is_plain(text: &str) -> bool {
-    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.,:*/[]".contains(&byte))
-}
-
-/// The token of whoever owns the home: the one that lies there while it counts, or a new one.
-fn own_token(home: &Home, now: Timestamp) -> Result<Zeroizing<String>, Problem> {
-    let path = home.root().join("gateway.token");
-    let file: TokenFile = tokens::of_home(home.root());
-    if let Some(bytes) = durable::read_if_there(&path, OWN_BYTES_MAX)? {
-        let kept = Zeroizing::new(String::from_utf8_lossy(&bytes).trim().to_owned());
-        if tokens::Doorkeeper::new(file.clone()).admit(&kept, now)?.is_some() {
-            return Ok(kept);
+/// The hosts that are reached without a proxy: this one, and those that were so before, in either spelling.
+fn apart(host: &str) -> String {
+    let before = ["NO_PROXY", "no_proxy"].map(|name| env::var(name).unwrap_or_default()).join(",");
+    let mut hosts = vec![host];
+    for known in before.split([',', ' ']).filter(|known| !known.is_empty()) {
+        if !hosts.contains(&known) {
+            hosts.push(known);
         }
     }
-    let (_, secret) = file.create(OWNER, [Scope::Read].into(), None, now)?;
-    durable::write(&path, secret.as_bytes(), Readers::Owner, Existing::Replace)?;
-    Ok(secret)
+    hosts.join(",")
+}
+
+impl Shell {
+    /// The line that sets a variable to this text and nothing else.
+    fn line(self, name: &str, value: &str) -> String {
+        match self {
+            Self::Bash => format!("export {name}='{}'", value.replace('\'', r"'\''")),
+            Self::Fish => format!("set -gx {name} '{}'", value.replace('\\', r"\\").replace('\'', r"\'")),
+            Self::Powershell => format!("$env:{name} = '{}'", value.replace('\'', "''")),
+        }
+    }
 }
 
 impl From<TokenError> for Problem {
@@ -188,9 +177,9 @@ impl From<TokenError> for Problem {
         match &error {
             TokenError::File(file) => Self::of(disk(&file.source), &error),
             TokenError::Syntax { .. } => Self::of(Exit::Damaged, &error),
-            TokenError::User | TokenError::Ambiguous(_) => Self::of(Exit::Usage, &error),
+            TokenError::User | TokenError::Ambiguous => Self::of(Exit::Usage, &error),
             TokenError::TooMany => Self::of(Exit::Conflict, &error),
-            TokenError::Unknown(_) => Self::of(Exit::NotFound, &error).hint("alliance token list"),
+            TokenError::Unknown => Self::of(Exit::NotFound, &error).hint("alliance token list"),
             TokenError::Randomness(_) => Self::of(Exit::Failed, &error),
         }
     }

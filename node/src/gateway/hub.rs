@@ -4,11 +4,11 @@
 //! has 40 hexadecimal digits there: the first of the manifest's id. A file is named by its SHA-256, as those are that the Hub
 //! keeps in LFS.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, path::PathBuf};
 
 use alliance_protocol::{
     id::{ManifestId, Sha256},
-    manifest::Manifest,
+    manifest::{File, Manifest},
     offer::ModelOffer,
     vocabulary::{Artefact, Country},
 };
@@ -32,13 +32,21 @@ impl Kind {
     }
 }
 
+/// Where the files of a repository are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// In this directory.
+    Here(PathBuf),
+    /// At a node of another country, or of this one, which offers them.
+    Offered(Country),
+}
+
 /// A repository as it is listed: a model that lies here, or one that a node offers.
 #[derive(Clone, Debug)]
 pub(super) struct Repo {
     pub(super) name: String,
     pub(super) model: ModelOffer,
-    /// Whose offer it is; none where it lies here.
-    pub(super) offered_by: Option<Country>,
+    pub(super) place: Place,
 }
 
 impl Repo {
@@ -60,14 +68,16 @@ impl Repo {
         let mut tags = vec![format!("license:{}", self.model.licence.to_lowercase())];
         tags.push(format!("alliance:origin:{}", self.model.origin));
         tags.extend(self.model.labels.iter().map(|label| format!("alliance:label:{label}")));
-        tags.extend(self.offered_by.map(|country| format!("alliance:offered-by:{country}")));
+        if let Place::Offered(country) = self.place {
+            tags.push(format!("alliance:offered-by:{country}"));
+        }
         tags
     }
 
     /// `GET /api/models/{id}`, and an element of a list. Files are named where they are known.
     pub(super) fn info(&self, manifest: Option<&Manifest>, blobs: bool) -> Value {
         let author = self.name.split('/').next().unwrap_or_default();
-        let sibling = |file: &alliance_protocol::manifest::File| match blobs {
+        let sibling = |file: &File| match blobs {
             false => json!({ "rfilename": file.path }),
             true => json!({
                 "rfilename": file.path,
@@ -122,51 +132,68 @@ pub(super) fn commit(manifest: ManifestId) -> String {
 }
 
 /// A file or a folder in a tree.
-pub(super) fn entries(manifest: &Manifest, folder: &str, recursive: bool) -> Option<Vec<Value>> {
-    let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
-    let mut found = false;
-    let mut folders: BTreeSet<&str> = BTreeSet::new();
-    let mut entries = Vec::new();
-    for file in manifest.files() {
-        let Some(inside) = file.path.strip_prefix(&prefix) else { continue };
-        found = true;
-        // Every folder on the way, or the first one alone.
-        let cuts = inside.match_indices('/').map(|(at, _)| prefix.len().saturating_add(at));
-        let cuts: Vec<usize> = if recursive { cuts.collect() } else { cuts.take(1).collect() };
-        for cut in &cuts {
-            if let Some(path) = file.path.get(..*cut)
-                && folders.insert(path)
-            {
-                entries.push(json!({ "type": "directory", "path": path, "oid": folder_id(path), "size": 0 }));
-            }
-        }
-        if recursive || cuts.is_empty() {
-            entries.push(entry(&file.path, file.bytes, file.sha256));
-        }
-    }
-    (found || folder.is_empty()).then_some(entries)
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Entry<'a> {
+    File(&'a File),
+    Folder(&'a str),
 }
 
-fn entry(path: &str, bytes: u64, sha256: Sha256) -> Value {
-    json!({
-        "type": "file",
-        "path": path,
-        "size": bytes,
-        "oid": pointer(sha256, bytes),
-        "lfs": { "oid": sha256.to_string(), "size": bytes, "pointerSize": pointer_text(sha256, bytes).len() },
-    })
+/// What lies in a folder; with `recursive`, what lies below it as well. None where there is no such folder.
+pub(super) fn entries<'a>(
+    manifest: &'a Manifest,
+    folder: &str,
+    recursive: bool,
+) -> Option<impl Iterator<Item = Entry<'a>> + use<'a>> {
+    let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
+    let below = prefix.len();
+    // Files stand in the order of their paths, so that those of a folder stand together.
+    let files = manifest.files();
+    let first = files.partition_point(|file| file.path < prefix);
+    let inside = files.get(first..)?;
+    let inside = inside.get(..inside.partition_point(|file| file.path.starts_with(&prefix)))?;
+    if inside.is_empty() && !folder.is_empty() {
+        return None;
+    }
+    let mut before = "";
+    Some(inside.iter().flat_map(move |file| {
+        let (path, last) = (file.path.as_str(), before);
+        before = path;
+        // Every folder on the way that the file before was not in, or the first one alone.
+        let cuts = path.match_indices('/').map(|(at, _)| at).filter(move |at| *at >= below);
+        let cuts: Vec<usize> = if recursive { cuts.collect() } else { cuts.take(1).collect() };
+        let shown = recursive || cuts.is_empty();
+        let known = move |cut: &usize| last.get(..=*cut).is_some_and(|start| path.get(..=*cut) == Some(start));
+        let folders = cuts.into_iter().filter(move |cut| !known(cut)).filter_map(|cut| path.get(..cut)).map(Entry::Folder);
+        folders.chain(shown.then_some(Entry::File(file)))
+    }))
+}
+
+impl Entry<'_> {
+    pub(super) fn to_json(self) -> Value {
+        match self {
+            Self::Folder(path) => json!({ "type": "directory", "path": path, "oid": folder_id(path), "size": 0 }),
+            Self::File(File { path, bytes, sha256, .. }) => json!({
+                "type": "file",
+                "path": path,
+                "size": bytes,
+                "oid": pointer(*sha256, *bytes),
+                "lfs": { "oid": sha256.to_string(), "size": bytes, "pointerSize": pointer_text(*sha256, *bytes).len() },
+            }),
+        }
+    }
 }
 
 /// Files and folders with these paths; others are left out, as the Hub does.
-pub(super) fn paths(manifest: &Manifest, paths: &BTreeSet<String>) -> Vec<Value> {
-    let folder = |path: &str| {
-        manifest.files().iter().any(|file| file.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('/')))
-    };
-    let files = manifest.files().iter().filter(|file| paths.contains(&file.path));
-    let files = files.map(|file| entry(&file.path, file.bytes, file.sha256));
-    let folders = paths.iter().map(|path| path.trim_end_matches('/')).filter(|path| folder(path));
-    let folders = folders.map(|path| json!({ "type": "directory", "path": path, "oid": folder_id(path), "size": 0 }));
-    files.chain(folders).collect()
+pub(super) fn paths<'a>(manifest: &'a Manifest, paths: &'a BTreeSet<String>) -> impl Iterator<Item = Entry<'a>> {
+    let files = manifest.files();
+    paths.iter().filter_map(move |path| {
+        let path = path.trim_end_matches('/');
+        let found = files.binary_search_by(|file| file.path.as_str().cmp(path)).ok().and_then(|at| files.get(at));
+        let inside = format!("{path}/");
+        let next = files.get(files.partition_point(|file| file.path < inside));
+        let folder = || next.is_some_and(|file| file.path.starts_with(&inside)).then_some(Entry::Folder(path));
+        found.map(Entry::File).or_else(folder)
+    })
 }
 
 /// The pointer that git has in the place of a file in LFS (git-lfs specification, version 1).
@@ -208,8 +235,14 @@ pub(super) enum Refusal {
     Damaged(String),
     #[error("the node has more to do than it can; try again")]
     Busy,
-    #[error("the body of the request is too long")]
+    #[error("the node could not answer; its log says why")]
+    Internal,
+    #[error("the body of the request is too long, or names too many paths")]
     TooLong,
+    #[error("this gateway has no such call")]
+    Call,
+    #[error("the token does not say that its holder may read")]
+    Scope,
 }
 
 impl Refusal {
@@ -217,11 +250,13 @@ impl Refusal {
     pub(super) fn status(&self) -> StatusCode {
         match self {
             Self::Token => StatusCode::UNAUTHORIZED,
-            Self::Repo(_) | Self::Revision { .. } | Self::Entry { .. } => StatusCode::NOT_FOUND,
-            Self::NotHere { .. } => StatusCode::FORBIDDEN,
+            Self::Repo(_) | Self::Revision { .. } | Self::Entry { .. } | Self::Call => StatusCode::NOT_FOUND,
+            Self::NotHere { .. } | Self::Scope => StatusCode::FORBIDDEN,
             Self::Request(_) => StatusCode::BAD_REQUEST,
             Self::TooLong => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Damaged(_) | Self::Tokens => StatusCode::INTERNAL_SERVER_ERROR,
+            // Clients try again what failed inside, and this stays as it is until somebody mends it.
+            Self::Damaged(_) => StatusCode::CONFLICT,
+            Self::Tokens | Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -234,9 +269,10 @@ impl Refusal {
             Self::Revision { .. } => "RevisionNotFound",
             Self::Entry { .. } => "EntryNotFound",
             Self::NotHere { .. } => "NotHere",
-            Self::Request(_) | Self::TooLong => "BadRequest",
+            Self::Request(_) | Self::TooLong | Self::Call => "BadRequest",
+            Self::Scope => "Scope",
             Self::Damaged(_) => "Damaged",
-            Self::Tokens | Self::Busy => "Unavailable",
+            Self::Tokens | Self::Busy | Self::Internal => "Unavailable",
         }
     }
 
@@ -250,13 +286,13 @@ impl Refusal {
 
     /// What every client shows, whatever it makes of the status: the reason of what is no usual miss.
     pub(super) fn warns(&self) -> bool {
-        !matches!(self, Self::Entry { .. } | Self::Revision { .. } | Self::Repo(_) | Self::Busy)
+        !matches!(self, Self::Entry { .. } | Self::Revision { .. } | Self::Repo(_) | Self::Busy | Self::Call)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use alliance_protocol::manifest::{File, Segment, SegmentKind};
+    use alliance_protocol::manifest::{Segment, SegmentKind};
 
     use super::*;
 
@@ -274,9 +310,10 @@ mod tests {
     }
 
     fn listed(folder: &str, recursive: bool) -> Vec<(String, String)> {
-        let entries = entries(&manifest(), folder, recursive).expect("a folder");
+        let manifest = manifest();
+        let entries = entries(&manifest, folder, recursive).expect("a folder").map(Entry::to_json);
         let text = |entry: &Value, name: &str| entry[name].as_str().expect("text").to_owned();
-        entries.iter().map(|entry| (text(entry, "type"), text(entry, "path"))).collect()
+        entries.map(|entry| (text(&entry, "type"), text(&entry, "path"))).collect()
     }
 
     #[test]
@@ -287,14 +324,12 @@ mod tests {
         let all = [top, below, pair("directory", "onnx/a"), pair("file", "onnx/a/model.onnx"), pair("file", "onnx/b.txt")];
         assert_eq!(listed("", true), all);
         assert_eq!(listed("onnx", false), [pair("directory", "onnx/a"), pair("file", "onnx/b.txt")]);
-        assert_eq!(entries(&manifest(), "on", true), None, "the beginning of a name is no folder");
-        assert_eq!(entries(&manifest(), "config.json", true), None);
+        assert!(entries(&manifest(), "on", true).is_none(), "the beginning of a name is no folder");
+        assert!(entries(&manifest(), "config.json", true).is_none());
         let asked = ["onnx/", "config.json", "absent"].map(str::to_owned).into();
-        let found = paths(&manifest(), &asked);
-        assert_eq!(
-            found.iter().map(|entry| entry["path"].as_str().expect("text")).collect::<Vec<_>>(),
-            ["config.json", "onnx"]
-        );
+        let manifest = manifest();
+        let found = paths(&manifest, &asked).map(|entry| entry.to_json()["path"].as_str().expect("text").to_owned());
+        assert_eq!(found.collect::<Vec<_>>(), ["config.json", "onnx"]);
     }
 
     /// As `git hash-object` says of the pointer of an empty file.

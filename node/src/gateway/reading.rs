@@ -6,7 +6,7 @@ use alliance_protocol::manifest::Manifest;
 use axum::body::Body;
 use bytes::Bytes;
 use futures::stream;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::Semaphore;
 
 use crate::models::{Compared, Source, SourceError};
 
@@ -25,11 +25,13 @@ pub(super) enum Wanted {
 }
 
 impl Wanted {
-    /// Several ranges at a time, and what is no range of bytes, are answered with the whole, as the RFC has it.
+    /// What is no range of bytes, and ranges that do not lie one after the other, are answered with the whole, as the RFC has it.
     pub(super) fn of(range: Option<&str>, bytes: u64) -> Self {
         let Some(Ok(parsed)) = range.map(http_range_header::parse_range_header) else { return Self::Whole };
         if bytes == 0 {
-            return if range == Some("bytes=0-0") { Self::NothingOfNothing } else { Self::Beyond };
+            let first = parsed.validate(1).is_ok_and(|ranges| ranges == [0..=0])
+                && range.is_some_and(|range| range.ends_with("-0"));
+            return if first { Self::NothingOfNothing } else { Self::Whole };
         }
         match parsed.validate(bytes).as_deref() {
             Ok([one]) => Self::Part(*one.start()..one.end().saturating_add(1)),
@@ -39,36 +41,51 @@ impl Wanted {
     }
 }
 
+/// Why no bytes come.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Stopped {
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error("reading was given up")]
+    Task(#[from] tokio::task::JoinError),
+    #[error("the token opens nothing any more")]
+    Token,
+}
+
 /// A range of a file of an artefact, as a body. What is not as the manifest says ends it before its end, so that no client
-/// takes it for the whole. `place` is given back when the client has all, or has gone.
+/// takes it for the whole; in the first piece, it is an error at once. `goes_on` is asked before each piece.
 ///
 /// # Errors
-/// A file is missing or has another length.
+/// The file is missing, or not what the manifest says.
 pub(super) async fn body(
     dir: PathBuf,
     manifest: Manifest,
     number: u32,
     range: Range<u64>,
     compared: Arc<Compared>,
-    place: OwnedSemaphorePermit,
-) -> Result<Body, SourceError> {
-    let opening = tokio::task::spawn_blocking(move || Source::open(&dir, manifest));
-    let source = opening.await.unwrap_or(Err(SourceError::Group { index: 0 }))?;
-    let (next, end) = groups(source.manifest(), number, &range);
+    places: Arc<Semaphore>,
+    goes_on: impl Fn() -> bool + Send + 'static,
+) -> Result<Body, Stopped> {
+    let (next, end) = groups(&manifest, number, &range);
+    if next >= end {
+        return Ok(Body::empty());
+    }
+    let source = tokio::task::spawn_blocking(move || Source::lazy(&dir, manifest)).await??;
     let reading = Reading { source, range, next, end, compared };
-    // A thread is taken for each piece and not for the whole: a client that waits keeps none.
-    let pieces = stream::unfold((Some(reading), place), |(reading, place)| async move {
-        let reading = reading.filter(|reading| reading.next < reading.end)?;
-        match tokio::task::spawn_blocking(move || reading.piece()).await {
-            Ok(Ok((piece, reading))) => Some((Ok(piece), (Some(reading), place))),
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "a file for a client of the gateway is not as it was imported");
-                Some((Err(io::Error::new(io::ErrorKind::InvalidData, error)), (None, place)))
+    let (first, reading) = reading.piece_of(&places).await?;
+    let rest = stream::unfold(Some((reading, places, goes_on)), |state| async move {
+        let (reading, places, goes_on) = state.filter(|(reading, ..)| reading.next < reading.end)?;
+        let piece = if goes_on() { reading.piece_of(&places).await } else { Err(Stopped::Token) };
+        match piece {
+            Ok((piece, reading)) => Some((Ok(piece), Some((reading, places, goes_on)))),
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "a download over the gateway was ended");
+                Some((Err(io::Error::other(error)), None))
             }
-            Err(error) => Some((Err(io::Error::other(error)), (None, place))),
         }
     });
-    Ok(Body::from_stream(pieces))
+    let first = stream::once(std::future::ready(Ok(first)));
+    Ok(Body::from_stream(futures::StreamExt::chain(first, rest)))
 }
 
 /// A file that a client reads.
@@ -82,6 +99,12 @@ struct Reading {
 }
 
 impl Reading {
+    /// Reads what comes next on a thread for it. The place is held no longer: a client that waits keeps neither.
+    async fn piece_of(self, places: &Semaphore) -> Result<(Bytes, Self), Stopped> {
+        let _place = places.acquire().await.ok();
+        Ok(tokio::task::spawn_blocking(move || self.piece()).await??)
+    }
+
     /// Reads what comes next, and says how to go on.
     fn piece(mut self) -> Result<(Bytes, Self), SourceError> {
         let manifest = self.source.manifest().clone();
@@ -149,7 +172,9 @@ mod tests {
             (Some("lines=1-2"), 10, Wanted::Whole),
             (Some("bytes=5-2"), 10, Wanted::Whole),
             (Some("bytes=0-0"), 0, Wanted::NothingOfNothing),
-            (Some("bytes=0-"), 0, Wanted::Beyond),
+            (Some("bytes= 0-0"), 0, Wanted::NothingOfNothing),
+            (Some("bytes=0-"), 0, Wanted::Whole),
+            (Some("bytes=-5"), 0, Wanted::Whole),
             (None, 0, Wanted::Whole),
         ] {
             assert_eq!(Wanted::of(range, bytes), wanted, "{range:?} of {bytes}");
@@ -162,7 +187,7 @@ mod tests {
         let local =
             crate::models::import::import(dir.path(), request(), manifests.path(), &mut |_, _| {}).expect("imported");
         let manifest = crate::models::load_manifest(manifests.path(), local.manifest).expect("loaded");
-        let (compared, free) = (Arc::new(Compared::default()), Arc::new(tokio::sync::Semaphore::new(1)));
+        let (compared, free) = (Arc::new(Compared::default()), Arc::new(Semaphore::new(1)));
         for (number, file) in (0..).zip(manifest.files()) {
             let content = std::fs::read(dir.path().join(&file.path)).expect("read");
             let ends = [0, 1, 7, 100, file.bytes / 2, file.bytes.saturating_sub(1), file.bytes];
@@ -171,8 +196,8 @@ mod tests {
                     continue;
                 }
                 let (root, manifest) = (dir.path().to_owned(), manifest.clone());
-                let place = Arc::clone(&free).try_acquire_owned().expect("given back");
-                let body = body(root, manifest, number, from..to, Arc::clone(&compared), place).await.expect("opened");
+                let (compared, free) = (Arc::clone(&compared), Arc::clone(&free));
+                let body = body(root, manifest, number, from..to, compared, free, || true).await.expect("opened");
                 let read = axum::body::to_bytes(body, usize::MAX).await.expect("read");
                 let at = |at: u64| usize::try_from(at).expect("small");
                 assert_eq!(read, content[at(from)..at(to)], "{} {from}..{to}", file.path);

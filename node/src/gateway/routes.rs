@@ -15,12 +15,12 @@ use serde_json::{Value, json};
 
 use super::{
     Desk, empty,
-    hub::{self, Kind, Refusal, Repo},
-    reading::{self, Wanted},
+    hub::{self, Kind, Place, Refusal, Repo},
+    reading::{self, Stopped, Wanted},
 };
-use crate::tokens::Token;
+use crate::{models::SourceError, tokens::Token};
 
-/// Entries of a tree or of a list of repositories in one answer, as at the Hub.
+/// Entries of a tree or of a list of repositories in one answer, as at the Hub; and paths that may be asked about at once.
 const PAGE: usize = 1000;
 
 /// Bytes of the body of a request that names paths.
@@ -84,6 +84,15 @@ pub(super) async fn revision(
     desk.described(&repo, &asked).await
 }
 
+/// Whether the holder of a token may read it.
+pub(super) async fn auth_check(
+    State(desk): State<Arc<Desk>>,
+    Path((kind, organisation, name)): Path<(String, String, String)>,
+) -> Answer {
+    desk.repo(kind_of(&kind)?, &organisation, &name).await?;
+    Ok(empty(StatusCode::OK))
+}
+
 pub(super) async fn refs(
     State(desk): State<Arc<Desk>>,
     Path((kind, organisation, name)): Path<(String, String, String)>,
@@ -113,17 +122,16 @@ pub(super) async fn subtree(
     let recursive = asked.iter().any(|(name, value)| name == "recursive" && value.eq_ignore_ascii_case("true"));
     let folder = folder.trim_end_matches('/');
     let missing = || Refusal::Entry { name: repo.name.clone(), path: folder.to_owned(), commit: repo.commit() };
-    let entries = hub::entries(&manifest, folder, recursive).ok_or_else(missing)?;
+    let mut entries = hub::entries(&manifest, folder, recursive).ok_or_else(missing)?;
     let cursor = asked.iter().find(|(name, _)| name == "cursor").map(|(_, value)| value.parse::<usize>());
     let from = cursor.transpose().map_err(|_| Refusal::Request("`cursor` is not one that was given".to_owned()))?;
     let from = from.unwrap_or(0);
-    let next = from.saturating_add(PAGE);
-    let more = (entries.len() > next).then(|| next.to_string());
-    let page: Vec<Value> = entries.into_iter().skip(from).take(PAGE).collect();
+    let page: Vec<Value> = entries.by_ref().skip(from).take(PAGE).map(hub::Entry::to_json).collect();
+    let more = entries.next().map(|_| from.saturating_add(PAGE).to_string());
     Ok(paged(&uri, &headers, &asked, more, Json(page).into_response()))
 }
 
-/// The paths that a client asks about.
+/// The paths that a client asks about: as JSON, or as the Python client sends them, as a form.
 #[derive(Deserialize)]
 struct Paths {
     paths: OneOrMore,
@@ -136,9 +144,26 @@ enum OneOrMore {
     More(BTreeSet<String>),
 }
 
+impl Paths {
+    fn read(headers: &HeaderMap, body: &[u8]) -> Result<BTreeSet<String>, Refusal> {
+        let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        if kind.starts_with("application/x-www-form-urlencoded") {
+            let pairs = form_urlencoded::parse(body).filter(|(name, _)| name == "paths");
+            return Ok(pairs.map(|(_, path)| path.into_owned()).collect());
+        }
+        let asked: Self = serde_json::from_slice(body)
+            .map_err(|error| Refusal::Request(format!("the body is no object with `paths`: {error}")))?;
+        Ok(match asked.paths {
+            OneOrMore::One(path) => [path].into(),
+            OneOrMore::More(paths) => paths,
+        })
+    }
+}
+
 pub(super) async fn paths_info(
     State(desk): State<Arc<Desk>>,
     Path((kind, organisation, name, revision)): Path<(String, String, String, String)>,
+    headers: HeaderMap,
     body: Body,
 ) -> Answer {
     let repo = desk.at(kind_of(&kind)?, &organisation, &name, &revision).await?;
@@ -150,31 +175,34 @@ pub(super) async fn paths_info(
     let read = tokio::time::timeout(BODY_WITHIN, axum::body::to_bytes(body, PATHS_BYTES_MAX)).await;
     let late = |_| Refusal::Request("the body did not come to its end in time".to_owned());
     let bytes = read.map_err(late)?.map_err(|_| Refusal::TooLong)?;
-    let asked: Paths = serde_json::from_slice(&bytes)
-        .map_err(|error| Refusal::Request(format!("the body is no object with `paths`: {error}")))?;
-    let asked = match asked.paths {
-        OneOrMore::One(path) => [path].into(),
-        OneOrMore::More(paths) => paths,
-    };
-    Ok(Json(hub::paths(&manifest, &asked)).into_response())
+    let asked = Paths::read(&headers, &bytes)?;
+    if asked.len() > PAGE {
+        return Err(Refusal::TooLong);
+    }
+    let found: Vec<Value> = hub::paths(&manifest, &asked).map(hub::Entry::to_json).collect();
+    Ok(Json(found).into_response())
 }
 
 pub(super) async fn model_file(
     State(desk): State<Arc<Desk>>,
     Path(place): Path<(String, String, String, String)>,
+    Extension(token): Extension<Token>,
     method: Method,
     headers: HeaderMap,
 ) -> Answer {
-    desk.file(Kind::Models, place, &method, &headers).await
+    let headers = if method == Method::HEAD { HeaderMap::new() } else { headers };
+    desk.file(Kind::Models, place, (token, method), &headers).await
 }
 
 pub(super) async fn dataset_file(
     State(desk): State<Arc<Desk>>,
     Path(place): Path<(String, String, String, String)>,
+    Extension(token): Extension<Token>,
     method: Method,
     headers: HeaderMap,
 ) -> Answer {
-    desk.file(Kind::Datasets, place, &method, &headers).await
+    let headers = if method == Method::HEAD { HeaderMap::new() } else { headers };
+    desk.file(Kind::Datasets, place, (token, method), &headers).await
 }
 
 fn kind_of(text: &str) -> Result<Kind, Refusal> {
@@ -208,8 +236,13 @@ fn paged(
 impl Desk {
     async fn repo(&self, kind: Kind, organisation: &str, name: &str) -> Result<Repo, Refusal> {
         let name = format!("{organisation}/{name}");
-        let found = self.repos().await?.into_iter().find(|repo| repo.name == name && repo.kind() == kind);
-        found.ok_or(Refusal::Repo(name))
+        // What lies here first: what others offer is a question to the law.
+        let here = self.models().await?.into_iter().find(|model| model.name == name).map(|model| Repo::here(&model));
+        let found = match here {
+            Some(repo) => Some(repo),
+            None => self.offered().await?.into_iter().find(|repo| repo.name == name),
+        };
+        found.filter(|repo| repo.kind() == kind).ok_or(Refusal::Repo(name))
     }
 
     async fn at(&self, kind: Kind, organisation: &str, name: &str, revision: &str) -> Result<Repo, Refusal> {
@@ -222,9 +255,9 @@ impl Desk {
 
     /// The files of what lies here.
     async fn files(self: &Arc<Self>, repo: &Repo) -> Result<Manifest, Refusal> {
-        match repo.offered_by {
-            None => self.manifest(&repo.name, repo.model.manifest).await,
-            Some(country) => Err(Refusal::NotHere { name: repo.name.clone(), country }),
+        match repo.place {
+            Place::Here(_) => self.manifest(&repo.name, repo.model.manifest).await,
+            Place::Offered(country) => Err(Refusal::NotHere { name: repo.name.clone(), country }),
         }
     }
 
@@ -238,7 +271,7 @@ impl Desk {
         self: &Arc<Self>,
         kind: Kind,
         (organisation, name, revision, path): (String, String, String, String),
-        method: &Method,
+        (token, method): (Token, Method),
         headers: &HeaderMap,
     ) -> Answer {
         let repo = self.at(kind, &organisation, &name, &revision).await?;
@@ -257,24 +290,36 @@ impl Desk {
                 return Ok(response);
             }
         };
-        let body = match *method {
+        let body = match method {
             Method::HEAD => Body::empty(),
-            _ => self.body(&repo, &manifest, number, range.clone()).await?,
+            _ => self.body(&repo, &manifest, number, range.clone(), token).await?,
         };
         let mut response = (status, body).into_response();
         describe(&mut response, &repo, file, &range);
         Ok(response)
     }
 
-    async fn body(&self, repo: &Repo, manifest: &Manifest, number: u32, range: Range<u64>) -> Result<Body, Refusal> {
-        let here = self.models().await?.into_iter().find(|model| model.name == repo.name);
-        // Deleted or imported anew since.
-        let here = here.filter(|model| model.manifest == manifest.id()).ok_or_else(|| Refusal::Repo(repo.name.clone()))?;
-        let place = Arc::clone(&self.downloads).try_acquire_owned().map_err(|_| Refusal::Busy)?;
-        let body = reading::body(here.path, manifest.clone(), number, range, Arc::clone(&self.compared), place).await;
+    async fn body(
+        self: &Arc<Self>,
+        repo: &Repo,
+        manifest: &Manifest,
+        number: u32,
+        range: Range<u64>,
+        token: Token,
+    ) -> Result<Body, Refusal> {
+        let Place::Here(dir) = &repo.place else { return Err(Refusal::Repo(repo.name.clone())) };
+        let (compared, places) = (Arc::clone(&self.compared), Arc::clone(&self.reading));
+        let desk = Arc::clone(self);
+        let goes_on = move || desk.still(&token);
+        let body = reading::body(dir.clone(), manifest.clone(), number, range, compared, places, goes_on).await;
         body.map_err(|error| {
-            tracing::warn!(%error, name = repo.name, "the gateway cannot read a file");
-            Refusal::Damaged(repo.name.clone())
+            tracing::warn!(error = &error as &dyn std::error::Error, name = repo.name, "the gateway cannot read a file");
+            match error {
+                Stopped::Source(SourceError::Length { .. } | SourceError::Changed { .. } | SourceError::Tree(_)) => {
+                    Refusal::Damaged(repo.name.clone())
+                }
+                Stopped::Source(_) | Stopped::Task(_) | Stopped::Token => Refusal::Internal,
+            }
         })
     }
 }
@@ -282,7 +327,8 @@ impl Desk {
 /// A range counts where the client has the beginning of the same file (RFC 9110, section 13.1.5).
 fn wanted(headers: &HeaderMap, file: &File) -> Wanted {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let same = text(header::IF_RANGE).is_none_or(|tag| tag.trim_matches('"') == file.sha256.to_string());
+    let tag = format!("\"{}\"", file.sha256);
+    let same = headers.get(header::IF_RANGE).is_none_or(|given| given.as_bytes() == tag.as_bytes());
     Wanted::of(text(header::RANGE).filter(|_| same), file.bytes)
 }
 

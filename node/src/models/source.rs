@@ -67,14 +67,23 @@ impl Source {
     /// # Errors
     /// What is missing or altered.
     pub fn open(dir: &Path, manifest: Manifest) -> Result<Self, SourceError> {
-        let root = dir.canonicalize().map_err(|_| TreeError::NotADirectory { path: dir.to_owned() })?;
-        for file in manifest.files() {
-            let (_, metadata) = open_inside(&root, &file.path)?;
+        let source = Self::lazy(dir, manifest)?;
+        for file in source.manifest.files() {
+            let (_, metadata) = open_inside(&source.root, &file.path)?;
             if metadata.len() != file.bytes {
                 let (path, expected, found) = (file.path.clone(), file.bytes, metadata.len());
                 return Err(SourceError::Length { path, expected, found });
             }
         }
+        Ok(source)
+    }
+
+    /// As [`Source::open`], but each file is looked at when it is read: for who reads a few of many.
+    ///
+    /// # Errors
+    /// The directory is not there.
+    pub fn lazy(dir: &Path, manifest: Manifest) -> Result<Self, SourceError> {
+        let root = dir.canonicalize().map_err(|_| TreeError::NotADirectory { path: dir.to_owned() })?;
         Ok(Self { root, manifest, open: Vec::new() })
     }
 

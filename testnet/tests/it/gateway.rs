@@ -79,7 +79,8 @@ impl Client {
 impl Answer {
     #[track_caller]
     fn with(self, status: u16) -> Self {
-        assert_eq!(self.status, status, "{:?} {}", self.headers, String::from_utf8_lossy(&self.body));
+        let shown = String::from_utf8_lossy(self.body.get(..300).unwrap_or(&self.body));
+        assert_eq!(self.status, status, "{:?} {shown}", self.headers);
         self
     }
 
@@ -150,7 +151,14 @@ async fn what_lies_here_is_read_file_by_file_and_range_by_range() {
     let asked =
         client.send("POST", &format!("/api/models/{name}/paths-info/main"), &[], r#"{"paths":["config.json","x"]}"#).await;
     assert_eq!(asked.with(200).json().as_array().expect("entries").len(), 1);
-    client.send("POST", &format!("/api/models/{name}/paths-info/main"), &[], "{").await.with(400);
+    // As the Python client asks.
+    let form = [("content-type", "application/x-www-form-urlencoded")];
+    let place = format!("/api/models/{name}/paths-info/main");
+    let asked = client.send("POST", &place, &form, "paths=config.json&paths=x&expand=False").await.with(200).json();
+    assert_eq!(asked[0]["path"], "config.json");
+    client.send("POST", &place, &[], "{").await.with(400);
+    let many: String = (0..1001).map(|number| format!("paths={number}&")).collect();
+    client.send("POST", &place, &form, &many).await.with(413);
 
     let missing = client.get(&format!("/{name}/resolve/main/absent.json")).await.with(404);
     assert_eq!((missing.header("x-error-code"), missing.header("x-repo-commit")), ("EntryNotFound", &*commit));
@@ -168,13 +176,23 @@ async fn what_lies_here_is_read_file_by_file_and_range_by_range() {
 
     // What was written over since is not given out, whatever its length.
     let path = to.join("model.safetensors");
-    let mut content = fs::read(&path).expect("read");
-    *content.last_mut().expect("not empty") ^= 1;
-    fs::write(&path, content).expect("written");
-    let cut = client.get(&format!("/{name}/resolve/main/model.safetensors")).await.with(200);
-    assert!(!cut.whole, "a client must not take it for the whole");
+    let content = fs::read(&path).expect("read");
+    let place = format!("/{name}/resolve/main/model.safetensors");
+    let altered = |at: usize| {
+        let mut content = content.clone();
+        content[at] ^= 1;
+        fs::write(&path, content).expect("written");
+    };
+    altered(0);
+    let damaged = client.get(&place).await.with(409);
+    assert!(damaged.header("x-hf-warning").contains("alliance model verify"), "{damaged:?}");
+    // Behind what is read before the answer begins; there it is the end of the body that says so.
+    altered(content.len() - 1);
+    let cut = client.get(&place).await;
+    assert!(cut.status == 409 || !cut.whole, "a client must not take it for the whole");
     fs::write(&path, "short").expect("written");
-    client.get(&format!("/{name}/resolve/main/model.safetensors")).await.with(500);
+    client.get(&format!("/{name}/resolve/main/model.safetensors")).await.with(409);
+    client.get(&format!("/{name}/resolve/main/config.json")).await.with(200);
     stage.stop().await;
 }
 
