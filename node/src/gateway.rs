@@ -238,22 +238,16 @@ impl Desk {
     }
 
     async fn models(&self) -> Result<Vec<LocalModel>, Refusal> {
-        match self.ask(AdminCall::Models).await? {
+        match self.ask(AdminCall::ReadableModels).await? {
             Reply::Models(models) => Ok(models),
-            _ => Err(Refusal::Internal),
-        }
-    }
-
-    async fn offers(&self) -> Result<Vec<OfferView>, Refusal> {
-        match self.ask(AdminCall::Offers).await? {
-            Reply::Offers(offers) => Ok(offers),
             _ => Err(Refusal::Internal),
         }
     }
 
     /// What others offer.
     async fn offered(&self) -> Result<Vec<Repo>, Refusal> {
-        let offers = self.offers().await?.into_iter().filter(|offer| !offer.own);
+        let Reply::Offers(offers) = self.ask(AdminCall::Offers).await? else { return Err(Refusal::Internal) };
+        let offers = offers.into_iter().filter(|offer| !offer.own);
         let repo = |offer: OfferView| match offer.what {
             Offered::Model(model) => Some(Repo { name: offer.name, model, place: Place::Offered(offer.country) }),
             Offered::Compute(_) => None,

@@ -14,6 +14,7 @@ use super::{
     status,
 };
 use crate::{
+    config::GATEWAY_PORT,
     exit::Exit,
     tokens::{self, Scope, Token as Kept, TokenError},
 };
@@ -124,7 +125,7 @@ impl Env {
         let home = context.home()?;
         let address = status::ask(&context.daemon().await?).await?.gateway.ok_or_else(|| {
             Problem::new(Exit::NotFound, "this node has no gateway").hint(format!(
-                "say where it listens, `listen = \"127.0.0.1:4343\"` under `[gateway]` in {}, and restart the daemon",
+                "say where it listens, `listen = \"127.0.0.1:{GATEWAY_PORT}\"` under `[gateway]` in {}, and restart the daemon",
                 home.config_path().display()
             ))
         })?;

@@ -48,8 +48,8 @@ pub(super) enum Stopped {
     Source(#[from] SourceError),
     #[error("reading was given up")]
     Task(#[from] tokio::task::JoinError),
-    #[error("the token opens nothing any more")]
-    Token,
+    #[error("the token opens nothing any more, or the model is gone")]
+    Over,
 }
 
 /// A range of a file of an artefact, as a body. What is not as the manifest says ends it before its end, so that no client
@@ -75,7 +75,7 @@ pub(super) async fn body(
     let (first, reading) = reading.piece_of(&places).await?;
     let rest = stream::unfold(Some((reading, places, goes_on)), |state| async move {
         let (reading, places, goes_on) = state.filter(|(reading, ..)| reading.next < reading.end)?;
-        let piece = if goes_on() { reading.piece_of(&places).await } else { Err(Stopped::Token) };
+        let piece = if goes_on() { reading.piece_of(&places).await } else { Err(Stopped::Over) };
         match piece {
             Ok((piece, reading)) => Some((Ok(piece), Some((reading, places, goes_on)))),
             Err(error) => {
@@ -101,7 +101,8 @@ struct Reading {
 impl Reading {
     /// Reads what comes next on a thread for it. The place is held no longer: a client that waits keeps neither.
     async fn piece_of(self, places: &Semaphore) -> Result<(Bytes, Self), Stopped> {
-        let _place = places.acquire().await.ok();
+        // INVARIANT: nobody closes the semaphore.
+        let _place = places.acquire().await;
         Ok(tokio::task::spawn_blocking(move || self.piece()).await??)
     }
 

@@ -190,7 +190,6 @@ pub(super) async fn model_file(
     method: Method,
     headers: HeaderMap,
 ) -> Answer {
-    let headers = if method == Method::HEAD { HeaderMap::new() } else { headers };
     desk.file(Kind::Models, place, (token, method), &headers).await
 }
 
@@ -201,7 +200,6 @@ pub(super) async fn dataset_file(
     method: Method,
     headers: HeaderMap,
 ) -> Answer {
-    let headers = if method == Method::HEAD { HeaderMap::new() } else { headers };
     desk.file(Kind::Datasets, place, (token, method), &headers).await
 }
 
@@ -280,7 +278,9 @@ impl Desk {
         let missing = || Refusal::Entry { name: repo.name.clone(), path: path.clone(), commit: repo.commit() };
         let (number, file) = found.ok_or_else(missing)?;
         let whole = 0..file.bytes;
-        let (status, range) = match wanted(headers, file) {
+        // A range is for GET alone (RFC 9110, section 14.2).
+        let wanted = if method == Method::HEAD { Wanted::Whole } else { wanted(headers, file) };
+        let (status, range) = match wanted {
             Wanted::Whole => (StatusCode::OK, whole),
             Wanted::Part(range) => (StatusCode::PARTIAL_CONTENT, range),
             Wanted::NothingOfNothing => (StatusCode::PARTIAL_CONTENT, whole),
@@ -310,7 +310,9 @@ impl Desk {
         let Place::Here(dir) = &repo.place else { return Err(Refusal::Repo(repo.name.clone())) };
         let (compared, places) = (Arc::clone(&self.compared), Arc::clone(&self.reading));
         let desk = Arc::clone(self);
-        let goes_on = move || desk.still(&token);
+        // What is deleted under a duty is not read to its end by whoever has it open.
+        let root = dir.clone();
+        let goes_on = move || desk.still(&token) && root.is_dir();
         let body = reading::body(dir.clone(), manifest.clone(), number, range, compared, places, goes_on).await;
         body.map_err(|error| {
             tracing::warn!(error = &error as &dyn std::error::Error, name = repo.name, "the gateway cannot read a file");
@@ -318,7 +320,7 @@ impl Desk {
                 Stopped::Source(SourceError::Length { .. } | SourceError::Changed { .. } | SourceError::Tree(_)) => {
                     Refusal::Damaged(repo.name.clone())
                 }
-                Stopped::Source(_) | Stopped::Task(_) | Stopped::Token => Refusal::Internal,
+                Stopped::Source(_) | Stopped::Task(_) | Stopped::Over => Refusal::Internal,
             }
         })
     }

@@ -39,6 +39,8 @@ pub enum AdminCall {
     Peers,
     Offers,
     Models,
+    /// The models whose bytes may be read here now: without those that should be gone, whether or not they are.
+    ReadableModels,
     Crossings,
     Crossing(CrossingId),
     /// The crossings that serve the same pull as this one.

@@ -31,6 +31,12 @@ pub(super) const PREVIEWED: [Purpose; 3] = [Purpose::Research, Purpose::Commerci
 const PREVIEWS_MAX: usize = 200;
 
 impl Core {
+    fn readable_models(&self, now: Timestamp) -> Vec<LocalModel> {
+        let overdue = self.retention.overdue(now);
+        let readable = self.models.values().filter(|model| !overdue.contains(&(model.manifest, model.path.as_path())));
+        readable.cloned().collect()
+    }
+
     pub(super) fn on_admin(
         &mut self,
         id: RequestId,
@@ -46,6 +52,7 @@ impl Core {
             AdminCall::Peers => Ok(Reply::Peers(self.peer_views(now))),
             AdminCall::Offers => Ok(Reply::Offers(self.offer_views(now, gate))),
             AdminCall::Models => Ok(Reply::Models(self.models.values().cloned().collect())),
+            AdminCall::ReadableModels => Ok(Reply::Models(self.readable_models(now))),
             AdminCall::Crossings => Ok(Reply::Crossings(self.history.iter().cloned().collect())),
             AdminCall::Crossing(crossing) => match self.history.get(crossing) {
                 Some(view) => Ok(Reply::Crossing(Box::new(view.clone()))),

@@ -3,7 +3,10 @@
 //! Rebuilt from the ledger: the verdicts name the duty, the delivery starts the clock, a record of the deletion ends it. For what
 //! came and was never delivered the clock starts at the clearance. Deleting is ordered until it is done; a disk that refuses does not make the duty go away.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
 
 use super::{BulkOrder, Core, Effects, admin::CrossingView};
 use crate::{
@@ -82,6 +85,12 @@ impl Retention {
     }
 
     /// When a crossing's artefact has to be gone, where it has to.
+    /// What should be gone by now, and where it is if it is not: by whichever of its crossings.
+    pub(super) fn overdue(&self, now: Timestamp) -> BTreeSet<(ManifestId, &Path)> {
+        let overdue = self.kept.values().filter(|kept| now >= kept.due);
+        overdue.map(|kept| (kept.manifest, kept.path.as_path())).collect()
+    }
+
     pub(super) fn due(&self, crossing: CrossingId) -> Option<Timestamp> {
         self.kept.get(&crossing).map(|kept| kept.due)
     }

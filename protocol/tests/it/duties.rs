@@ -160,6 +160,11 @@ fn what_may_be_kept_for_a_time_is_deleted_then_also_after_a_restart() {
     cluster.run();
     assert_eq!(cluster.view(1, crossing).delete_by, Some(due));
     cluster.let_pass(24 * HOUR - 1);
+    let readable = |cluster: &mut Cluster| match cluster.call(1, AdminCall::ReadableModels) {
+        Reply::Models(models) => models.len(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(readable(&mut cluster), 1);
     let effects = cluster.tell(1, Input::Tick);
     assert!(!effects.bulk.iter().any(|order| matches!(order, BulkOrder::Delete { .. })), "not before it is due");
     cluster.let_pass(1);
@@ -170,6 +175,8 @@ fn what_may_be_kept_for_a_time_is_deleted_then_also_after_a_restart() {
     let effects = cluster.tell(1, Input::Bulk(BulkEvent::Deleted { crossing, problem }));
     assert!(effects.persist.is_empty());
     assert!(cluster.view(1, crossing).problem.expect("told").contains("read-only"));
+    assert_eq!(readable(&mut cluster), 0, "it is there, and is read no more");
+    assert!(matches!(cluster.call(1, AdminCall::Models), Reply::Models(models) if models.len() == 1));
     cluster.let_pass(HOUR);
     let effects = cluster.tell(1, Input::Tick);
     cluster.route(1, effects);
