@@ -214,7 +214,9 @@ fn happen(cluster: &mut Cluster, offers: &[StatementId], what: Happening) {
                 let onward: Vec<_> =
                     cluster.offers(at).into_iter().filter(|view| view.root.is_some() && !view.own).collect();
                 if let Some(view) = onward.get(n % onward.len().max(1)) {
-                    cluster.pull(at, view.offer);
+                    // Its node may be forgotten by now, with the offer still standing; then it is refused.
+                    let call = cluster.pull_call(view.offer);
+                    cluster.call(at, AdminCall::Pull(call));
                 }
             }
         }
