@@ -84,6 +84,7 @@ use crate::models::{BadPattern, Staging, delete::delete};
 
 pub use self::{
     endpoint::{MTU_ETHERNET, MTU_JUMBO},
+    gathering::{Arrival, ArrivalReader, Arrivals},
     lanes::{LANES_MAX, lanes_usual},
     tls::{TlsError, crypto_provider},
 };
@@ -241,7 +242,7 @@ impl Bulk {
             artefact: ArtefactCounters::default(),
             compared: Arc::default(),
             gauges: Gauges::default(),
-            gatherings: Gatherings::new(key.public()),
+            gatherings: Arc::new(Gatherings::new(key.public())),
             admission: Admission::new(),
             running: Plane::running_max(),
             reports: report,
@@ -264,6 +265,12 @@ impl Bulk {
             closed,
             threads,
         })
+    }
+
+    /// Where to look for what is on its way to this node.
+    #[must_use]
+    pub fn arrivals(&self) -> Arrivals {
+        Arrivals::of(Arc::clone(&self.plane.gatherings))
     }
 
     /// The next thing that happened. May be dropped and called again without losing anything.
@@ -306,10 +313,10 @@ impl Bulk {
                     handle.cut.send_replace(Some(code));
                 }
             }
-            BulkOrder::Reach { crossing, peer, addresses, manifest, to, shared, local, tensors } => {
+            BulkOrder::Reach { crossing, peer, addresses, manifest, to, piecewise, local, tensors } => {
                 match tensors.iter().map(|pattern| pattern.parse()).collect::<Result<_, BadPattern>>() {
                     Ok(tensors) => {
-                        let usage = Usage { shared, local };
+                        let usage = Usage { piecewise, local };
                         self.start_pull(Reach { crossing, peer, addresses, manifest, to, tensors, usage });
                     }
                     Err(error) => {

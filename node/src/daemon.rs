@@ -179,7 +179,9 @@ async fn start(home: &Home) -> Result<(Node, Faces, OpenHome), DaemonError> {
     };
     let gateway = match config.gateway.listen {
         Some(listen) => {
-            let gateway = Gateway::start(listen, tokens::of_home(home.root()), home.manifests_path(), sender.clone()).await;
+            let places = (home.manifests_path(), home.models_path());
+            let gateway =
+                Gateway::start(listen, tokens::of_home(home.root()), places, bulk.arrivals(), sender.clone()).await;
             let gateway = gateway.map_err(|source| DaemonError::Gateway { listen, source })?;
             info!(address = %gateway.address(), "the gateway listens for clients of this machine");
             Some(gateway)

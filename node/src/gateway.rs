@@ -1,7 +1,8 @@
 //! The gateway: what lies at this node, for the people and programs of its organisation, with the clients that they have.
 //!
-//! HTTP on this machine alone, with a token. Under `/hf` it answers as the Hugging Face Hub does. What it gives out lies here
-//! already: it was imported here, or has crossed. Nothing is decided here, and nothing crosses by a request to it.
+//! HTTP on this machine alone, with a token. Under `/hf` it answers as the Hugging Face Hub does. What it gives out was imported
+//! here, has crossed, or is crossing: asking for the files of what another node offers starts a crossing, as `alliance pull`
+//! does. Nothing is decided here.
 
 use std::{
     collections::BTreeMap,
@@ -13,10 +14,10 @@ use std::{
 };
 
 use alliance_protocol::{
-    core::admin::{AdminCall, LocalModel, OfferView, Reply},
+    core::admin::{AdminCall, LocalModel, Reply},
     id::ManifestId,
     manifest::Manifest,
-    offer::Offered,
+    offer,
     time::Timestamp,
 };
 use axum::{
@@ -38,13 +39,20 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 
-use self::hub::{Place, Refusal, Repo};
+use self::{
+    crossings::Crossings,
+    denied::{LINE_BYTES_MAX, ascii, cut},
+    hub::{Offered, Place, Refusal, Repo},
+};
 use crate::{
     api::Waiting,
+    bulk::Arrivals,
     models::{Compared, load_manifest},
     tokens::{Doorkeeper, Scope, Token, TokenFile},
 };
 
+mod crossings;
+mod denied;
 mod hub;
 mod reading;
 mod routes;
@@ -67,9 +75,6 @@ const WITHIN: Duration = Duration::from_secs(4);
 /// Pieces that are read from the disk at a time, of 1 MiB.
 const READING_MAX: usize = 16;
 
-/// Bytes of what is wrong in a header. Clients refuse long ones.
-const MESSAGE_BYTES_MAX: usize = 300;
-
 /// Manifests that are kept decoded: of what is being downloaded. The largest have some 50 MiB.
 const MANIFESTS_KEPT: usize = 8;
 
@@ -85,6 +90,7 @@ struct Desk {
     calls: mpsc::Sender<Waiting>,
     door: Mutex<Doorkeeper>,
     manifests: PathBuf,
+    crossings: Crossings,
     /// The ones used last, the latest at the end.
     kept: tokio::sync::Mutex<Vec<Manifest>>,
     compared: Arc<Compared>,
@@ -93,14 +99,15 @@ struct Desk {
 }
 
 impl Gateway {
-    /// Starts to serve.
+    /// Starts to serve. `manifests` is where the manifests of local models lie, and `models` where what is pulled goes.
     ///
     /// # Errors
     /// The address cannot be bound.
     pub async fn start(
         listen: SocketAddr,
         tokens: TokenFile,
-        manifests: PathBuf,
+        (manifests, models): (PathBuf, PathBuf),
+        arrivals: Arrivals,
         calls: mpsc::Sender<Waiting>,
     ) -> io::Result<Self> {
         let listener = TcpListener::bind(listen).await?;
@@ -109,6 +116,7 @@ impl Gateway {
             calls,
             door: Mutex::new(Doorkeeper::new(tokens)),
             manifests,
+            crossings: Crossings::new(arrivals, models),
             kept: tokio::sync::Mutex::default(),
             compared: Arc::default(),
             asking: Semaphore::new(ASKED_MAX),
@@ -191,7 +199,13 @@ async fn admitted(State(desk): State<Arc<Desk>>, mut request: Request, next: Nex
         return Err(Refusal::Scope);
     }
     request.extensions_mut().insert(token);
-    Ok(next.run(request).await)
+    let agent = request.headers().get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
+    let is_command = agent.is_some_and(|agent| agent.starts_with("huggingface-cli/"));
+    let mut response = next.run(request).await;
+    if let Some(code) = response.headers_mut().get_mut("x-error-code").filter(|code| is_command && *code == hub::GATED) {
+        *code = HeaderValue::from_static(hub::POLICY);
+    }
+    Ok(response)
 }
 
 fn now() -> Timestamp {
@@ -220,7 +234,8 @@ impl Desk {
         })
     }
 
-    async fn ask(&self, call: AdminCall) -> Result<Reply, Refusal> {
+    /// Gives an order, and says what became of it.
+    async fn order(&self, call: AdminCall) -> Result<Reply, Refusal> {
         let asked = async {
             // INVARIANT: nobody closes the semaphore.
             let _place = self.asking.acquire().await.map_err(|_| Refusal::Internal)?;
@@ -228,7 +243,12 @@ impl Desk {
             self.calls.try_send((call, sender)).map_err(|_| Refusal::Busy)?;
             reply.await.map_err(|_| Refusal::Busy)
         };
-        match tokio::time::timeout(WITHIN, asked).await.map_err(|_| Refusal::Busy)?? {
+        tokio::time::timeout(WITHIN, asked).await.map_err(|_| Refusal::Busy)?
+    }
+
+    /// Asks what there is; there is no reason to say no to that.
+    async fn ask(&self, call: AdminCall) -> Result<Reply, Refusal> {
+        match self.order(call).await? {
             Reply::Failed(failure) => {
                 tracing::error!(?failure, "the gateway was not told what there is");
                 Err(Refusal::Internal)
@@ -244,27 +264,39 @@ impl Desk {
         }
     }
 
-    /// What others offer.
-    async fn offered(&self) -> Result<Vec<Repo>, Refusal> {
+    /// Where an artefact lies under its name, if it does.
+    async fn lies_here(&self, name: &str, id: ManifestId) -> Result<Option<PathBuf>, Refusal> {
+        let models = self.models().await?;
+        Ok(models.into_iter().find(|model| model.name == name && model.manifest == id).map(|model| model.path))
+    }
+
+    /// What others offer, by name.
+    async fn offered(&self) -> Result<BTreeMap<String, Repo>, Refusal> {
         let Reply::Offers(offers) = self.ask(AdminCall::Offers).await? else { return Err(Refusal::Internal) };
-        let offers = offers.into_iter().filter(|offer| !offer.own);
-        let repo = |offer: OfferView| match offer.what {
-            Offered::Model(model) => Some(Repo { name: offer.name, model, place: Place::Offered(offer.country) }),
-            Offered::Compute(_) => None,
-        };
-        Ok(offers.filter_map(repo).collect())
+        let mut repos: BTreeMap<String, Repo> = BTreeMap::new();
+        // What a node offers on is found through the offer that it goes back to.
+        for view in offers.into_iter().filter(|view| !view.own && view.root.is_none()) {
+            let offer::Offered::Model(model) = &view.what else { continue };
+            let mut offered = Offered::of(&view);
+            let mut repo =
+                Repo { name: view.name.clone(), model: model.clone(), place: Place::Offered(Box::new(offered.clone())) };
+            if let Some(Repo { model, place: Place::Offered(known), .. }) = repos.remove(&view.name) {
+                offered = offered.or(*known);
+                if offered.offer != view.offer {
+                    repo.model = model;
+                }
+                repo.place = Place::Offered(Box::new(offered));
+            }
+            repos.insert(view.name, repo);
+        }
+        Ok(repos)
     }
 
     /// All that there is, by name: what lies here, and what others offer and does not.
-    async fn repos(&self) -> Result<Vec<Repo>, Refusal> {
-        let mut repos: BTreeMap<String, Repo> = BTreeMap::new();
-        for repo in self.offered().await? {
-            repos.insert(repo.name.clone(), repo);
-        }
-        for model in self.models().await? {
-            repos.insert(model.name.clone(), Repo::here(&model));
-        }
-        Ok(repos.into_values().collect())
+    async fn repos(&self) -> Result<BTreeMap<String, Repo>, Refusal> {
+        let mut repos = self.offered().await?;
+        repos.extend(self.models().await?.iter().map(|model| (model.name.clone(), Repo::here(model))));
+        Ok(repos)
     }
 
     /// What an artefact that lies here consists of. One is read at a time: the largest take a while, and many ask for the same.
@@ -299,29 +331,36 @@ impl Repo {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let message: String = self.to_string().chars().filter(|character| !character.is_control()).collect();
-        let mut response = (self.status(), Json(serde_json::json!({ "error": message }))).into_response();
+        let mut body = serde_json::json!({ "error": message });
+        if let (Some(members), Some(denied)) = (body.as_object_mut(), self.denied()) {
+            let known = serde_json::json!({ "crossing": denied.crossing.to_string(), "rules": denied.rules });
+            members.insert("alliance".to_owned(), known);
+        }
+        let mut response = (self.status(), Json(body)).into_response();
         // In a header only what every client takes.
-        let message: String =
-            message.chars().take(MESSAGE_BYTES_MAX).map(|it| if it.is_ascii() { it } else { '?' }).collect();
-        let headers = response.headers_mut();
-        headers.insert("x-error-code", HeaderValue::from_static(self.code()));
-        if let Ok(text) = HeaderValue::from_str(&message) {
-            headers.insert("x-error-message", text);
-        }
+        let message = cut(&ascii(&message), LINE_BYTES_MAX);
+        let mut put = |name: &'static str, text: &str| {
+            if let Ok(text) = HeaderValue::from_str(text) {
+                response.headers_mut().insert(name, text);
+            }
+        };
+        put("x-error-code", self.code());
+        put("x-error-message", &message);
         // Clients show this one as it is, whatever they make of the rest.
-        if self.warns()
-            && let Ok(text) = HeaderValue::from_str(&format!("alliance-{}; {message}", self.code()))
-        {
-            headers.insert("x-hf-warning", text);
+        if self.warns() {
+            put("x-hf-warning", &format!("alliance-{}; {message}", self.topic()));
         }
-        if let Some(commit) = self.commit().and_then(|commit| HeaderValue::from_str(commit).ok()) {
-            headers.insert("x-repo-commit", commit);
+        if let Some(commit) = self.commit() {
+            put("x-repo-commit", commit);
+        }
+        if let Some(denied) = self.denied() {
+            put("x-request-id", &denied.crossing.to_string());
         }
         if self.status() == StatusCode::UNAUTHORIZED {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            put("www-authenticate", "Bearer");
         }
         if self.status() == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            put("retry-after", "1");
         }
         response
     }

@@ -12,7 +12,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use alliance_protocol::{id::Sha256, manifest::is_printable, time::Timestamp};
+use alliance_protocol::{
+    id::Sha256,
+    manifest::is_printable,
+    time::Timestamp,
+    vocabulary::{Circumstance, Purpose, Use},
+};
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 use zeroize::Zeroizing;
@@ -45,6 +50,40 @@ const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnop
 pub enum Scope {
     /// See what there is, and read what lies at this node.
     Read,
+    /// Start crossings in the name of the organisation, for what others offer.
+    Pull,
+}
+
+impl Scope {
+    /// All that there are.
+    pub const ALL: [Self; 2] = [Self::Read, Self::Pull];
+
+    /// The word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Pull => "pull",
+        }
+    }
+}
+
+/// What the holder of a token says of the crossings that they start: the law asks.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Declared {
+    pub purpose: Purpose,
+    #[serde(rename = "use")]
+    pub use_: Use,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub circumstances: BTreeSet<Circumstance>,
+}
+
+impl Default for Declared {
+    /// As where nothing is said to `alliance pull`.
+    fn default() -> Self {
+        Self { purpose: Purpose::Research, use_: Use::Inference, circumstances: BTreeSet::new() }
+    }
 }
 
 /// A token as it is kept.
@@ -56,6 +95,8 @@ pub struct Token {
     /// Who uses it.
     pub user: String,
     pub scopes: BTreeSet<Scope>,
+    #[serde(default)]
+    pub declared: Declared,
     pub created: Timestamp,
     /// From when on it opens nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -111,7 +152,7 @@ impl TokenFile {
     pub fn create(
         &self,
         user: &str,
-        scopes: BTreeSet<Scope>,
+        (scopes, declared): (BTreeSet<Scope>, Declared),
         until: Option<Timestamp>,
         now: Timestamp,
     ) -> Result<(Token, Zeroizing<String>), TokenError> {
@@ -119,7 +160,7 @@ impl TokenFile {
             return Err(TokenError::User);
         }
         self.change(|tokens| {
-            let (token, secret) = draw(user, scopes, until, now)?;
+            let (token, secret) = draw(user, (scopes, declared), until, now)?;
             add(tokens, token.clone())?;
             Ok((token, secret))
         })
@@ -135,11 +176,13 @@ impl TokenFile {
             if let Some(bytes) = durable::read_if_there(&path, OWN_BYTES_MAX)? {
                 let kept = Zeroizing::new(String::from_utf8_lossy(&bytes).trim().to_owned());
                 let sha256 = digest(&kept);
-                if tokens.iter().any(|token| token.sha256 == sha256 && token.counts(now)) {
+                if let Some(token) = tokens.iter_mut().find(|token| token.sha256 == sha256 && token.counts(now)) {
+                    // Of an earlier version, which knew fewer.
+                    token.scopes.extend(Scope::ALL);
                     return Ok(kept);
                 }
             }
-            let (token, secret) = draw(OWNER, [Scope::Read].into(), None, now)?;
+            let (token, secret) = draw(OWNER, (Scope::ALL.into(), Declared::default()), None, now)?;
             // First, so that no token counts that nobody has.
             durable::write(&path, secret.as_bytes(), Readers::Owner, Existing::Replace)?;
             add(tokens, token)?;
@@ -173,7 +216,11 @@ impl TokenFile {
         let lock: File = lock.map_err(at("open", &path))?;
         lock.lock().map_err(at("lock", &path))?;
         let mut tokens = self.read()?;
+        let before = tokens.clone();
         let done = change(&mut tokens)?;
+        if tokens == before {
+            return Ok(done);
+        }
         // Nothing in a token can fail to be written as JSON.
         let text = serde_json::to_vec_pretty(&tokens).unwrap_or_default();
         durable::write(&self.path, &text, Readers::Owner, Existing::Replace)?;
@@ -189,14 +236,14 @@ impl Token {
 
 fn draw(
     user: &str,
-    scopes: BTreeSet<Scope>,
+    (scopes, declared): (BTreeSet<Scope>, Declared),
     until: Option<Timestamp>,
     now: Timestamp,
 ) -> Result<(Token, Zeroizing<String>), TokenError> {
     let secret = secret().map_err(TokenError::Randomness)?;
     let sha256 = digest(&secret);
     let id = sha256.to_string().chars().take(8).collect();
-    Ok((Token { id, user: user.to_owned(), scopes, created: now, until, sha256 }, secret))
+    Ok((Token { id, user: user.to_owned(), scopes, declared, created: now, until, sha256 }, secret))
 }
 
 fn add(tokens: &mut Vec<Token>, token: Token) -> Result<(), TokenError> {
@@ -296,8 +343,8 @@ pub fn of_home(home: &Path) -> TokenFile {
 mod tests {
     use super::*;
 
-    fn read() -> BTreeSet<Scope> {
-        [Scope::Read].into()
+    fn read() -> (BTreeSet<Scope>, Declared) {
+        ([Scope::Read].into(), Declared::default())
     }
 
     #[test]

@@ -418,6 +418,7 @@ impl<'a> Tour<'a> {
             sources: 1,
             onward: false,
             tensors: Vec::new(),
+            read_meanwhile: false,
         };
         let (view, problem) = match step.importer.call(&AdminCall::Pull(pull)).await? {
             Reply::Pulling { crossing } => (Some(self.wait_for(step.importer, crossing).await?), None),

@@ -9,8 +9,13 @@
 //! the turn of the one whose key, hashed with the piece, gives the largest number (rendezvous hashing: Thaler, Ravishankar,
 //! "Using Name-Based Mappings to Increase Hit Rates", 1998). Nobody has to say so to anyone, and a piece for which two would
 //! have asked at once leaves that source once.
+//!
+//! Whoever reads what comes while it comes goes before all of that: the next piece of each reader, in turn.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    ops::Range,
+};
 
 use alliance_protocol::manifest::Manifest;
 
@@ -35,6 +40,10 @@ pub(super) struct Piece {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct SourceId(pub(super) u32);
 
+/// One that reads what comes, numbered likewise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ReaderId(pub(super) u64);
+
 /// What is missing, and who was asked for it.
 #[derive(Debug)]
 pub(super) struct Board {
@@ -53,6 +62,18 @@ pub(super) struct Board {
     seed: u64,
     /// Whose turn each piece is, and where it stands; the same until a source comes, goes, or has everything.
     turns: Vec<(usize, u64)>,
+    /// Who reads what comes; the one whose turn it is first.
+    readers: VecDeque<Reader>,
+}
+
+/// One that reads pieces in their order, while they come.
+#[derive(Debug)]
+struct Reader {
+    id: ReaderId,
+    /// The pieces that it reads.
+    pieces: Range<usize>,
+    /// None of them before this one is free.
+    cursor: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +130,7 @@ impl Board {
             me,
             seed,
             turns: Vec::new(),
+            readers: VecDeque::new(),
             pieces,
         }
     }
@@ -192,8 +214,39 @@ impl Board {
         self.turns = self.pieces.iter().map(turn).collect();
     }
 
+    /// Somebody reads these groups from now on, in their order.
+    pub(super) fn read(&mut self, reader: ReaderId, groups: Range<u64>) {
+        let first = self.pieces.partition_point(|piece| piece.end <= groups.start);
+        let end = self.pieces.partition_point(|piece| piece.first < groups.end);
+        self.readers.push_front(Reader { id: reader, pieces: first..end.max(first), cursor: first });
+    }
+
+    /// One reads no more.
+    pub(super) fn unread(&mut self, reader: ReaderId) {
+        self.readers.retain(|known| known.id != reader);
+    }
+
+    /// The next piece that a reader waits for, and that a source has and nobody was asked for.
+    fn awaited(&mut self, source: SourceId) -> Option<usize> {
+        let has = &self.sources.get(&source)?.has;
+        for turn in 0..self.readers.len() {
+            let reader = self.readers.get_mut(turn)?;
+            let is_free = |at: &usize| self.states.get(*at) == Some(&State::Free);
+            reader.cursor = (reader.cursor..reader.pieces.end).find(is_free).unwrap_or(reader.pieces.end);
+            let next = (reader.cursor..reader.pieces.end).find(|at| is_free(at) && has.get(*at) == Some(&true));
+            if next.is_some() {
+                self.readers.rotate_left(turn.saturating_add(1));
+                return next;
+            }
+        }
+        None
+    }
+
     /// The next piece to ask a source for, if it has one that nobody was asked for. From then on it was.
     pub(super) fn take(&mut self, source: SourceId, now_ms: u64) -> Option<Piece> {
+        if let Some(at) = self.awaited(source) {
+            return self.ask(source, at, now_ms);
+        }
         let alone = self.sources.len() == 1;
         let has = &self.sources.get(&source)?.has;
         let free = self.states.iter().enumerate().skip(self.cursor).filter(|(_, state)| **state == State::Free);
@@ -267,6 +320,9 @@ impl Board {
         if to == State::Free {
             self.free_bytes = self.free_bytes.saturating_add(bytes);
             self.cursor = self.cursor.min(at);
+            for reader in self.readers.iter_mut().filter(|reader| reader.pieces.contains(&at)) {
+                reader.cursor = reader.cursor.min(at);
+            }
         }
         if to == State::Here {
             self.missing = self.missing.saturating_sub(1);

@@ -8,6 +8,7 @@
 //! Two locks, never held together: `staging` is taken by threads that may wait for the disk, `progress` by the thread that
 //! moves packets, and never for long.
 
+mod arrival;
 mod seat;
 
 use std::{
@@ -31,6 +32,7 @@ use tokio::{
     time::timeout,
 };
 
+pub use self::arrival::{Arrival, ArrivalReader, Arrivals};
 pub(super) use self::seat::Seat;
 use super::{
     board::{Board, SourceId},
@@ -44,6 +46,8 @@ use crate::models::{Source, Staging, Taking, TensorPattern, fill_from};
 pub(super) struct Gatherings {
     me: PublicKey,
     coming: Mutex<HashMap<PathBuf, Weak<Gathering>>>,
+    /// Grows whenever something that comes was cleared.
+    cleared: watch::Sender<u64>,
 }
 
 /// One artefact on its way to one directory.
@@ -60,6 +64,8 @@ pub(super) struct Gathering {
     progress: Mutex<Progress>,
     /// Grows with everything that somebody may wait for.
     changed: watch::Sender<u64>,
+    /// Of all that comes.
+    cleared: watch::Sender<u64>,
     opened: OnceCell<()>,
     begun: OnceCell<()>,
     finished: OnceCell<()>,
@@ -79,6 +85,8 @@ enum Place {
 #[derive(Debug, Default)]
 struct Progress {
     phase: Phase,
+    /// Whether a permission let it in, this time; what an earlier attempt left lies here before that.
+    cleared: bool,
     manifest: Option<Manifest>,
     /// None until the manifest is known and the disk is prepared.
     board: Option<Board>,
@@ -107,7 +115,7 @@ enum Phase {
 
 impl Gatherings {
     pub(super) fn new(me: PublicKey) -> Self {
-        Self { me, coming: Mutex::default() }
+        Self { me, coming: Mutex::default(), cleared: watch::channel(0).0 }
     }
 
     /// Takes a seat at what goes to a directory; opens it where nobody has.
@@ -117,7 +125,7 @@ impl Gatherings {
         let same = |open: &Arc<Gathering>| open.id == reach.manifest && open.tensors == reach.tensors;
         let coming = |open: &Arc<Gathering>| same(open) && open.progress().phase == Phase::Coming;
         let gathering = known.get(&reach.to).and_then(Weak::upgrade).filter(coming).unwrap_or_else(|| {
-            let gathering = Arc::new(Gathering::new(reach, self.me));
+            let gathering = Arc::new(Gathering::new(reach, self.me, self.cleared.clone()));
             known.insert(reach.to.clone(), Arc::downgrade(&gathering));
             gathering
         });
@@ -133,7 +141,7 @@ impl Gatherings {
 }
 
 impl Gathering {
-    fn new(reach: &Reach, me: PublicKey) -> Self {
+    fn new(reach: &Reach, me: PublicKey, cleared: watch::Sender<u64>) -> Self {
         let (changed, _) = watch::channel(0);
         let seed = reach.crossing.0.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
         Self {
@@ -146,6 +154,7 @@ impl Gathering {
             staging: Mutex::new(Place::Nowhere),
             progress: Mutex::default(),
             changed,
+            cleared,
             opened: OnceCell::new(),
             begun: OnceCell::new(),
             finished: OnceCell::new(),
@@ -336,6 +345,8 @@ impl Gathering {
         };
         self.progress().left_out = selection.map_or(0, |selection| selection.left_out());
         self.use_manifest(manifest, here, wanted_bytes);
+        self.progress().cleared = true;
+        self.cleared.send_modify(|number| *number = number.wrapping_add(1));
         Ok(())
     }
 
@@ -439,7 +450,7 @@ mod tests {
     async fn nobody_waits_for_groups_that_are_not_wanted_any_more() {
         let manifest = manifest(1);
         let key = PublicKey([1; 32]);
-        let usage = Usage { shared: true, local: Vec::new() };
+        let usage = Usage { piecewise: true, local: Vec::new() };
         let (to, manifest_id) = (PathBuf::from("/nowhere"), manifest.id());
         let (crossing, addresses, tensors) = (CrossingId([1; 32]), Vec::new(), Vec::new());
         let reach = Reach { crossing, peer: key, addresses, manifest: manifest_id, to, tensors, usage };

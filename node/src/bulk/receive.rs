@@ -68,8 +68,8 @@ pub(super) type Alive = mpsc::Sender<Infallible>;
 /// How a source is used.
 #[derive(Clone, Debug)]
 pub(super) struct Usage {
-    /// Others may be asked for the same.
-    pub(super) shared: bool,
+    /// It is asked for one piece after the other: others may be asked for the same, or somebody reads what comes.
+    pub(super) piecewise: bool,
     /// Artefacts that lie here, in which parts of this one may be found.
     pub(super) local: Vec<(ManifestId, PathBuf)>,
 }
@@ -99,7 +99,7 @@ pub(super) struct Debt {
 pub(super) async fn ask_ahead(link: &mut Link, seat: &Seat, usage: &Usage) -> Result<Debt, BulkFailure> {
     let mut debt = Debt::default();
     // Of a part it is known what is missing when it is known what was cleared.
-    if usage.shared || seat.is_of_part() {
+    if usage.piecewise || seat.is_of_part() {
         return Ok(debt);
     }
     if seat.knows_what_is_missing() {
@@ -176,8 +176,8 @@ pub(super) async fn receive_artefact(
         })
     };
     let owed = AtomicU64::new(0);
-    let (shared, wanted) = (usage.shared, seat.missing_bytes());
-    let source = Taking { plane, connection, seat, gauge, shared, manifest: &manifest, activity, owed: &owed };
+    let (piecewise, wanted) = (usage.piecewise, seat.missing_bytes());
+    let source = Taking { plane, connection, seat, gauge, piecewise, manifest: &manifest, activity, owed: &owed };
     let taking = source.take(send, inbox, debt, batches);
     tokio::select! {
         outcome = async { tokio::try_join!(writing, taking) } => outcome.map(|((), ())| ()),
@@ -228,7 +228,7 @@ struct Taking<'a> {
     connection: &'a Connection,
     seat: &'a Seat,
     gauge: &'a Gauge,
-    shared: bool,
+    piecewise: bool,
     manifest: &'a Manifest,
     activity: &'a AtomicU64,
     /// The source's debt, for the watchdog.
@@ -254,9 +254,9 @@ impl Taking<'_> {
         while !batches.is_closed() {
             changes.borrow_and_update();
             self.seat.check()?;
-            if self.shared || debt.bytes() == 0 {
-                let shared = || self.seat.take(debt.bytes(), self.owed_max());
-                let pieces = if self.shared { shared() } else { self.seat.take_all() };
+            if self.piecewise || debt.bytes() == 0 {
+                let bounded = || self.seat.take(debt.bytes(), self.owed_max());
+                let pieces = if self.piecewise { bounded() } else { self.seat.take_all() };
                 let before = debt.bytes();
                 debt.ask(send, &pieces).await?;
                 self.gauge.ask(debt.bytes().saturating_sub(before));

@@ -61,7 +61,7 @@ pub(super) struct Plane {
     /// What runs, and the limits for it.
     pub(super) gauges: Gauges,
     /// What is on its way to this node.
-    pub(super) gatherings: Gatherings,
+    pub(super) gatherings: Arc<Gatherings>,
     pub(super) admission: Admission,
     /// Transfers that run, both ways together.
     pub(super) running: Arc<Semaphore>,

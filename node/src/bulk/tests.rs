@@ -112,7 +112,7 @@ fn crossing(n: u8) -> CrossingId {
 fn reach(n: u8, peer: PublicKey, addresses: &[String], to: &TempDir) -> BulkOrder {
     let to = to.path().join(format!("{n}"));
     let (crossing, addresses, manifest) = (crossing(n), addresses.to_vec(), ManifestId([9; 32]));
-    BulkOrder::Reach { crossing, peer, addresses, manifest, to, shared: false, local: Vec::new(), tensors: Vec::new() }
+    BulkOrder::Reach { crossing, peer, addresses, manifest, to, piecewise: false, local: Vec::new(), tensors: Vec::new() }
 }
 
 /// The importer reaches the exporter and asks; what the exporter hears.

@@ -100,6 +100,7 @@ impl Pull {
             sources: self.sources,
             onward: self.offer_on,
             tensors: self.tensors.iter().map(|pattern| pattern.as_str().to_owned()).collect(),
+            read_meanwhile: false,
         };
         let daemon = context.daemon().await?;
         let bar = progress::bytes_bar(&context.screen, "reaching");
@@ -211,24 +212,18 @@ impl Sources {
         std::iter::once(&self.first).chain(&self.others)
     }
 
-    /// The one that says how the pull ended: one that is done, or else the last that broke off and not one that was refused,
-    /// or else the first that was asked.
+    /// The one that says how the pull ended.
     fn decisive(&self) -> &CrossingView {
-        let broke_off = self.all().filter(|view| view.state == CrossingState::Failed).max_by_key(|view| view.ended);
-        self.all().find(|view| is_done(view)).or(broke_off).unwrap_or(&self.first)
+        CrossingView::decisive(std::iter::once(&self.first).chain(&self.others)).unwrap_or(&self.first)
     }
 
     fn has_ended(&self) -> bool {
-        self.all().any(is_done) || self.all().all(|view| view.state.is_final())
+        self.all().any(CrossingView::is_done) || self.all().all(|view| view.state.is_final())
     }
 
     fn bytes(&self) -> u64 {
         self.all().map(|view| view.bytes).sum()
     }
-}
-
-fn is_done(view: &CrossingView) -> bool {
-    matches!(view.state, CrossingState::Done | CrossingState::DoneUnsettled)
 }
 
 /// Asks until the pull has come to its end.
@@ -307,7 +302,7 @@ fn ended(view: &CrossingView) -> Option<Problem> {
 fn text(context: &Context, sources: &Sources) -> String {
     let view = sources.decisive();
     let mut fields = Fields::default();
-    if let Some(to) = view.to.as_ref().filter(|_| is_done(view)) {
+    if let Some(to) = view.to.as_ref().filter(|_| view.is_done()) {
         fields.add("at", to.display());
     }
     fields.add("moved", format!("{} ({} bytes)", figures::size(sources.bytes()), sources.bytes()));
@@ -334,7 +329,7 @@ fn text(context: &Context, sources: &Sources) -> String {
         | CrossingState::Denied
         | CrossingState::Failed => fields.add("state", crossing::state(view.state)),
     }
-    let headline = if is_done(view) {
+    let headline = if view.is_done() {
         context.screen.paint(Tone::Good, &format!("pulled {}", view.name))
     } else {
         context.screen.paint(Tone::Bad, &format!("not pulled: {}", view.name))

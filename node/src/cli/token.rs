@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, env};
 
-use alliance_protocol::time::Timestamp;
+use alliance_protocol::{
+    time::Timestamp,
+    vocabulary::{Circumstance, Purpose, Use},
+};
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 use zeroize::Zeroizing;
@@ -16,7 +19,7 @@ use super::{
 use crate::{
     config::GATEWAY_PORT,
     exit::Exit,
-    tokens::{self, Scope, Token as Kept, TokenError},
+    tokens::{self, Declared, Scope, Token as Kept, TokenError},
 };
 
 /// What Hugging Face clients are told, besides where the node is: to use plain HTTP and to ask nobody else.
@@ -28,10 +31,28 @@ const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 #[derive(Debug, Subcommand)]
 pub(super) enum Token {
     /// Create a token; it is shown once
-    #[command(after_help = "Examples:\n  alliance token create maria\n  alliance token create ci --days 90")]
+    ///
+    /// Without `--scope` its holder can see what there is and read what lies here. With `pull`, asking for what another node
+    /// offers starts a crossing: what is said here of its purpose and use is what the law is asked about.
+    #[command(
+        after_help = "Examples:\n  alliance token create maria\n  alliance token create ci --scope read,pull --days 90\n  \
+        alliance token create lab --scope read,pull --purpose evaluation --use fine_tuning"
+    )]
     Create {
         /// Who will use it
         name: String,
+        /// What its holder may do, with commas
+        #[arg(long, value_enum, value_delimiter = ',', default_value = "read", value_name = "SCOPES")]
+        scope: Vec<Scope>,
+        /// What the holder wants models for: research, evaluation, commercial, ...
+        #[arg(long, default_value_t = Purpose::Research, value_name = "PURPOSE")]
+        purpose: Purpose,
+        /// What will be done with them: inference, fine_tuning, training, ...
+        #[arg(long = "use", default_value_t = Use::Inference, value_name = "USE")]
+        use_: Use,
+        /// What is true of it, with commas: public_audience where it will reach the public here, ...
+        #[arg(long, value_delimiter = ',', value_name = "WORDS")]
+        circumstances: Vec<Circumstance>,
         /// How many days it counts; without it, until it is revoked
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=3650))]
         days: Option<u64>,
@@ -86,9 +107,12 @@ impl Token {
         let home = context.home()?;
         let file = tokens::of_home(home.root());
         match self {
-            Self::Create { name, days } => {
+            Self::Create { name, scope, purpose, use_, circumstances, days } => {
                 let until = days.map(|days| context.now.plus_ms(days.saturating_mul(DAY_MS)));
-                let (kept, secret) = file.create(&name, [Scope::Read].into(), until, context.now)?;
+                let declared = Declared { purpose, use_, circumstances: circumstances.into_iter().collect() };
+                // Who may start crossings sees what there is.
+                let may = (scope.into_iter().chain([Scope::Read]).collect(), declared);
+                let (kept, secret) = file.create(&name, may, until, context.now)?;
                 let created = Created { token: &secret, kept: &kept };
                 Ok(context.screen.one(&created, || {
                     format!("{}\nit is not shown again; what its holder needs: alliance env --token TOKEN", secret.as_str())
@@ -107,15 +131,17 @@ impl Token {
 }
 
 fn table(all: &[Kept], now: Timestamp) -> String {
-    let mut table = Table::new(["id", "user", "may", "created", "until"]);
+    let mut table = Table::new(["id", "user", "may", "for", "created", "until"]);
     for token in all {
         let until = match token.until {
             None => "no end".to_owned(),
             Some(until) if until <= now => format!("{until} (over)"),
             Some(until) => until.to_string(),
         };
-        let may = token.scopes.iter().map(|Scope::Read| "read").collect::<Vec<_>>().join(", ");
-        table.row([token.id.clone(), plain(&token.user), may, token.created.to_string(), until]);
+        let may = token.scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>().join(", ");
+        let Declared { purpose, use_, .. } = &token.declared;
+        let wanted = if token.scopes.contains(&Scope::Pull) { format!("{purpose}, {use_}") } else { String::new() };
+        table.row([token.id.clone(), plain(&token.user), may, wanted, token.created.to_string(), until]);
     }
     table.to_string()
 }

@@ -7,14 +7,26 @@
 use std::{collections::BTreeSet, path::PathBuf};
 
 use alliance_protocol::{
-    id::{ManifestId, Sha256},
+    core::admin::OfferView,
+    id::{ManifestId, Sha256, StatementId},
+    key::PublicKey,
     manifest::{File, Manifest},
-    offer::ModelOffer,
-    vocabulary::{Artefact, Country},
+    offer::{ModelOffer, Terms},
+    time::Timestamp,
+    vocabulary::{Artefact, Country, Purpose},
 };
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 use sha1::Digest as _;
+
+use super::denied::Denied;
+
+/// The Hub's `X-Error-Code` of a repository for which somebody must give leave. Libraries show the reason that comes with it;
+/// the command `hf` shows that of any other code, and not of this one.
+pub(super) const GATED: &str = "GatedRepo";
+
+/// The code for that command.
+pub(super) const POLICY: &str = "PolicyDenied";
 
 /// What stands between `/api/` and the name: the Hub keeps models and data sets apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +50,63 @@ pub(super) enum Place {
     /// In this directory.
     Here(PathBuf),
     /// At a node of another country, or of this one, which offers them.
-    Offered(Country),
+    Offered(Box<Offered>),
+}
+
+/// The offer of another node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Offered {
+    pub(super) offer: StatementId,
+    pub(super) node: PublicKey,
+    pub(super) country: Country,
+    pub(super) terms: Terms,
+    from: Timestamp,
+    /// Whether it could cross to this node now, without safeguards, for each purpose.
+    preview: Vec<(Purpose, bool)>,
+    /// Offers of the same name by other nodes.
+    others: Vec<StatementId>,
+}
+
+impl Offered {
+    pub(super) fn of(view: &OfferView) -> Self {
+        Self {
+            offer: view.offer,
+            node: view.node,
+            country: view.country,
+            terms: view.terms.clone(),
+            from: view.from,
+            preview: view.preview.clone(),
+            others: Vec::new(),
+        }
+    }
+
+    /// Of two offers of one name the newer; one of another node is noted, for it is not known which is meant.
+    pub(super) fn or(self, other: Self) -> Self {
+        let (newer, older) = if other.from > self.from { (other, self) } else { (self, other) };
+        let mut others = newer.others.clone();
+        others.extend(&older.others);
+        if older.node != newer.node {
+            others.push(older.offer);
+        }
+        Self { others, ..newer }
+    }
+
+    /// The offers that the name may mean, where it may mean several.
+    pub(super) fn ambiguous(&self) -> Option<Vec<StatementId>> {
+        (!self.others.is_empty()).then(|| self.others.iter().chain([&self.offer]).copied().collect())
+    }
+
+    /// The conditions, and what the law makes of it now.
+    fn tags(&self) -> Vec<String> {
+        let mut tags = vec![format!("alliance:offered-by:{}", self.country)];
+        tags.extend(self.terms.purposes.iter().map(|purpose| format!("alliance:offered-for:{purpose}")));
+        tags.extend(self.terms.to.iter().map(|country| format!("alliance:offered-to:{country}")));
+        tags.extend(self.preview.iter().map(|(purpose, may)| {
+            let says = if *may { "may-cross-for" } else { "may-not-cross-for" };
+            format!("alliance:{says}:{purpose}")
+        }));
+        tags
+    }
 }
 
 /// A repository as it is listed: a model that lies here, or one that a node offers.
@@ -68,8 +136,8 @@ impl Repo {
         let mut tags = vec![format!("license:{}", self.model.licence.to_lowercase())];
         tags.push(format!("alliance:origin:{}", self.model.origin));
         tags.extend(self.model.labels.iter().map(|label| format!("alliance:label:{label}")));
-        if let Place::Offered(country) = self.place {
-            tags.push(format!("alliance:offered-by:{country}"));
+        if let Place::Offered(offered) = &self.place {
+            tags.extend(offered.tags());
         }
         tags
     }
@@ -227,8 +295,21 @@ pub(super) enum Refusal {
     Revision { name: String, revision: String, commit: String },
     #[error("`{name}` has no file `{path}`")]
     Entry { name: String, path: String, commit: String },
-    #[error("`{name}` is offered by a node in {country} and does not lie here yet: alliance pull {name}")]
+    #[error(
+        "`{name}` is offered by a node in {country} and does not lie here yet, and this token may start no crossing: \
+         alliance pull {name}, or a token with `--scope read,pull`"
+    )]
     NotHere { name: String, country: Country },
+    #[error("{}", .0.line)]
+    Denied(Box<Denied>),
+    #[error("several nodes offer `{name}`; pull one by its id: alliance pull {}", .offers.iter().map(ToString::to_string).collect::<Vec<_>>().join(" | "))]
+    Ambiguous { name: String, offers: Vec<StatementId> },
+    #[error("`{name}` does not come from {country} now: the node that offers it has not answered yet; try again")]
+    NotBegun { name: String, country: Country },
+    #[error("`{name}` does not come from {country} now: {problem}")]
+    NotArrived { name: String, country: Country, problem: String },
+    #[error("`{name}` cannot be taken: {problem}")]
+    NotTaken { name: String, problem: String },
     #[error("{0}")]
     Request(String),
     #[error("`{0}` cannot be read as it was imported; its operator can tell why: alliance model verify")]
@@ -251,13 +332,13 @@ impl Refusal {
         match self {
             Self::Token => StatusCode::UNAUTHORIZED,
             Self::Repo(_) | Self::Revision { .. } | Self::Entry { .. } | Self::Call => StatusCode::NOT_FOUND,
-            Self::NotHere { .. } | Self::Scope => StatusCode::FORBIDDEN,
+            Self::NotHere { .. } | Self::Denied(_) | Self::Scope => StatusCode::FORBIDDEN,
             Self::Request(_) => StatusCode::BAD_REQUEST,
             Self::TooLong => StatusCode::PAYLOAD_TOO_LARGE,
             // Clients try again what failed inside, and this stays as it is until somebody mends it.
-            Self::Damaged(_) => StatusCode::CONFLICT,
+            Self::Damaged(_) | Self::Ambiguous { .. } | Self::NotTaken { .. } => StatusCode::CONFLICT,
             Self::Tokens | Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Busy | Self::NotBegun { .. } | Self::NotArrived { .. } => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -269,10 +350,22 @@ impl Refusal {
             Self::Revision { .. } => "RevisionNotFound",
             Self::Entry { .. } => "EntryNotFound",
             Self::NotHere { .. } => "NotHere",
+            // Of those that clients know the one whose reason most of them show.
+            Self::Denied(_) => GATED,
+            Self::Ambiguous { .. } => "Ambiguous",
+            Self::NotTaken { .. } => "NotTaken",
             Self::Request(_) | Self::TooLong | Self::Call => "BadRequest",
             Self::Scope => "Scope",
             Self::Damaged(_) => "Damaged",
-            Self::Tokens | Self::Busy | Self::Internal => "Unavailable",
+            Self::Tokens | Self::Busy | Self::NotBegun { .. } | Self::NotArrived { .. } | Self::Internal => "Unavailable",
+        }
+    }
+
+    /// Clients show one warning of each topic.
+    pub(super) fn topic(&self) -> String {
+        match self {
+            Self::Denied(denied) => format!("policy-{}", denied.crossing.short()),
+            _ => self.code().to_owned(),
         }
     }
 
@@ -280,6 +373,14 @@ impl Refusal {
     pub(super) fn commit(&self) -> Option<&str> {
         match self {
             Self::Entry { commit, .. } => Some(commit),
+            _ => None,
+        }
+    }
+
+    /// What programs read of a denial.
+    pub(super) fn denied(&self) -> Option<&Denied> {
+        match self {
+            Self::Denied(denied) => Some(denied),
             _ => None,
         }
     }

@@ -2,13 +2,17 @@
 
 use std::{io, ops::Range, path::PathBuf, sync::Arc};
 
-use alliance_protocol::manifest::Manifest;
+use alliance_protocol::{core::BulkFailure, manifest::Manifest};
 use axum::body::Body;
 use bytes::Bytes;
 use futures::stream;
 use tokio::sync::Semaphore;
 
-use crate::models::{Compared, Source, SourceError};
+use super::crossings::Content;
+use crate::{
+    bulk::ArrivalReader,
+    models::{Compared, Source, SourceError},
+};
 
 /// Bytes that are read at once for a client, and one group at most beyond.
 const PIECE_BYTES: u64 = 1024 * 1024;
@@ -48,20 +52,22 @@ pub(super) enum Stopped {
     Source(#[from] SourceError),
     #[error("reading was given up")]
     Task(#[from] tokio::task::JoinError),
+    #[error("what is on its way here does not come")]
+    Coming(#[from] BulkFailure),
     #[error("the token opens nothing any more, or the model is gone")]
     Over,
 }
 
 /// A range of a file of an artefact, as a body. What is not as the manifest says ends it before its end, so that no client
-/// takes it for the whole; in the first piece, it is an error at once. `goes_on` is asked before each piece.
+/// takes it for the whole; in the first piece, it is an error at once. What is on its way here comes as it arrives. `goes_on` is
+/// asked before each piece.
 ///
 /// # Errors
 /// The file is missing, or not what the manifest says.
 pub(super) async fn body(
-    dir: PathBuf,
+    content: Content,
     manifest: Manifest,
-    number: u32,
-    range: Range<u64>,
+    (number, range): (u32, Range<u64>),
     compared: Arc<Compared>,
     places: Arc<Semaphore>,
     goes_on: impl Fn() -> bool + Send + 'static,
@@ -70,12 +76,24 @@ pub(super) async fn body(
     if next >= end {
         return Ok(Body::empty());
     }
-    let source = tokio::task::spawn_blocking(move || Source::lazy(&dir, manifest)).await??;
-    let reading = Reading { source, range, next, end, compared };
-    let (first, reading) = reading.piece_of(&places).await?;
+    let from = match content {
+        Content::Here(dir) => {
+            let opened = manifest.clone();
+            tokio::task::spawn_blocking(move || Ok::<_, SourceError>(Feed::Here(Source::lazy(&dir, opened)?, dir)))
+                .await??
+        }
+        Content::Coming(arrival) => Feed::Coming(arrival.reader(next..end)),
+    };
+    let is_here = matches!(from, Feed::Here(..));
+    let mut reading = Reading { from, manifest, range, next, end, compared };
+    let mut first = None;
+    if is_here {
+        let (piece, rest) = reading.piece_of(&places).await?;
+        (first, reading) = (Some(Ok(piece)), rest);
+    }
     let rest = stream::unfold(Some((reading, places, goes_on)), |state| async move {
         let (reading, places, goes_on) = state.filter(|(reading, ..)| reading.next < reading.end)?;
-        let piece = if goes_on() { reading.piece_of(&places).await } else { Err(Stopped::Over) };
+        let piece = if goes_on() && reading.is_there() { reading.piece_of(&places).await } else { Err(Stopped::Over) };
         match piece {
             Ok((piece, reading)) => Some((Ok(piece), Some((reading, places, goes_on)))),
             Err(error) => {
@@ -84,13 +102,21 @@ pub(super) async fn body(
             }
         }
     });
-    let first = stream::once(std::future::ready(Ok(first)));
-    Ok(Body::from_stream(futures::StreamExt::chain(first, rest)))
+    Ok(Body::from_stream(futures::StreamExt::chain(stream::iter(first), rest)))
+}
+
+/// Where the groups of an artefact come from.
+enum Feed {
+    /// Files of this node, in this directory.
+    Here(Source, PathBuf),
+    /// Another node sends them.
+    Coming(ArrivalReader),
 }
 
 /// A file that a client reads.
 struct Reading {
-    source: Source,
+    from: Feed,
+    manifest: Manifest,
     range: Range<u64>,
     /// The group that comes next, and the one after the last.
     next: u64,
@@ -101,17 +127,29 @@ struct Reading {
 impl Reading {
     /// Reads what comes next on a thread for it. The place is held no longer: a client that waits keeps neither.
     async fn piece_of(self, places: &Semaphore) -> Result<(Bytes, Self), Stopped> {
+        let ready = match &self.from {
+            Feed::Here(..) => self.end,
+            Feed::Coming(reader) => reader.ready(self.next..self.end).await?,
+        };
         // INVARIANT: nobody closes the semaphore.
         let _place = places.acquire().await;
-        Ok(tokio::task::spawn_blocking(move || self.piece()).await??)
+        tokio::task::spawn_blocking(move || self.piece(ready)).await?
     }
 
-    /// Reads what comes next, and says how to go on.
-    fn piece(mut self) -> Result<(Bytes, Self), SourceError> {
-        let manifest = self.source.manifest().clone();
+    /// Whether it may still be read: what is deleted under a duty is not read to its end by whoever has it open.
+    fn is_there(&self) -> bool {
+        match &self.from {
+            Feed::Here(_, dir) => dir.is_dir(),
+            Feed::Coming(reader) => reader.is_there(),
+        }
+    }
+
+    /// Reads what comes next and is `ready`, and says how to go on.
+    fn piece(mut self, ready: u64) -> Result<(Bytes, Self), Stopped> {
+        let manifest = self.manifest.clone();
         let first = self.next;
         let mut bytes = 0;
-        while self.next < self.end && bytes < PIECE_BYTES {
+        while self.next < ready && bytes < PIECE_BYTES {
             bytes += manifest.group(self.next).map_or(0, |group| u64::from(group.bytes));
             self.next = self.next.saturating_add(1);
         }
@@ -121,7 +159,10 @@ impl Reading {
         for extent in manifest.extents_in(vec![(first, self.next)]) {
             let own = usize::try_from(extent.bytes).ok().and_then(|bytes| rest.split_at_mut_checked(bytes));
             let (own, after) = own.ok_or(SourceError::Group { index: extent.first })?;
-            self.source.read_true(&extent, own, &self.compared)?;
+            match &mut self.from {
+                Feed::Here(source, _) => source.read_true(&extent, own, &self.compared)?,
+                Feed::Coming(reader) => reader.read(&extent, own)?,
+            }
             begins = begins.or(Some(extent.offset));
             rest = after;
         }
@@ -198,7 +239,8 @@ mod tests {
                 }
                 let (root, manifest) = (dir.path().to_owned(), manifest.clone());
                 let (compared, free) = (Arc::clone(&compared), Arc::clone(&free));
-                let body = body(root, manifest, number, from..to, compared, free, || true).await.expect("opened");
+                let part = (number, from..to);
+                let body = body(Content::Here(root), manifest, part, compared, free, || true).await.expect("opened");
                 let read = axum::body::to_bytes(body, usize::MAX).await.expect("read");
                 let at = |at: u64| usize::try_from(at).expect("small");
                 assert_eq!(read, content[at(from)..at(to)], "{} {from}..{to}", file.path);

@@ -14,7 +14,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    Desk, empty,
+    Desk,
+    crossings::Content,
+    empty,
     hub::{self, Kind, Place, Refusal, Repo},
     reading::{self, Stopped, Wanted},
 };
@@ -59,7 +61,7 @@ pub(super) async fn search(
     let repos = desk.repos().await?;
     let after = find("cursor").unwrap_or_default();
     let wanted = |repo: &&Repo| repo.matches(kind, find("search").unwrap_or_default(), find("author"), &tags);
-    let mut found = repos.iter().filter(|repo| repo.name.as_str() > after).filter(wanted);
+    let mut found = repos.values().filter(|repo| repo.name.as_str() > after).filter(wanted);
     let page: Vec<&Repo> = found.by_ref().take(limit).collect();
     let next = found.next().and(page.last()).map(|last| last.name.clone());
     let list: Vec<Value> = page.iter().map(|repo| repo.info(None, false)).collect();
@@ -72,16 +74,29 @@ pub(super) async fn info(
     Query(asked): Asked,
 ) -> Answer {
     let repo = desk.repo(kind_of(&kind)?, &organisation, &name).await?;
-    desk.described(&repo, &asked).await
+    // Of what does not lie here no files are named: that would take a crossing, and this is asked to look around.
+    let manifest = match repo.place {
+        Place::Here(_) => Some(desk.manifest(&repo.name, repo.model.manifest).await?),
+        Place::Offered(_) => None,
+    };
+    Ok(Json(repo.info(manifest.as_ref(), blobs(&asked))).into_response())
 }
 
+/// What clients ask before they ask for files: a denial is told here, before the first of them.
 pub(super) async fn revision(
     State(desk): State<Arc<Desk>>,
+    Extension(token): Extension<Token>,
     Path((kind, organisation, name, revision)): Path<(String, String, String, String)>,
     Query(asked): Asked,
 ) -> Answer {
     let repo = desk.at(kind_of(&kind)?, &organisation, &name, &revision).await?;
-    desk.described(&repo, &asked).await
+    let (manifest, _) = desk.files(&repo, &token).await?;
+    Ok(Json(repo.info(Some(&manifest), blobs(&asked))).into_response())
+}
+
+/// Whether more is to be said of each file than its name.
+fn blobs(asked: &[(String, String)]) -> bool {
+    asked.iter().any(|(name, value)| name == "blobs" && value.eq_ignore_ascii_case("true"))
 }
 
 /// Whether the holder of a token may read it.
@@ -102,23 +117,25 @@ pub(super) async fn refs(
 
 pub(super) async fn tree(
     state: State<Arc<Desk>>,
+    token: Extension<Token>,
     Path((kind, organisation, name, revision)): Path<(String, String, String, String)>,
     uri: OriginalUri,
     asked: Asked,
     headers: HeaderMap,
 ) -> Answer {
-    subtree(state, Path((kind, organisation, name, revision, String::new())), uri, asked, headers).await
+    subtree(state, token, Path((kind, organisation, name, revision, String::new())), uri, asked, headers).await
 }
 
 pub(super) async fn subtree(
     State(desk): State<Arc<Desk>>,
+    Extension(token): Extension<Token>,
     Path((kind, organisation, name, revision, folder)): Path<(String, String, String, String, String)>,
     OriginalUri(uri): OriginalUri,
     Query(asked): Asked,
     headers: HeaderMap,
 ) -> Answer {
     let repo = desk.at(kind_of(&kind)?, &organisation, &name, &revision).await?;
-    let manifest = desk.files(&repo).await?;
+    let (manifest, _) = desk.files(&repo, &token).await?;
     let recursive = asked.iter().any(|(name, value)| name == "recursive" && value.eq_ignore_ascii_case("true"));
     let folder = folder.trim_end_matches('/');
     let missing = || Refusal::Entry { name: repo.name.clone(), path: folder.to_owned(), commit: repo.commit() };
@@ -162,12 +179,13 @@ impl Paths {
 
 pub(super) async fn paths_info(
     State(desk): State<Arc<Desk>>,
+    Extension(token): Extension<Token>,
     Path((kind, organisation, name, revision)): Path<(String, String, String, String)>,
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
     let repo = desk.at(kind_of(&kind)?, &organisation, &name, &revision).await?;
-    let manifest = desk.files(&repo).await?;
+    let (manifest, _) = desk.files(&repo, &token).await?;
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if announced > PATHS_BYTES_MAX {
         return Err(Refusal::TooLong);
@@ -238,7 +256,7 @@ impl Desk {
         let here = self.models().await?.into_iter().find(|model| model.name == name).map(|model| Repo::here(&model));
         let found = match here {
             Some(repo) => Some(repo),
-            None => self.offered().await?.into_iter().find(|repo| repo.name == name),
+            None => self.offered().await?.remove(&name),
         };
         found.filter(|repo| repo.kind() == kind).ok_or(Refusal::Repo(name))
     }
@@ -251,18 +269,17 @@ impl Desk {
         Err(Refusal::Revision { commit: repo.commit(), name: repo.name, revision: revision.to_owned() })
     }
 
-    /// The files of what lies here.
-    async fn files(self: &Arc<Self>, repo: &Repo) -> Result<Manifest, Refusal> {
-        match repo.place {
-            Place::Here(_) => self.manifest(&repo.name, repo.model.manifest).await,
-            Place::Offered(country) => Err(Refusal::NotHere { name: repo.name.clone(), country }),
-        }
-    }
-
-    async fn described(self: &Arc<Self>, repo: &Repo, asked: &[(String, String)]) -> Answer {
-        let blobs = asked.iter().any(|(name, value)| name == "blobs" && value.eq_ignore_ascii_case("true"));
-        let manifest = self.files(repo).await?;
-        Ok(Json(repo.info(Some(&manifest), blobs)).into_response())
+    /// The files of what lies here or can be brought here, for which a crossing is started.
+    async fn files(self: &Arc<Self>, repo: &Repo, token: &Token) -> Result<(Manifest, Content), Refusal> {
+        let content = match &repo.place {
+            Place::Here(dir) => Content::Here(dir.clone()),
+            Place::Offered(offered) => self.crossings.bring(self, repo, offered, token).await?,
+        };
+        let manifest = match &content {
+            Content::Here(_) => self.manifest(&repo.name, repo.model.manifest).await?,
+            Content::Coming(arrival) => arrival.manifest().clone(),
+        };
+        Ok((manifest, content))
     }
 
     async fn file(
@@ -273,7 +290,7 @@ impl Desk {
         headers: &HeaderMap,
     ) -> Answer {
         let repo = self.at(kind, &organisation, &name, &revision).await?;
-        let manifest = self.files(&repo).await?;
+        let (manifest, content) = self.files(&repo, &token).await?;
         let found = (0..).zip(manifest.files()).find(|(_, file)| file.path == path);
         let missing = || Refusal::Entry { name: repo.name.clone(), path: path.clone(), commit: repo.commit() };
         let (number, file) = found.ok_or_else(missing)?;
@@ -292,7 +309,7 @@ impl Desk {
         };
         let body = match method {
             Method::HEAD => Body::empty(),
-            _ => self.body(&repo, &manifest, number, range.clone(), token).await?,
+            _ => self.body(&repo, content, &manifest, (number, range.clone()), token).await?,
         };
         let mut response = (status, body).into_response();
         describe(&mut response, &repo, file, &range);
@@ -302,25 +319,21 @@ impl Desk {
     async fn body(
         self: &Arc<Self>,
         repo: &Repo,
+        content: Content,
         manifest: &Manifest,
-        number: u32,
-        range: Range<u64>,
+        part: (u32, Range<u64>),
         token: Token,
     ) -> Result<Body, Refusal> {
-        let Place::Here(dir) = &repo.place else { return Err(Refusal::Repo(repo.name.clone())) };
         let (compared, places) = (Arc::clone(&self.compared), Arc::clone(&self.reading));
         let desk = Arc::clone(self);
-        // What is deleted under a duty is not read to its end by whoever has it open.
-        let root = dir.clone();
-        let goes_on = move || desk.still(&token) && root.is_dir();
-        let body = reading::body(dir.clone(), manifest.clone(), number, range, compared, places, goes_on).await;
+        let body = reading::body(content, manifest.clone(), part, compared, places, move || desk.still(&token)).await;
         body.map_err(|error| {
             tracing::warn!(error = &error as &dyn std::error::Error, name = repo.name, "the gateway cannot read a file");
             match error {
                 Stopped::Source(SourceError::Length { .. } | SourceError::Changed { .. } | SourceError::Tree(_)) => {
                     Refusal::Damaged(repo.name.clone())
                 }
-                Stopped::Source(_) | Stopped::Task(_) | Stopped::Over => Refusal::Internal,
+                Stopped::Source(_) | Stopped::Task(_) | Stopped::Coming(_) | Stopped::Over => Refusal::Internal,
             }
         })
     }

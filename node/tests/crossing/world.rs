@@ -428,6 +428,7 @@ impl World {
             sources: 1,
             onward: false,
             tensors: Vec::new(),
+            read_meanwhile: false,
         }
     }
 

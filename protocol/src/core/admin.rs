@@ -209,6 +209,9 @@ pub struct PullCall {
     /// What is wanted of it: patterns of the names of tensors and files. All, where none; otherwise what may not cross is
     /// left out.
     pub tensors: Vec<String>,
+    /// Whether somebody reads what comes while it comes, in an order of their own.
+    #[serde(default)]
+    pub read_meanwhile: bool,
 }
 
 /// The answer to an [`AdminCall`].
@@ -518,6 +521,8 @@ pub struct OfferView {
     pub own: bool,
     pub what: Offered,
     pub terms: Terms,
+    /// From when on it stands: of several of one name by one node, the newest is meant.
+    pub from: Timestamp,
     pub until: Timestamp,
     /// The offer that it goes back to, where the node offers on what it got.
     pub root: Option<StatementId>,
@@ -569,6 +574,22 @@ pub struct CrossingView {
     pub delete_by: Option<Timestamp>,
     /// When it was deleted, in fulfilment of that duty.
     pub deleted: Option<Timestamp>,
+}
+
+impl CrossingView {
+    /// Whether what was to cross is here, or was sent.
+    #[must_use]
+    pub const fn is_done(&self) -> bool {
+        matches!(self.state, CrossingState::Done | CrossingState::DoneUnsettled)
+    }
+
+    /// Of the crossings that serve one pull, the one that says how it ended: one that is done, or else the last that broke off
+    /// and not one that was refused, or else the first that was asked.
+    pub fn decisive<'a>(views: impl IntoIterator<Item = &'a Self> + Clone) -> Option<&'a Self> {
+        let all = || views.clone().into_iter();
+        let broke_off = all().filter(|view| view.state == CrossingState::Failed).max_by_key(|view| view.ended);
+        all().find(|view| view.is_done()).or(broke_off).or_else(|| all().min_by_key(|view| view.lead.is_some()))
+    }
 }
 
 /// Which end of a crossing this node is.

@@ -262,8 +262,9 @@ pub enum BulkOrder {
         addresses: Vec<String>,
         manifest: ManifestId,
         to: PathBuf,
-        /// Whether others may be asked for the same at the same time; the work is then divided as it goes.
-        shared: bool,
+        /// Whether it is asked for piece by piece: others may be asked for the same at the same time, or somebody reads what
+        /// comes and may want another piece first.
+        piecewise: bool,
         /// Artefacts that lie here and may have parts in common with it, and where.
         local: Vec<(ManifestId, PathBuf)>,
         /// What is wanted of it, as patterns of names; all, where none.

@@ -245,6 +245,7 @@ impl Core {
             own,
             what: body.what.clone(),
             terms: body.terms.clone(),
+            from: body.validity.from,
             until: body.validity.until,
             root: body.root,
             preview,

@@ -203,10 +203,11 @@ impl Core {
         self.history.begin(reaching(crossing, &pull, wanted.name.clone(), decision, now, wanted.model.bytes));
         let (manifest, to) = (wanted.model.manifest, wanted.call.to.clone());
         // What another offers on may still be on its way to there, and come in any order.
-        let shared = self.may_have_more(wanted) || pull.offer().body().root.is_some() || self.connections(wanted) > 1;
+        let several = self.may_have_more(wanted) || pull.offer().body().root.is_some() || self.connections(wanted) > 1;
+        let piecewise = several || wanted.call.read_meanwhile;
         let (peer, local) = (pull.exporter(), self.lies_here(wanted));
         let tensors = wanted.call.tensors.clone();
-        effects.bulk.push(BulkOrder::Reach { crossing, peer, addresses, manifest, to, shared, local, tensors });
+        effects.bulk.push(BulkOrder::Reach { crossing, peer, addresses, manifest, to, piecewise, local, tensors });
         self.pulls.insert(crossing, pull);
     }
 

@@ -477,6 +477,7 @@ impl Cluster {
             sources: 1,
             onward: false,
             tensors: Vec::new(),
+            read_meanwhile: false,
         }
     }
 

@@ -229,6 +229,7 @@ async fn order(to: &TestNode, offered: &Offered, place: &Path, sources: Sources)
         sources: if together { limits::SOURCES_MAX } else { 1 },
         onward: together,
         tensors: Vec::new(),
+        read_meanwhile: false,
     };
     match to.call(&AdminCall::Pull(call)).await? {
         Reply::Pulling { crossing } => Ok(crossing),

@@ -1,100 +1,14 @@
-//! The node as a Hugging Face Hub: what its clients ask for, with and without a token, and the client of PyPI itself.
+//! The node as a Hugging Face Hub: what its clients ask for, with and without a token, across a border, and the programs
+//! themselves that people use.
+
+mod client;
+mod crossings;
+mod programs;
 
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
-use http_body_util::{BodyExt as _, Full};
-use hyper::{Request, body::Bytes};
-use hyper_util::rt::TokioIo;
-use serde_json::Value;
-
-use crate::harness::{SMALL, Stage, digests, ended, text};
-
-/// A client of the gateway of one node.
-struct Client {
-    /// HOST:PORT.
-    address: String,
-    token: String,
-}
-
-#[derive(Debug)]
-struct Answer {
-    status: u16,
-    headers: BTreeMap<String, String>,
-    /// What came of the body, and whether that was all of it.
-    body: Vec<u8>,
-    whole: bool,
-}
-
-impl Client {
-    /// As `alliance env` says.
-    async fn of(stage: &Stage, country: &str) -> Self {
-        let env = stage.cli_json(country, &["env"]).await.good().json();
-        let word = |name: &str| env[name].as_str().expect("text").to_owned();
-        let address =
-            word("HF_ENDPOINT").strip_prefix("http://").and_then(|rest| rest.strip_suffix("/hf")).map(str::to_owned);
-        Self { address: address.expect("on this machine"), token: word("HF_TOKEN") }
-    }
-
-    fn with(&self, token: &str) -> Self {
-        Self { address: self.address.clone(), token: token.to_owned() }
-    }
-
-    async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
-        let stream = tokio::net::TcpStream::connect(&self.address).await.expect("connected");
-        let (mut ask, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("HTTP");
-        let connection = tokio::spawn(connection);
-        let mut request = Request::builder().method(method).uri(format!("/hf{path}")).header("host", &self.address);
-        if !self.token.is_empty() {
-            request = request.header("authorization", format!("Bearer {}", self.token));
-        }
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let request = request.body(Full::new(Bytes::from(body.to_owned()))).expect("a request");
-        let answer = ask.send_request(request).await.expect("answered");
-        let (head, mut rest) = answer.into_parts();
-        let text = |value: &hyper::header::HeaderValue| value.to_str().expect("ASCII").to_owned();
-        let headers = head.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
-        let (mut body, mut whole) = (Vec::new(), true);
-        while let Some(frame) = rest.frame().await {
-            match frame {
-                Ok(frame) => body.extend(frame.into_data().expect("no trailers")),
-                Err(_) => {
-                    whole = false;
-                    break;
-                }
-            }
-        }
-        drop(ask);
-        // It ends with an error where the body did, which was looked at.
-        let _ = connection.await.expect("no panic");
-        Answer { status: head.status.as_u16(), headers, body, whole }
-    }
-
-    async fn get(&self, path: &str) -> Answer {
-        self.send("GET", path, &[], "").await
-    }
-}
-
-impl Answer {
-    #[track_caller]
-    fn with(self, status: u16) -> Self {
-        let shown = String::from_utf8_lossy(self.body.get(..300).unwrap_or(&self.body));
-        assert_eq!(self.status, status, "{:?} {shown}", self.headers);
-        self
-    }
-
-    #[track_caller]
-    fn json(&self) -> Value {
-        serde_json::from_slice(&self.body)
-            .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&self.body)))
-    }
-
-    #[track_caller]
-    fn header(&self, name: &str) -> &str {
-        self.headers.get(name).unwrap_or_else(|| panic!("no {name}: {:?}", self.headers))
-    }
-}
+use self::client::Client;
+use crate::harness::{SMALL, Stage, digests, text};
 
 #[tokio::test]
 async fn what_lies_here_is_read_file_by_file_and_range_by_range() {
@@ -102,13 +16,17 @@ async fn what_lies_here_is_read_file_by_file_and_range_by_range() {
     let (name, dir) = stage.offer("BR", "CN", SMALL, &[]).await;
     let to = stage.path("pulled");
     let client = Client::of(&stage, "CN").await;
-    // Offered, and not here yet: seen with its origin, and not read.
+    // Offered, and not here yet: seen with its origin and what the law makes of it, and not read without leave to start a crossing.
     let found = client.get("/api/models?search=MODEL").await.with(200).json();
-    let tags = found[0]["tags"].as_array().expect("tags").clone();
-    assert!(tags.contains(&"alliance:origin:BR".into()) && tags.contains(&"alliance:offered-by:BR".into()), "{tags:?}");
+    for tag in ["alliance:origin:BR", "alliance:offered-by:BR", "alliance:may-cross-for:research"] {
+        assert!(found[0]["tags"].as_array().expect("tags").contains(&tag.into()), "{found}");
+    }
+    assert_eq!(client.get(&format!("/api/models/{name}")).await.with(200).json()["id"], name.as_str());
+    let made = stage.cli_json("CN", &["token", "create", "reader"]).await.good().json();
+    let reader = client.with(made["token"].as_str().expect("a token"));
     let revision = format!("/api/models/{name}/revision/main");
     for path in [&revision, &format!("/api/models/{name}/tree/main"), &format!("/{name}/resolve/main/config.json")] {
-        let refused = client.get(path).await.with(403);
+        let refused = reader.get(path).await.with(403);
         assert!(refused.header("x-hf-warning").contains(&format!("alliance pull {name}")), "{refused:?}");
     }
     stage.cli("CN", &["pull", &name, "--to", text(&to)]).await.good();
@@ -229,36 +147,5 @@ async fn nobody_reads_without_a_token_that_counts() {
     let again = Client::of(&stage, "BR").await;
     assert_ne!(again.token, owner.token);
     again.get(&path).await.with(200);
-    stage.stop().await;
-}
-
-/// The client of PyPI, where the caller says where its `hf` is.
-#[tokio::test]
-async fn the_client_of_the_hub_downloads_a_model_that_crossed() {
-    let Ok(program) = std::env::var("ALLIANCE_HF") else { return };
-    // With terms, so that the name does not end with a dash, which that client does not take.
-    let stage = Stage::up(&["BR", "CN"]).await;
-    let (name, dir) = stage.offer("BR", "CN", SMALL, &["--onward"]).await;
-    let env = stage.cli_json("CN", &["env"]).await.good().json();
-    let hf = async |words: &[&str], more: &[(&str, &str)]| {
-        let mut command = tokio::process::Command::new(&program);
-        command.args(words).env("HF_HOME", stage.path("hf"));
-        command.envs(env.as_object().expect("variables").iter().map(|(name, value)| (name, value.as_str().expect("text"))));
-        ended(command.envs(more.iter().copied())).await
-    };
-    let into = stage.path("downloaded");
-    let download = ["download", &name, "--local-dir", text(&into)];
-    let refused = hf(&download, &[]).await;
-    assert!(refused.code != Some(0) && refused.err.contains(&format!("alliance pull {name}")), "{refused:?}");
-    stage.cli("CN", &["pull", &name, "--to", text(&stage.path("pulled"))]).await.good();
-    hf(&download, &[]).await.good();
-    let mut found = digests(&into);
-    found.retain(|path, _| !path.starts_with(".cache"));
-    assert_eq!(found, digests(&dir));
-    hf(&["download", &name, "config.json"], &[]).await.good();
-    hf(&["models", "ls", "--search", "model", "--format", "json"], &[]).await.good().shows(&[&name, "alliance:origin:BR"]);
-    hf(&["auth", "whoami"], &[]).await.good().shows(&["owner of the node"]);
-    let refused = hf(&["download", &name, "config.json", "--force-download"], &[("HF_TOKEN", "hf_none")]).await;
-    assert!(refused.code != Some(0) && refused.err.contains("alliance token create"), "{refused:?}");
     stage.stop().await;
 }

@@ -308,6 +308,7 @@ pub(crate) async fn begin_pull(importer: &TestNode, name: &str, to: &Path) -> Cr
         sources: 1,
         onward: false,
         tensors: Vec::new(),
+        read_meanwhile: false,
     };
     match importer.call(&AdminCall::Pull(pull)).await.expect("an answer") {
         Reply::Pulling { crossing } => crossing,

@@ -57,6 +57,32 @@ fn one_source_is_asked_in_the_order_of_the_files() {
 }
 
 #[test]
+fn who_reads_what_comes_goes_first_and_readers_take_turns() {
+    let mut board = board(40);
+    for source in [A, B] {
+        board.join(source, source.0.into());
+    }
+    board.learn(A, &[(0, 40)]);
+    board.learn(B, &[(0, 32)]);
+    let take = |board: &mut Board, source| board.take(source, 0).map(|piece| piece.first).expect("one");
+    board.read(ReaderId(1), 21..40);
+    assert_eq!([take(&mut board, A), take(&mut board, A)], [20, 24], "from the piece in which it begins");
+    board.read(ReaderId(2), 8..9);
+    assert_eq!(take(&mut board, B), 8, "who comes last waits for nobody");
+    board.read(ReaderId(3), 32..33);
+    // B has nothing of what the third reads, and the second has all that it wants.
+    assert_eq!([take(&mut board, B), take(&mut board, A)], [28, 32]);
+    // What was asked of one that is gone is wanted again before what comes after it.
+    board.leave(A);
+    assert_eq!([take(&mut board, B), take(&mut board, B)], [20, 24]);
+    board.unread(ReaderId(1));
+    board.read(ReaderId(4), 100..200);
+    board.read(ReaderId(5), 0..0);
+    let rest: BTreeSet<u64> = std::iter::from_fn(|| board.take(B, 0)).map(|piece| piece.first).collect();
+    assert_eq!(rest, BTreeSet::from([0, 4, 12, 16]));
+}
+
+#[test]
 fn what_a_source_leaves_undone_is_asked_of_another() {
     let mut board = board(12);
     for source in [A, B] {

@@ -94,10 +94,10 @@ impl Seat {
         let mut pieces = Vec::new();
         let mut progress = self.gathering.progress();
         let Some(board) = &mut progress.board else { return pieces };
-        let sources = u64::try_from(board.sources()).unwrap_or(u64::MAX).max(1);
-        while pieces.len() < PIECES_AT_ONCE
-            && (owed == 0 || owed < owed_max.min(board.free_bytes() / sources.saturating_mul(2)))
-        {
+        // One of several gets less and less of what is left, so that none of them comes last alone.
+        let sources = u64::try_from(board.sources()).unwrap_or(u64::MAX);
+        let share = |free: u64| if sources > 1 { free / sources.saturating_mul(2) } else { u64::MAX };
+        while pieces.len() < PIECES_AT_ONCE && (owed == 0 || owed < owed_max.min(share(board.free_bytes()))) {
             let Some(piece) = board.take(self.id, now_ms) else { break };
             owed = owed.saturating_add(piece.bytes);
             pieces.push(piece);
