@@ -66,6 +66,12 @@ pub const GROUP_BYTES: u64 = 256 * 1024;
 /// Bytes of a name of an artefact, an organisation or a file path component.
 pub const NAME_BYTES_MAX: usize = 128;
 
+/// Names of one kind in what a model card claims. Cards of models for many languages list two hundred.
+pub const CARD_NAMES_MAX: usize = 256;
+
+/// Bytes of all names in what a model card claims, together: less than half of an offer, so that the rest has its room.
+pub const CARD_BYTES_MAX: usize = 3 * 1024;
+
 /// Bytes of a path inside an artefact.
 pub const PATH_BYTES_MAX: usize = 512;
 

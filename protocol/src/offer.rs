@@ -9,7 +9,7 @@ use crate::{
     id::{ManifestId, Sha256, StatementId},
     key::PublicKey,
     limits,
-    manifest::{Part, PartsError, check_parts},
+    manifest::{Part, PartsError, check_parts, is_printable},
     time::{Timestamp, Validity},
     vocabulary::{Artefact, Circumstance, Country, Evidence, Label, Purpose},
 };
@@ -70,6 +70,8 @@ pub enum OutOfBounds {
     Parts(PartsError),
     #[error("the licence has more than {max} bytes", max = limits::NAME_BYTES_MAX)]
     Licence,
+    #[error("what it says of its model card does not hold: {0}")]
+    Card(BadCardFacts),
     #[error("the name of the accelerator has more than {max} bytes", max = limits::NAME_BYTES_MAX)]
     Accelerator,
 }
@@ -88,6 +90,7 @@ impl Offered {
             Self::Model(model) if model.licence.len() > limits::NAME_BYTES_MAX => Err(OutOfBounds::Licence),
             Self::Compute(compute) if compute.accelerator.len() > limits::NAME_BYTES_MAX => Err(OutOfBounds::Accelerator),
             Self::Model(model) => {
+                model.provenance.check_card().map_err(OutOfBounds::Card)?;
                 check_parts(&model.parts, &model.labels, model.tensors, model.bytes).map_err(OutOfBounds::Parts)
             }
             Self::Compute(_) => Ok(()),
@@ -129,6 +132,106 @@ pub struct Provenance {
     /// Where it was trained, where that can be proven.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub training: Option<Box<TrainingClaim>>,
+    /// What its model card claims, where it was imported with one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub card: Option<Box<CardFacts>>,
+}
+
+impl Provenance {
+    /// Checks the bounds of what the model card claims.
+    ///
+    /// # Errors
+    /// The first bound that does not hold.
+    pub fn check_card(&self) -> Result<(), BadCardFacts> {
+        self.card.as_deref().map_or(Ok(()), CardFacts::within_bounds)
+    }
+}
+
+/// What a model card claims of where a model comes from. Claims for people: no law and no term of an offer reads them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CardFacts {
+    /// Codes of the languages that it is for, as the card has them.
+    pub languages: BTreeSet<String>,
+    /// Names of the data sets that it was trained on.
+    pub datasets: BTreeSet<String>,
+    /// Names of the models that it was made from.
+    pub base_models: BTreeSet<String>,
+    /// How many more the card names, which the bounds left no room for.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub left_out: u32,
+}
+
+/// Which bound does not hold of what a model card claims.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadCardFacts {
+    #[error("it claims nothing; then it is left out")]
+    Empty,
+    #[error("it has more than {max} names of one kind", max = limits::CARD_NAMES_MAX)]
+    TooMany,
+    #[error("a name is empty, has more than {max} bytes, or cannot be shown", max = limits::NAME_BYTES_MAX)]
+    Name,
+    #[error("its names have more than {max} bytes together", max = limits::CARD_BYTES_MAX)]
+    TooLong,
+}
+
+impl CardFacts {
+    /// As much of this as the bounds have room for; none where it claims nothing. Models that it was made from come before
+    /// data sets, and those before languages: the fewer there are of them, the more each says. What is no name is left out.
+    #[must_use]
+    pub fn new(
+        languages: impl IntoIterator<Item = String>,
+        datasets: impl IntoIterator<Item = String>,
+        base_models: impl IntoIterator<Item = String>,
+    ) -> Option<Self> {
+        let (mut room, mut left_out) = (limits::CARD_BYTES_MAX, 0_u32);
+        let mut fitting = |names: &mut dyn Iterator<Item = String>| {
+            let mut kept = BTreeSet::new();
+            for name in names.filter(|name| !name.is_empty()).collect::<BTreeSet<_>>() {
+                let rest = room.checked_sub(name.len()).filter(|_| kept.len() < limits::CARD_NAMES_MAX && is_name(&name));
+                match rest {
+                    Some(rest) => {
+                        room = rest;
+                        kept.insert(name);
+                    }
+                    None => left_out = left_out.saturating_add(1),
+                }
+            }
+            kept
+        };
+        let base_models = fitting(&mut base_models.into_iter());
+        let datasets = fitting(&mut datasets.into_iter());
+        let languages = fitting(&mut languages.into_iter());
+        let facts = Self { languages, datasets, base_models, left_out };
+        facts.within_bounds().is_ok().then_some(facts)
+    }
+
+    fn within_bounds(&self) -> Result<(), BadCardFacts> {
+        let all = [&self.languages, &self.datasets, &self.base_models];
+        if all.iter().all(|names| names.is_empty()) && self.left_out == 0 {
+            return Err(BadCardFacts::Empty);
+        }
+        if all.iter().any(|names| names.len() > limits::CARD_NAMES_MAX) {
+            return Err(BadCardFacts::TooMany);
+        }
+        if !all.iter().all(|names| names.iter().all(|name| is_name(name))) {
+            return Err(BadCardFacts::Name);
+        }
+        // At most 3 * 256 names of at most 128 bytes.
+        let bytes: usize = all.iter().flat_map(|names| names.iter()).map(String::len).sum();
+        if bytes > limits::CARD_BYTES_MAX { Err(BadCardFacts::TooLong) } else { Ok(()) }
+    }
+}
+
+/// Whether a name in a card can be kept and shown.
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.len() <= limits::NAME_BYTES_MAX && is_printable(name)
+}
+
+// As serde calls it.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// What an attestation proves, which comes with the clearance.
@@ -229,6 +332,42 @@ pub fn split_name(name: &str) -> Result<(&str, &str), BadName> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn what_a_card_claims_is_kept_as_far_as_there_is_room() {
+        assert_eq!(CardFacts::new(names(&[]), names(&[""]), names(&[])), None);
+        let facts = CardFacts::new(names(&["pt", "en", "en"]), names(&["a\u{202e}b"]), names(&["usp/base"])).expect("some");
+        assert_eq!(facts.languages, ["en".to_owned(), "pt".to_owned()].into());
+        assert_eq!((facts.datasets.len(), facts.left_out), (0, 1), "what cannot be shown is counted");
+        let many = || (0..1000).map(|number| format!("d{number:04}"));
+        let facts = CardFacts::new(many(), many(), names(&["usp/base"])).expect("some");
+        assert_eq!((facts.base_models.len(), facts.datasets.len()), (1, limits::CARD_NAMES_MAX));
+        assert_eq!(facts.left_out, 2000 - 256 - u32::try_from(facts.languages.len()).expect("few"));
+        let long = "x".repeat(limits::NAME_BYTES_MAX + 1);
+        let of = |languages: Vec<String>, left_out| CardFacts {
+            languages: languages.into_iter().collect(),
+            left_out,
+            ..CardFacts::default()
+        };
+        let wide = || (0..40).map(|number| format!("{number:0100}"));
+        for (facts, bound) in [
+            (of(vec![], 0), Err(BadCardFacts::Empty)),
+            (of(vec![], 1), Ok(())),
+            (of(many().take(257).collect(), 0), Err(BadCardFacts::TooMany)),
+            (of(vec![String::new()], 0), Err(BadCardFacts::Name)),
+            (of(vec![long], 0), Err(BadCardFacts::Name)),
+            (of(vec!["a\tb".to_owned()], 0), Err(BadCardFacts::Name)),
+            (of(wide().collect(), 0), Err(BadCardFacts::TooLong)),
+            (of(wide().take(30).collect(), 0), Ok(())),
+        ] {
+            let provenance = Provenance { card: Some(Box::new(facts)), ..Provenance::default() };
+            assert_eq!(provenance.check_card(), bound);
+        }
+    }
 
     #[test]
     fn names_have_two_plain_parts() {

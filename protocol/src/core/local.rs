@@ -271,6 +271,10 @@ impl Core {
         }
         check_parts(&model.parts, &model.labels, model.tensors, model.bytes)
             .map_err(|why| usage(format!("what the model says of its parts does not hold: {why}")))?;
+        model
+            .provenance
+            .check_card()
+            .map_err(|why| usage(format!("what is said of the model card does not hold: {why}")))?;
         self.keep_attested(&mut model);
         if self.models.get(&model.name) == Some(&model) {
             return Ok(Reply::Imported(Box::new(model)));

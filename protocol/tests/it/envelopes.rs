@@ -11,7 +11,7 @@ use alliance_protocol::{
     id::{AllianceId, CrossingId, ManifestId, SessionBinding, Sha256},
     key::{PublicKey, SecretKey},
     manifest::Part,
-    offer::{ComputeOffer, ModelOffer, NodeRecord, Offer, Offered, Provenance, Terms, Withdrawal},
+    offer::{CardFacts, ComputeOffer, ModelOffer, NodeRecord, Offer, Offered, Provenance, Terms, Withdrawal},
     rotation::KeyRotation,
     time::Validity,
     vocabulary::{Artefact, Circumstance, Country, Evidence, Label, Purpose, Use},
@@ -198,7 +198,8 @@ impl Visitor for OpenAs<'_> {
 
 fn provenance() -> Provenance {
     let (circumstances, evidence) = ([Circumstance::PublicAudience].into(), [Evidence::AiLabel].into());
-    Provenance { people: Some(12), circumstances, evidence, training: None }
+    let card = CardFacts::new(["pt".to_owned()], ["usp/corpus".to_owned()], []).map(Box::new);
+    Provenance { people: Some(12), circumstances, evidence, training: None, card }
 }
 
 fn approval_of(member: Country, (exporter, importer): (PublicKey, PublicKey), validity: Validity) -> Approval {

@@ -273,6 +273,10 @@ def valid_statements():
     proven = dict(model["provenance"], training={"attestation": b"\x31" * 32, "countries": ["BR", "ZA"]})
     reason = "an offer of a model that was provably trained in two countries"
     valid(reason, "offer", alliance, dict(offer, what={"model": dict(model, provenance=proven)}), [NODE])
+    card = {"languages": ["en", "pt"], "datasets": ["usp/corpus"], "base_models": ["usp/amazonia-base"], "left_out": 3}
+    carded = dict(model["provenance"], card=card)
+    reason = "an offer of a model that was imported with a model card"
+    valid(reason, "offer", alliance, dict(offer, what={"model": dict(model, provenance=carded)}), [NODE])
     valid("an offer of what came from another", "offer", alliance, dict(offer, node=IMPORTER.public, root=offered), [IMPORTER])
     compute = {"accelerator": "H200", "count": 8, "memory_mib": 143_771, "hours": 72}
     terms = {"purposes": [], "to": ["IN", "ZA"], "onward": False}
