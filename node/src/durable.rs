@@ -235,7 +235,8 @@ pub fn own_uid() -> io::Result<u32> {
 /// Digits of the random part of a temporary name.
 const RANDOM_DIGITS: usize = 16;
 
-fn random_name() -> io::Result<String> {
+/// Digits that nobody can foresee, for the name of a temporary file.
+pub(crate) fn random_name() -> io::Result<String> {
     let mut bytes = [0; RANDOM_DIGITS / 2];
     getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
     Ok(hex::encode(bytes))

@@ -6,15 +6,18 @@
 //! No function here waits on a network; the callers run them where blocking is allowed.
 //!
 //! - [`mod@import`]: a directory in, a manifest out; and the same check again later
+//! - [`card`]: what the card of a model says, read and written; [`export`]: a model copied out, with its card
 //! - [`safetensors`]: the strict reading of headers
 //! - [`signed`]: signatures over the files of a model, which other tools verify
 //! - [`source`]: the exporter's side, groups out of files; `compared` spares it to hash what it has hashed
 //! - [`staging`]: the importer's side, groups into files, then one rename; `reuse` copies what lies here in another artefact
 
+pub mod card;
 mod compared;
 pub mod delete;
 mod digest;
 mod durable;
+pub mod export;
 pub mod import;
 mod inspect;
 mod labelling;

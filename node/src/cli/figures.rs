@@ -3,7 +3,7 @@
 use std::{fmt::Display, time::Duration};
 
 use super::screen::Fields;
-use alliance_protocol::{manifest::Part, time::Timestamp};
+use alliance_protocol::{manifest::Part, offer::CardFacts, time::Timestamp};
 use indicatif::{BinaryBytes, HumanDuration};
 
 /// A size in binary units.
@@ -42,6 +42,19 @@ pub(super) fn part(part: &Part) -> String {
 pub(super) fn parts(fields: &mut Fields, parts: &[Part]) {
     if parts.len() > 1 {
         parts.iter().for_each(|one| fields.add("part", part(one)));
+    }
+}
+
+/// What a model card claims, where there is one.
+pub(super) fn card(fields: &mut Fields, card: Option<&CardFacts>) {
+    let Some(card) = card else { return };
+    for (name, names) in [("languages", &card.languages), ("datasets", &card.datasets), ("made from", &card.base_models)] {
+        if !names.is_empty() {
+            fields.add(name, format!("{}, says its card", words(names, "")));
+        }
+    }
+    if card.left_out > 0 {
+        fields.add("its card", format!("names {} more of these", card.left_out));
     }
 }
 

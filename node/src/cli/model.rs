@@ -4,8 +4,7 @@ use std::{collections::BTreeSet, path::PathBuf};
 
 use alliance_protocol::{
     core::admin::{AdminCall, LocalModel, Reply},
-    offer::Provenance,
-    vocabulary::{Artefact, Circumstance, Country, Evidence, Label},
+    vocabulary::Country,
 };
 use clap::Subcommand;
 use serde::Serialize;
@@ -15,78 +14,37 @@ use super::{
     problem::unexpected,
     progress,
     screen::{Fields, Table, Tone},
-    status,
     words::Name,
 };
 use crate::{
     api::ApiClient,
     exit::Exit,
-    models::{
-        LabelsOf,
-        import::{self, ImportRequest},
-        signed,
-    },
+    models::{load_manifest, signed, verify as compare},
 };
 
+mod export;
+mod import;
 mod signature;
 
-use self::signature::Demand;
+use self::{import::Import, signature::Demand};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Model {
     /// Hash the files of a directory and register them as a model; the files stay where they are
     ///
     /// Every file is read once and hashed. Labels say what the artefact is about; you are accountable for them. Pickles are
-    /// refused by their content.
+    /// refused by their content. Where the directory has a model card (`README.md` with front matter, as on the Hugging Face
+    /// Hub), what it says stands in for what is not given; labels it has only under `alliance:`.
     #[command(
         after_help = "Example:\n  alliance model import ./amazonia-7b --name usp/amazonia-7b --labels public,non_personal \
         --licence Apache-2.0\n  alliance model import ./lora --name usp/clinic-lora --artefact adapter --labels personal,health \
         --subjects BR\n  \
-        alliance model import ./merged --name usp/merged --labels public --labels-of '*lora*=personal,health' --subjects BR"
+        alliance model import ./merged --name usp/merged --labels public --labels-of '*lora*=personal,health' --subjects BR\n  \
+        alliance model import ./from-the-hub --name usp/copy\n\n\
+        A card with labels:\n  ---\n  license: apache-2.0\n  language: pt\n  alliance:\n    labels: [public, non_personal]\n    \
+        origin: BR\n  ---"
     )]
-    Import {
-        /// The directory that holds the files
-        dir: PathBuf,
-        /// Its name: ORGANISATION/NAME, the organisation being this node's
-        #[arg(long, value_name = "ORG/NAME")]
-        name: Name,
-        /// What it is about, with commas: public, non_personal, personal, health, ...
-        #[arg(long, value_delimiter = ',', required = true, value_name = "LABELS")]
-        labels: Vec<Label>,
-        /// Tensors or files that have other labels: a pattern of their names with * and ?, `=`, labels with commas
-        ///
-        /// May be given several times; what fits several has the labels of all. FILES::TENSORS=LABELS is for the tensors of
-        /// some files only. The law is asked about each set of labels, and about all of it together.
-        #[arg(long, value_name = "PATTERN=LABELS")]
-        labels_of: Vec<LabelsOf>,
-        /// What it is: weights, adapter, dataset, embedding, ...
-        #[arg(long, default_value_t = Artefact::Weights, value_name = "KIND")]
-        artefact: Artefact,
-        /// The country where it was made [default: this node's]
-        #[arg(long, value_name = "CC")]
-        origin: Option<Country>,
-        /// The countries whose people the data behind it is about, with commas
-        #[arg(long, value_delimiter = ',', value_name = "CC")]
-        subjects: Vec<Country>,
-        /// How many people its personal data is about; the law takes unknown for more than any number
-        #[arg(long, value_name = "N")]
-        people: Option<u64>,
-        /// What is true of where it comes from, with commas: collection, outbound_investment, ...
-        #[arg(long, value_delimiter = ',', value_name = "WORDS")]
-        circumstances: Vec<Circumstance>,
-        /// Technical evidence that is at hand, with commas: anonymisation_evidence, ai_label, ...
-        #[arg(long, value_delimiter = ',', value_name = "KINDS")]
-        evidence: Vec<Evidence>,
-        /// The SPDX expression of its licence
-        #[arg(long, default_value = "other", value_name = "SPDX")]
-        licence: String,
-        /// The public key, in PEM, of who signed it (`model.sig` beside the files); refuse it otherwise
-        #[arg(long, value_name = "FILE")]
-        signature_key: Option<PathBuf>,
-        /// Refuse it unless a node that is known here has signed it
-        #[arg(long)]
-        require_signature: bool,
-    },
+    Import(Box<Import>),
     /// Sign the files of a directory, so that anybody can verify them (OpenSSF Model Signing); needs no daemon
     ///
     /// Writes `model.sig` beside them. Sign before you import: the signature is then a file of the model and crosses with it.
@@ -111,6 +69,17 @@ pub(super) enum Model {
         /// Where the public half goes, in PEM, for those who verify
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
+    },
+    /// Copy a model out, with a card that says where it comes from and what was cleared
+    ///
+    /// Every byte is compared on the way. The card keeps what it said, and has origin, labels, clearance and receipt under
+    /// `alliance:`; what both sides signed of the crossing lies beside it. What should be deleted by now is not copied.
+    #[command(after_help = "Example:\n  alliance model export usp/amazonia-7b --to ./amazonia-7b")]
+    Export {
+        name: Name,
+        /// The directory for the copy, which is not there yet or is empty
+        #[arg(long, value_name = "DIR")]
+        to: PathBuf,
     },
     /// List the models at this node
     #[command(after_help = "Example:\n  alliance model list")]
@@ -151,52 +120,13 @@ impl Model {
             Self::SigningKey { import, out } => {
                 return signature::signing_key(context, import.as_deref(), out.as_deref());
             }
-            Self::Import { .. } | Self::List | Self::Show { .. } | Self::Verify { .. } => {}
+            Self::Import(_) | Self::Export { .. } | Self::List | Self::Show { .. } | Self::Verify { .. } => {}
         }
         let daemon = context.daemon().await?;
         match self {
             Self::Sign { .. } | Self::SigningKey { .. } => Err(unexpected()),
-            Self::Import {
-                dir,
-                name,
-                labels,
-                labels_of,
-                artefact,
-                origin,
-                subjects,
-                people,
-                circumstances,
-                evidence,
-                licence,
-                signature_key,
-                require_signature,
-            } => {
-                let origin = match origin {
-                    Some(origin) => origin,
-                    None => status::ask(&daemon).await?.country,
-                };
-                let (labels, subjects) = (labels.into_iter().collect(), subjects.into_iter().collect());
-                let provenance = Provenance {
-                    people,
-                    circumstances: circumstances.into_iter().collect(),
-                    evidence: evidence.into_iter().collect(),
-                    training: None,
-                };
-                let name = name.0;
-                let request = ImportRequest {
-                    name,
-                    artefact,
-                    labels,
-                    labels_of,
-                    origin,
-                    subjects,
-                    provenance,
-                    licence,
-                    crossing: None,
-                };
-                let demands = (signature_key, require_signature);
-                import_dir(context, &daemon, dir, request, demands).await
-            }
+            Self::Import(import) => import.run(context, &daemon).await,
+            Self::Export { name, to } => export::run(context, &daemon, &name, &to).await,
             Self::List => {
                 let models = list(&daemon).await?;
                 Ok(context.screen.list(&models, || table(&models)))
@@ -210,42 +140,6 @@ impl Model {
                 verify(context, &daemon, model, (signature_key, require_signature)).await
             }
         }
-    }
-}
-
-async fn import_dir(
-    context: &Context,
-    daemon: &ApiClient,
-    dir: PathBuf,
-    request: ImportRequest,
-    (signature_key, require_signature): (Option<PathBuf>, bool),
-) -> Result<Exit, Problem> {
-    let manifests = context.home()?.manifests_path();
-    // What can be refused is refused before a hundred gigabytes are hashed.
-    let known = signature::known(context, daemon, signature_key.as_deref()).await?;
-    let demand = Demand::of(signature_key.as_deref(), require_signature);
-    demand.check_there(&dir)?;
-    let bar = progress::bytes_bar(&context.screen, "hashing");
-    let shown = bar.clone();
-    let hashing = tokio::task::spawn_blocking(move || {
-        import::read(&dir, request, &mut |done, total| {
-            shown.set_length(total);
-            shown.set_position(done);
-        })
-    });
-    let read = hashing.await.map_err(|error| Problem::of(Exit::Failed, &error))?;
-    bar.finish_and_clear();
-    let (model, manifest) = read?;
-    let (signed, unverified) = demand.check(signed::check(&model.path, &manifest, &known)?)?;
-    import::keep(&manifests, &manifest)?;
-    let model = LocalModel { signed: signed.map(Box::new), ..model };
-    match daemon.call(&AdminCall::Import(Box::new(model))).await? {
-        Reply::Imported(model) => Ok(context.screen.one(&model, || {
-            let note =
-                unverified.map(|why| format!("\nnote: the signature was not verified: {}", super::screen::plain(&why)));
-            format!("imported\n{}{}", fields(&model), note.unwrap_or_default())
-        })),
-        _ => Err(unexpected()),
     }
 }
 
@@ -269,7 +163,7 @@ async fn verify(
     model: LocalModel,
     (signature_key, require_signature): (Option<PathBuf>, bool),
 ) -> Result<Exit, Problem> {
-    let manifest = import::load_manifest(&context.home()?.manifests_path(), model.manifest)?;
+    let manifest = load_manifest(&context.home()?.manifests_path(), model.manifest)?;
     let known = signature::known(context, daemon, signature_key.as_deref()).await?;
     let demand = Demand::of(signature_key.as_deref(), require_signature);
     demand.check_there(&model.path)?;
@@ -277,7 +171,7 @@ async fn verify(
     let bar = progress::bytes_bar(&context.screen, "verifying");
     let shown = bar.clone();
     let reading = tokio::task::spawn_blocking(move || {
-        import::verify(&path, &compared, &mut |done, total| {
+        compare(&path, &compared, &mut |done, total| {
             shown.set_length(total);
             shown.set_position(done);
         })
@@ -345,6 +239,7 @@ fn fields(model: &LocalModel) -> Fields {
     fields.add("origin", model.origin);
     fields.add("subjects", figures::words(subjects, "none"));
     fields.add("licence", &model.licence);
+    figures::card(&mut fields, model.provenance.card.as_deref());
     if let Some(training) = &model.provenance.training {
         fields.add("trained in", format!("{}, attested", figures::words(&training.countries, "none")));
     }

@@ -207,6 +207,7 @@ fn fields(context: &Context, offer: &OfferView) -> Fields {
             figures::parts(&mut fields, &model.parts);
             fields.add("origin", model.origin);
             fields.add("subjects", figures::words(&model.subjects, "none"));
+            figures::card(&mut fields, model.provenance.card.as_deref());
             if let Some(training) = &model.provenance.training {
                 fields.add("trained in", format!("{}, says the offer", figures::words(&training.countries, "none")));
                 fields.add("attestation", training.attestation);
