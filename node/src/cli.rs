@@ -28,6 +28,7 @@ mod denial;
 mod figures;
 mod init;
 mod key;
+mod label;
 mod ledger;
 mod model;
 mod offer;
@@ -105,6 +106,7 @@ enum Noun {
     #[command(subcommand)]
     Token(token::Token),
     Env(token::Env),
+    Label(Box<label::Label>),
     /// Read, verify and publish the node's ledger; needs no daemon
     #[command(subcommand)]
     Ledger(ledger::Ledger),
@@ -216,6 +218,7 @@ async fn run(context: &Context, noun: Noun) -> Result<Exit, Problem> {
         Noun::Crossing(command) => command.run(context).await,
         Noun::Transfer(command) => command.run(context).await,
         Noun::Token(command) => command.run(context),
+        Noun::Label(command) => command.run(context).await,
         Noun::Env(command) => command.run(context).await,
         Noun::Ledger(command) => command.run(context),
         Noun::Audit(command) => command.run(context),

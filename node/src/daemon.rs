@@ -30,6 +30,7 @@ use crate::{
     mesh::{Mesh, MeshConfig, MeshError},
     node::{Clock, Fatal, Node, Spent},
     notes::Notes,
+    shelf::Shelf,
     tokens,
     witness::WitnessServer,
 };
@@ -180,8 +181,15 @@ async fn start(home: &Home) -> Result<(Node, Faces, OpenHome), DaemonError> {
     let gateway = match config.gateway.listen {
         Some(listen) => {
             let places = (home.manifests_path(), home.models_path());
-            let gateway =
-                Gateway::start(listen, tokens::of_home(home.root()), places, bulk.arrivals(), sender.clone()).await;
+            let gateway = Gateway::start(
+                listen,
+                tokens::of_home(home.root()),
+                places,
+                Shelf::of_home(home.root()),
+                bulk.arrivals(),
+                sender.clone(),
+            )
+            .await;
             let gateway = gateway.map_err(|source| DaemonError::Gateway { listen, source })?;
             info!(address = %gateway.address(), "the gateway listens for clients of this machine");
             Some(gateway)

@@ -2,10 +2,15 @@
 //!
 //! HTTP on this machine alone, with a token. Under `/hf` it answers as the Hugging Face Hub does. What it gives out was imported
 //! here, has crossed, or is crossing: asking for the files of what another node offers starts a crossing, as `alliance pull`
-//! does. Nothing is decided here.
+//! does. What is uploaded is imported and offered, as `alliance model import` and `alliance offer publish` do. Nothing is decided
+//! here.
+//!
+//! - `routes`: what is asked for; `reading`: the bytes of a file; `crossings`: what another node offers, brought here
+//! - `uploads`, `lfs`: what is sent
+//! - `hub`, `denied`: the words of the Hub, and a denial in one line; pure
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     net::SocketAddr,
     path::PathBuf,
@@ -23,11 +28,11 @@ use alliance_protocol::{
 use axum::{
     Json, Router,
     body::Body,
-    extract::{Request, State},
+    extract::{DefaultBodyLimit, Request, State},
     http::{HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{get, post, put},
 };
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -43,19 +48,23 @@ use self::{
     crossings::Crossings,
     denied::{LINE_BYTES_MAX, ascii, cut},
     hub::{Offered, Place, Refusal, Repo},
+    lfs::Tickets,
 };
 use crate::{
     api::Waiting,
     bulk::Arrivals,
     models::{Compared, load_manifest},
+    shelf::{Shelf, Shelved},
     tokens::{Doorkeeper, Scope, Token, TokenFile},
 };
 
 mod crossings;
 mod denied;
 mod hub;
+mod lfs;
 mod reading;
 mod routes;
+mod uploads;
 
 /// Connections at a time; more wait. A client has eight by default.
 const CONNECTIONS_MAX: usize = 256;
@@ -91,6 +100,10 @@ struct Desk {
     door: Mutex<Doorkeeper>,
     manifests: PathBuf,
     crossings: Crossings,
+    shelf: Shelf,
+    tickets: Tickets,
+    /// Held by the one commit that is being made.
+    committing: Arc<tokio::sync::Mutex<()>>,
     /// The ones used last, the latest at the end.
     kept: tokio::sync::Mutex<Vec<Manifest>>,
     compared: Arc<Compared>,
@@ -107,6 +120,7 @@ impl Gateway {
         listen: SocketAddr,
         tokens: TokenFile,
         (manifests, models): (PathBuf, PathBuf),
+        shelf: Shelf,
         arrivals: Arrivals,
         calls: mpsc::Sender<Waiting>,
     ) -> io::Result<Self> {
@@ -117,6 +131,9 @@ impl Gateway {
             door: Mutex::new(Doorkeeper::new(tokens)),
             manifests,
             crossings: Crossings::new(arrivals, models),
+            shelf,
+            tickets: Tickets::default(),
+            committing: Arc::default(),
             kept: tokio::sync::Mutex::default(),
             compared: Arc::default(),
             asking: Semaphore::new(ASKED_MAX),
@@ -178,11 +195,23 @@ fn router(desk: Arc<Desk>) -> Router {
         .route("/api/{kind}/{organisation}/{name}/tree/{revision}", get(routes::tree))
         .route("/api/{kind}/{organisation}/{name}/tree/{revision}/{*folder}", get(routes::subtree))
         .route("/api/{kind}/{organisation}/{name}/paths-info/{revision}", post(routes::paths_info))
+        .route("/api/repos/create", post(uploads::create))
+        .route("/api/validate-yaml", post(uploads::validate_yaml))
+        .route("/api/{kind}/{organisation}/{name}/preupload/{revision}", post(uploads::preupload))
+        .route("/api/{kind}/{organisation}/{name}/commit/{revision}", post(uploads::commit))
+        .route("/api/{kind}/{organisation}/{name}/xet-write-token/{revision}", get(uploads::xet))
+        .route("/{organisation}/{name}/info/lfs/objects/batch", post(lfs::model_batch))
+        .route("/datasets/{organisation}/{name}/info/lfs/objects/batch", post(lfs::dataset_batch))
+        .route("/lfs-verify", post(lfs::verify))
         .route("/{organisation}/{name}/resolve/{revision}/{*path}", get(routes::model_file))
         .route("/datasets/{organisation}/{name}/resolve/{revision}/{*path}", get(routes::dataset_file))
         .fallback(|| async { Refusal::Call })
         .method_not_allowed_fallback(|| async { Refusal::Call })
         .layer(middleware::from_fn_with_state(Arc::clone(&desk), admitted))
+        // The address of a file that is sent is leave enough; clients send no token with it.
+        .route("/lfs/{ticket}", put(lfs::put))
+        // What is read of a body is bounded where it is read.
+        .layer(DefaultBodyLimit::disable())
         .with_state(desk);
     Router::new().nest("/hf", hub)
 }
@@ -196,7 +225,7 @@ async fn admitted(State(desk): State<Arc<Desk>>, mut request: Request, next: Nex
     }
     let token = desk.token(secret.trim())?;
     if !token.scopes.contains(&Scope::Read) {
-        return Err(Refusal::Scope);
+        return Err(Refusal::Scope(Scope::Read));
     }
     request.extensions_mut().insert(token);
     let agent = request.headers().get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
@@ -297,6 +326,14 @@ impl Desk {
         let mut repos = self.offered().await?;
         repos.extend(self.models().await?.iter().map(|model| (model.name.clone(), Repo::here(model))));
         Ok(repos)
+    }
+
+    /// What was uploaded and is no model, because it has no labels.
+    async fn unlabelled(&self) -> Result<Vec<(String, Shelved)>, Refusal> {
+        let shelf = self.shelf.clone();
+        let all = uploads::blocking(move || shelf.all()).await?;
+        let models: BTreeSet<String> = self.models().await?.into_iter().map(|model| model.name).collect();
+        Ok(all.into_iter().filter(|(name, _)| !models.contains(name)).collect())
     }
 
     /// What an artefact that lies here consists of. One is read at a time: the largest take a while, and many ask for the same.

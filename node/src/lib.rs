@@ -27,5 +27,6 @@ pub mod mesh;
 pub mod models;
 pub mod node;
 pub mod notes;
+pub mod shelf;
 pub mod tokens;
 pub mod witness;

@@ -52,11 +52,13 @@ pub enum Scope {
     Read,
     /// Start crossings in the name of the organisation, for what others offer.
     Pull,
+    /// Upload models of the organisation, which offers them.
+    Write,
 }
 
 impl Scope {
     /// All that there are.
-    pub const ALL: [Self; 2] = [Self::Read, Self::Pull];
+    pub const ALL: [Self; 3] = [Self::Read, Self::Pull, Self::Write];
 
     /// The word for it.
     #[must_use]
@@ -64,6 +66,7 @@ impl Scope {
         match self {
             Self::Read => "read",
             Self::Pull => "pull",
+            Self::Write => "write",
         }
     }
 }
@@ -316,21 +319,31 @@ fn digest(secret: &str) -> Sha256 {
     Sha256(sha2::Sha256::digest(secret.as_bytes()).into())
 }
 
-/// `hf_` and random digits, each of the 62 as likely as the others.
+/// `hf_` and random digits.
 fn secret() -> Result<Zeroizing<String>, getrandom::Error> {
     let mut secret = Zeroizing::new(String::with_capacity(3 + SECRET_DIGITS));
     secret.push_str("hf_");
-    while secret.len() < 3 + SECRET_DIGITS {
+    secret.push_str(&random_digits()?);
+    Ok(secret)
+}
+
+/// What nobody guesses: random digits, each of the 62 as likely as the others.
+///
+/// # Errors
+/// The system has no randomness to give.
+pub fn random_digits() -> Result<Zeroizing<String>, getrandom::Error> {
+    let mut drawn = Zeroizing::new(String::with_capacity(SECRET_DIGITS));
+    while drawn.len() < SECRET_DIGITS {
         let mut bytes = Zeroizing::new([0_u8; SECRET_DIGITS]);
         getrandom::fill(bytes.as_mut_slice())?;
         // 248 is the largest multiple of 62 that a byte holds.
         let digits = bytes.iter().filter(|byte| **byte < 248).filter_map(|byte| DIGITS.get(usize::from(byte % 62)));
-        let room = 3 + SECRET_DIGITS - secret.len();
+        let room = SECRET_DIGITS - drawn.len();
         for digit in digits.take(room) {
-            secret.push(char::from(*digit));
+            drawn.push(char::from(*digit));
         }
     }
-    Ok(secret)
+    Ok(drawn)
 }
 
 /// Where the tokens of the node with this home are kept.

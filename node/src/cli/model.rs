@@ -26,7 +26,8 @@ mod export;
 mod import;
 mod signature;
 
-use self::{import::Import, signature::Demand};
+pub(super) use self::import::{Import, Said};
+use self::signature::Demand;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Model {
@@ -143,7 +144,7 @@ impl Model {
     }
 }
 
-async fn list(daemon: &ApiClient) -> Result<Vec<LocalModel>, Problem> {
+pub(super) async fn list(daemon: &ApiClient) -> Result<Vec<LocalModel>, Problem> {
     match daemon.call(&AdminCall::Models).await? {
         Reply::Models(models) => Ok(models),
         _ => Err(unexpected()),
@@ -225,7 +226,7 @@ fn table(models: &[LocalModel]) -> String {
     table.to_string()
 }
 
-fn fields(model: &LocalModel) -> Fields {
+pub(super) fn fields(model: &LocalModel) -> Fields {
     let subjects: &BTreeSet<Country> = &model.subjects;
     let mut fields = Fields::default();
     fields.add("name", &model.name);

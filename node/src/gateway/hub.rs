@@ -19,7 +19,8 @@ use axum::http::StatusCode;
 use serde_json::{Value, json};
 use sha1::Digest as _;
 
-use super::denied::Denied;
+use super::{denied::Denied, uploads::unlabelled};
+use crate::{shelf::Shelved, tokens::Scope};
 
 /// The Hub's `X-Error-Code` of a repository for which somebody must give leave. Libraries show the reason that comes with it;
 /// the command `hf` shows that of any other code, and not of this one.
@@ -194,6 +195,24 @@ impl Repo {
     }
 }
 
+/// As [`Repo::info`], of what was uploaded and is no model yet.
+pub(super) fn shelved_info(name: &str, state: &Shelved) -> Value {
+    let commit = state.version.as_ref().map_or_else(|| "0".repeat(40), |version| version.commit.clone());
+    json!({
+        "_id": commit.get(..24),
+        "id": name,
+        "author": name.split('/').next().unwrap_or_default(),
+        "sha": commit,
+        "private": true,
+        "gated": false,
+        "disabled": false,
+        "downloads": 0,
+        "likes": 0,
+        "tags": ["alliance:unlabelled"],
+        "description": unlabelled(name),
+    })
+}
+
 /// The digits that clients name a version by.
 pub(super) fn commit(manifest: ManifestId) -> String {
     manifest.to_string().chars().take(40).collect()
@@ -322,8 +341,24 @@ pub(super) enum Refusal {
     TooLong,
     #[error("this gateway has no such call")]
     Call,
-    #[error("the token does not say that its holder may read")]
-    Scope,
+    #[error("the token has no scope `{}`: alliance token create NAME --scope read,{}", .0.as_str(), .0.as_str())]
+    Scope(Scope),
+    #[error("`{0}` was uploaded and has no labels, so that nobody reads it: alliance label {0} --labels LABELS")]
+    Unlabelled(String),
+    #[error("this node is accredited for `{own}` and can name and offer only `{own}/...`, not `{organisation}/...`")]
+    Foreign { organisation: String, own: String },
+    #[error("{0}")]
+    Rejected(String),
+    #[error("somebody else has uploaded in the meantime; look at what is there now, and upload again")]
+    Behind,
+    #[error("the disk of the node is full; nothing was kept")]
+    Full,
+    #[error(
+        "this gateway takes files by LFS and not by Xet: set HF_HUB_DISABLE_XET=1, as `alliance env` does, and upload again"
+    )]
+    Xet,
+    #[error("this address takes no file, or not any more; upload again")]
+    Ticket,
 }
 
 impl Refusal {
@@ -332,8 +367,13 @@ impl Refusal {
         match self {
             Self::Token => StatusCode::UNAUTHORIZED,
             Self::Repo(_) | Self::Revision { .. } | Self::Entry { .. } | Self::Call => StatusCode::NOT_FOUND,
-            Self::NotHere { .. } | Self::Denied(_) | Self::Scope => StatusCode::FORBIDDEN,
-            Self::Request(_) => StatusCode::BAD_REQUEST,
+            Self::NotHere { .. } | Self::Denied(_) | Self::Scope(_) | Self::Unlabelled(_) | Self::Foreign { .. } => {
+                StatusCode::FORBIDDEN
+            }
+            Self::Xet | Self::Ticket => StatusCode::FORBIDDEN,
+            Self::Request(_) | Self::Rejected(_) => StatusCode::BAD_REQUEST,
+            Self::Behind => StatusCode::PRECONDITION_FAILED,
+            Self::Full => StatusCode::INSUFFICIENT_STORAGE,
             Self::TooLong => StatusCode::PAYLOAD_TOO_LARGE,
             // Clients try again what failed inside, and this stays as it is until somebody mends it.
             Self::Damaged(_) | Self::Ambiguous { .. } | Self::NotTaken { .. } => StatusCode::CONFLICT,
@@ -355,7 +395,14 @@ impl Refusal {
             Self::Ambiguous { .. } => "Ambiguous",
             Self::NotTaken { .. } => "NotTaken",
             Self::Request(_) | Self::TooLong | Self::Call => "BadRequest",
-            Self::Scope => "Scope",
+            Self::Scope(_) => "Scope",
+            Self::Unlabelled(_) => "Unlabelled",
+            Self::Foreign { .. } => "Foreign",
+            Self::Rejected(_) => "Rejected",
+            Self::Behind => "Behind",
+            Self::Full => "Full",
+            Self::Xet => "Xet",
+            Self::Ticket => "Ticket",
             Self::Damaged(_) => "Damaged",
             Self::Tokens | Self::Busy | Self::NotBegun { .. } | Self::NotArrived { .. } | Self::Internal => "Unavailable",
         }

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, ops::Range, sync::Arc, time::Duration};
 
-use alliance_protocol::manifest::{File, Manifest};
+use alliance_protocol::{
+    core::admin::{AdminCall, Reply},
+    manifest::{File, Manifest},
+};
 use axum::{
     Extension, Json,
     body::{Body, HttpBody as _},
@@ -10,7 +13,8 @@ use axum::{
     http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse as _, Response},
 };
-use serde::Deserialize;
+use bytes::Bytes;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use super::{
@@ -20,30 +24,37 @@ use super::{
     hub::{self, Kind, Place, Refusal, Repo},
     reading::{self, Stopped, Wanted},
 };
-use crate::{models::SourceError, tokens::Token};
+use crate::{
+    models::SourceError,
+    shelf::Shelved,
+    tokens::{Scope, Token},
+};
 
 /// Entries of a tree or of a list of repositories in one answer, as at the Hub; and paths that may be asked about at once.
 const PAGE: usize = 1000;
 
-/// Bytes of the body of a request that names paths.
-const PATHS_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of the body of a request that names paths or files. Longer ones are read as they come.
+const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// How long a body may take to come; it comes from this machine.
-const BODY_WITHIN: Duration = Duration::from_secs(10);
+/// How long a body, or the next part of a long one, may take to come; it comes from this machine.
+pub(super) const BODY_WITHIN: Duration = Duration::from_secs(10);
 
 type Answer = Result<Response, Refusal>;
 /// What stands behind `?`, in its order; filters may come several times.
 type Asked = Query<Vec<(String, String)>>;
 
-pub(super) async fn whoami(Extension(token): Extension<Token>) -> Json<Value> {
-    Json(json!({
+pub(super) async fn whoami(State(desk): State<Arc<Desk>>, Extension(token): Extension<Token>) -> Answer {
+    let Reply::Status(status) = desk.ask(AdminCall::Status).await? else { return Err(Refusal::Internal) };
+    let role = if token.scopes.contains(&Scope::Write) { "write" } else { "read" };
+    let answer = json!({
         "type": "user",
         "id": token.id,
         "name": token.user,
         "fullname": token.user,
-        "orgs": [],
-        "auth": { "type": "access_token", "accessToken": { "displayName": token.id, "role": "read" } },
-    }))
+        "orgs": [{ "type": "org", "name": status.organisation, "fullname": status.organisation, "roleInOrg": role }],
+        "auth": { "type": "access_token", "accessToken": { "displayName": token.id, "role": role } },
+    });
+    Ok(Json(answer).into_response())
 }
 
 pub(super) async fn search(
@@ -64,7 +75,17 @@ pub(super) async fn search(
     let mut found = repos.values().filter(|repo| repo.name.as_str() > after).filter(wanted);
     let page: Vec<&Repo> = found.by_ref().take(limit).collect();
     let next = found.next().and(page.last()).map(|last| last.name.clone());
-    let list: Vec<Value> = page.iter().map(|repo| repo.info(None, false)).collect();
+    let mut list: Vec<Value> = page.iter().map(|repo| repo.info(None, false)).collect();
+    // After all that can be read; there are few.
+    if next.is_none() && tags.is_empty() && list.len() < limit {
+        let searched = find("search").unwrap_or_default().to_lowercase();
+        let own = |(name, state): &&(String, Shelved)| {
+            state.dataset == (kind == Kind::Datasets) && name.to_lowercase().contains(&searched)
+        };
+        let unlabelled = desk.unlabelled().await?;
+        let room = limit.saturating_sub(list.len());
+        list.extend(unlabelled.iter().filter(own).take(room).map(|(name, state)| hub::shelved_info(name, state)));
+    }
     Ok(paged(&uri, &headers, &asked, next, Json(list).into_response()))
 }
 
@@ -73,7 +94,14 @@ pub(super) async fn info(
     Path((kind, organisation, name)): Path<(String, String, String)>,
     Query(asked): Asked,
 ) -> Answer {
-    let repo = desk.repo(kind_of(&kind)?, &organisation, &name).await?;
+    let repo = match desk.repo(kind_of(&kind)?, &organisation, &name).await {
+        Err(Refusal::Unlabelled(name)) => {
+            let state = desk.unlabelled().await?.into_iter().find(|(known, _)| *known == name);
+            let (name, state) = state.ok_or(Refusal::Repo(name))?;
+            return Ok(Json(hub::shelved_info(&name, &state)).into_response());
+        }
+        repo => repo?,
+    };
     // Of what does not lie here no files are named: that would take a crossing, and this is asked to look around.
     let manifest = match repo.place {
         Place::Here(_) => Some(desk.manifest(&repo.name, repo.model.manifest).await?),
@@ -186,14 +214,7 @@ pub(super) async fn paths_info(
 ) -> Answer {
     let repo = desk.at(kind_of(&kind)?, &organisation, &name, &revision).await?;
     let (manifest, _) = desk.files(&repo, &token).await?;
-    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-    if announced > PATHS_BYTES_MAX {
-        return Err(Refusal::TooLong);
-    }
-    let read = tokio::time::timeout(BODY_WITHIN, axum::body::to_bytes(body, PATHS_BYTES_MAX)).await;
-    let late = |_| Refusal::Request("the body did not come to its end in time".to_owned());
-    let bytes = read.map_err(late)?.map_err(|_| Refusal::TooLong)?;
-    let asked = Paths::read(&headers, &bytes)?;
+    let asked = Paths::read(&headers, &whole(body).await?)?;
     if asked.len() > PAGE {
         return Err(Refusal::TooLong);
     }
@@ -221,7 +242,30 @@ pub(super) async fn dataset_file(
     desk.file(Kind::Datasets, place, (token, method), &headers).await
 }
 
-fn kind_of(text: &str) -> Result<Kind, Refusal> {
+/// A body, all of it.
+async fn whole(body: Body) -> Result<Bytes, Refusal> {
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    if announced > BODY_BYTES_MAX {
+        return Err(Refusal::TooLong);
+    }
+    let read = tokio::time::timeout(BODY_WITHIN, axum::body::to_bytes(body, BODY_BYTES_MAX)).await;
+    let late = |_| Refusal::Request("the body did not come to its end in time".to_owned());
+    read.map_err(late)?.map_err(|_| Refusal::TooLong)
+}
+
+/// What a body of JSON says.
+pub(super) async fn json_body<T: DeserializeOwned>(body: Body) -> Result<T, Refusal> {
+    let wrong = |error| Refusal::Request(format!("the body is not what belongs to this call: {error}"));
+    serde_json::from_slice(&whole(body).await?).map_err(wrong)
+}
+
+/// How a client reaches this gateway, by the name that it used.
+pub(super) fn base(headers: &HeaderMap) -> Result<String, Refusal> {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    host.map(|host| format!("http://{host}/hf")).ok_or_else(|| Refusal::Request("there is no header `Host`".to_owned()))
+}
+
+pub(super) fn kind_of(text: &str) -> Result<Kind, Refusal> {
     match text {
         "models" => Ok(Kind::Models),
         "datasets" => Ok(Kind::Datasets),
@@ -258,7 +302,12 @@ impl Desk {
             Some(repo) => Some(repo),
             None => self.offered().await?.remove(&name),
         };
-        found.filter(|repo| repo.kind() == kind).ok_or(Refusal::Repo(name))
+        if let Some(repo) = found.filter(|repo| repo.kind() == kind) {
+            return Ok(repo);
+        }
+        let dataset = kind == Kind::Datasets;
+        let uploaded = self.unlabelled().await?.into_iter().any(|(known, state)| known == name && state.dataset == dataset);
+        Err(if uploaded { Refusal::Unlabelled(name) } else { Refusal::Repo(name) })
     }
 
     async fn at(&self, kind: Kind, organisation: &str, name: &str, revision: &str) -> Result<Repo, Refusal> {

@@ -187,6 +187,18 @@ pub struct OfferDraft {
     pub ttl_ms: u64,
 }
 
+impl OfferDraft {
+    /// How long an offer stands of which nothing else is said.
+    pub const USUAL_MS: u64 = 30 * 24 * 60 * 60 * 1000;
+
+    /// An offer of a model of which nothing is said: to all members, for all that the law admits, and not to be offered on.
+    #[must_use]
+    pub fn usual(name: &str) -> Self {
+        let terms = Terms { purposes: BTreeSet::new(), to: BTreeSet::new(), onward: false };
+        Self { name: name.to_owned(), compute: None, terms, ttl_ms: Self::USUAL_MS }
+    }
+}
+
 /// What the operator wants to pull.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

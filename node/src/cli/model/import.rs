@@ -23,16 +23,12 @@ use crate::{
     },
 };
 
+/// What is said of a model; its card stands in for what is not.
 #[derive(Debug, Args)]
-pub(in super::super) struct Import {
-    /// The directory that holds the files
-    dir: PathBuf,
-    /// Its name: ORGANISATION/NAME, the organisation being this node's
-    #[arg(long, value_name = "ORG/NAME")]
-    name: Name,
+pub(in super::super) struct Said {
     /// What it is about, with commas: public, non_personal, personal, health, ... [default: `alliance.labels` of its card]
     #[arg(long, value_delimiter = ',', value_name = "LABELS")]
-    labels: Vec<Label>,
+    pub(in super::super) labels: Vec<Label>,
     /// Tensors or files that have other labels: a pattern of their names with * and ?, `=`, labels with commas
     ///
     /// May be given several times; what fits several has the labels of all. FILES::TENSORS=LABELS is for the tensors of some
@@ -41,31 +37,42 @@ pub(in super::super) struct Import {
     labels_of: Vec<LabelsOf>,
     /// What it is: weights, adapter, dataset, embedding, ... [default: `alliance.artefact` of its card, or weights]
     #[arg(long, value_name = "KIND")]
-    artefact: Option<Artefact>,
+    pub(in super::super) artefact: Option<Artefact>,
     /// The country where it was made [default: `alliance.origin` of its card, or this node's]
     #[arg(long, value_name = "CC")]
-    origin: Option<Country>,
+    pub(in super::super) origin: Option<Country>,
     /// The countries whose people the data behind it is about, with commas [default: `alliance.subjects` of its card]
     #[arg(long, value_delimiter = ',', value_name = "CC")]
-    subjects: Vec<Country>,
+    pub(in super::super) subjects: Vec<Country>,
     /// How many people its personal data is about; the law takes unknown for more than any number [default: `alliance.people` of
     /// its card]
     #[arg(long, value_name = "N")]
-    people: Option<u64>,
+    pub(in super::super) people: Option<u64>,
     /// What is true of where it comes from, with commas: collection, outbound_investment, ... [default: `alliance.circumstances`
     /// of its card]
     #[arg(long, value_delimiter = ',', value_name = "WORDS")]
-    circumstances: Vec<Circumstance>,
+    pub(in super::super) circumstances: Vec<Circumstance>,
     /// Technical evidence that is at hand, with commas: anonymisation_evidence, ai_label, ... [default: `alliance.evidence` of its
     /// card]
     #[arg(long, value_delimiter = ',', value_name = "KINDS")]
-    evidence: Vec<Evidence>,
+    pub(in super::super) evidence: Vec<Evidence>,
     /// The SPDX expression of its licence [default: `license` of its card, or other]
     #[arg(long, value_name = "SPDX")]
-    licence: Option<String>,
+    pub(in super::super) licence: Option<String>,
     /// Take nothing from the card, `README.md`, and do not read it
     #[arg(long)]
     no_card: bool,
+}
+
+#[derive(Debug, Args)]
+pub(in super::super) struct Import {
+    /// The directory that holds the files
+    dir: PathBuf,
+    /// Its name: ORGANISATION/NAME, the organisation being this node's
+    #[arg(long, value_name = "ORG/NAME")]
+    name: Name,
+    #[command(flatten)]
+    said: Said,
     /// The public key, in PEM, of who signed it (`model.sig` beside the files); refuse it otherwise
     #[arg(long, value_name = "FILE")]
     signature_key: Option<PathBuf>,
@@ -74,15 +81,23 @@ pub(in super::super) struct Import {
     require_signature: bool,
 }
 
-impl Import {
-    pub(super) async fn run(self, context: &Context, daemon: &ApiClient) -> Result<Exit, Problem> {
-        let card = if self.no_card { None } else { Card::read(&self.dir)? };
-        let home = status::ask(daemon).await?.country;
-        let completed = match self.choices().complete(card.as_ref(), self.name.0.clone(), home) {
-            Ok(completed) => completed,
-            Err(error) => return Err(self.unlabelled(&error, card.as_ref())),
-        };
-        self.import(context, daemon, completed).await
+impl Said {
+    /// What is known of a model stands in for what is not said anew; labels of its parts have to be.
+    pub(in super::super) fn or_of(self, known: &LocalModel) -> Self {
+        fn list<T: Copy>(said: Vec<T>, known: impl IntoIterator<Item = T>) -> Vec<T> {
+            if said.is_empty() { known.into_iter().collect() } else { said }
+        }
+        let given = &known.provenance;
+        Self {
+            artefact: self.artefact.or(Some(known.artefact)),
+            origin: self.origin.or(Some(known.origin)),
+            subjects: list(self.subjects, known.subjects.iter().copied()),
+            people: self.people.or(given.people),
+            circumstances: list(self.circumstances, given.circumstances.iter().copied()),
+            evidence: list(self.evidence, given.evidence.iter().copied()),
+            licence: self.licence.or_else(|| Some(known.licence.clone())),
+            ..self
+        }
     }
 
     /// A list that is empty was not given.
@@ -102,6 +117,33 @@ impl Import {
             evidence: evidence.map(|evidence| evidence.iter().copied().collect()),
             licence: self.licence.clone(),
         }
+    }
+}
+
+impl Import {
+    pub(super) async fn run(self, context: &Context, daemon: &ApiClient) -> Result<Exit, Problem> {
+        let (model, notes) = self.imported(context, daemon).await?;
+        Ok(context.screen.one(&model, || format!("imported\n{}{notes}", fields(&model))))
+    }
+
+    /// The import of a directory under a name, of which this is said.
+    pub(in super::super) fn of(dir: PathBuf, name: Name, said: Said) -> Self {
+        Self { dir, name, said, signature_key: None, require_signature: false }
+    }
+
+    /// Imports it; gives the model, and what is to be said besides.
+    pub(in super::super) async fn imported(
+        self,
+        context: &Context,
+        daemon: &ApiClient,
+    ) -> Result<(Box<LocalModel>, String), Problem> {
+        let card = if self.said.no_card { None } else { Card::read(&self.dir)? };
+        let home = status::ask(daemon).await?.country;
+        let completed = match self.said.choices().complete(card.as_ref(), self.name.0.clone(), home) {
+            Ok(completed) => completed,
+            Err(error) => return Err(self.unlabelled(&error, card.as_ref())),
+        };
+        self.import(context, daemon, completed).await
     }
 
     /// What to do where nothing says what it is about: the command with what the card suggests, which nobody but the operator
@@ -136,7 +178,12 @@ impl Import {
         Problem::new(Exit::Usage, format!("{error} (--labels){suggested}")).hint(hint)
     }
 
-    async fn import(self, context: &Context, daemon: &ApiClient, completed: Completed) -> Result<Exit, Problem> {
+    async fn import(
+        self,
+        context: &Context,
+        daemon: &ApiClient,
+        completed: Completed,
+    ) -> Result<(Box<LocalModel>, String), Problem> {
         let Completed { request, from_card, overruled } = completed;
         let manifests = context.home()?.manifests_path();
         // What can be refused is refused before a hundred gigabytes are hashed.
@@ -162,20 +209,18 @@ impl Import {
             Reply::Imported(model) => model,
             _ => return Err(unexpected()),
         };
-        Ok(context.screen.one(&model, || {
-            let mut text = format!("imported\n{}", fields(&model));
-            if !from_card.is_empty() {
-                text.push_str(&format!("\nfrom the card: {}", figures::words(&from_card, "")));
-            }
-            if !overruled.is_empty() {
-                let what = figures::words(&overruled, "");
-                text.push_str(&format!("\nnote: the card says otherwise of: {what}; what was given counts"));
-            }
-            if let Some(why) = unverified {
-                text.push_str(&format!("\nnote: the signature was not verified: {}", plain(&why)));
-            }
-            text
-        }))
+        let mut notes = String::new();
+        if !from_card.is_empty() {
+            notes.push_str(&format!("\nfrom the card: {}", figures::words(&from_card, "")));
+        }
+        if !overruled.is_empty() {
+            let what = figures::words(&overruled, "");
+            notes.push_str(&format!("\nnote: the card says otherwise of: {what}; what was given counts"));
+        }
+        if let Some(why) = unverified {
+            notes.push_str(&format!("\nnote: the signature was not verified: {}", plain(&why)));
+        }
+        Ok((model, notes))
     }
 }
 

@@ -88,9 +88,14 @@ async fn a_denial_names_the_country_the_rule_the_citation_and_the_way_out() {
             (client.get(&path).await.with(403), client.send("GET", &path, &command, "").await.with(403));
         assert_eq!((library.header("x-error-code"), command.header("x-error-code")), ("GatedRepo", "PolicyDenied"));
         let line = library.header("x-error-message");
-        for part in
-            [&name, "the law of BR denies by BR-", "(LGPD (Law 13.709", "satisfied by ", " more of BR", "alliance crossing show "]
-        {
+        for part in [
+            &name,
+            "the law of BR denies by BR-",
+            "(LGPD (Law 13.709",
+            "satisfied by ",
+            " more of BR",
+            "alliance crossing show ",
+        ] {
             assert!(line.contains(part), "`{part}` is missing: {line}");
         }
         assert!(line.len() <= 300 && library.header("x-hf-warning").ends_with(line), "{library:?}");
