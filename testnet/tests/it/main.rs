@@ -7,6 +7,8 @@
 #[cfg(test)]
 mod bad_input;
 #[cfg(test)]
+mod cards;
+#[cfg(test)]
 mod charter;
 #[cfg(test)]
 mod crash;

@@ -134,15 +134,19 @@ async fn readable(daemon: &ApiClient, name: &Name) -> Result<LocalModel, Problem
         Reply::Models(models) => models,
         _ => return Err(unexpected()),
     };
-    readable.into_iter().find(|readable| readable.name == name.0).ok_or_else(|| {
-        let problem = Problem::new(
-            Exit::Denied,
-            format!("`{name}` has to be deleted by now, as a duty says; nobody reads it any more"),
-        );
-        match model.crossing {
-            Some(crossing) => problem.hint(format!("alliance crossing show {}", crossing.short())),
-            None => problem,
-        }
+    permitted(model, &readable)
+}
+
+/// A model that lies here, if it is among those that may be read.
+fn permitted(model: LocalModel, readable: &[LocalModel]) -> Result<LocalModel, Problem> {
+    if readable.iter().any(|other| (&other.name, &other.path) == (&model.name, &model.path)) {
+        return Ok(model);
+    }
+    let message = format!("`{}` has to be deleted by now, as a duty says; nobody reads it any more", model.name);
+    let problem = Problem::new(Exit::Denied, message);
+    Err(match model.crossing {
+        Some(crossing) => problem.hint(format!("alliance crossing show {}", crossing.short())),
+        None => problem,
     })
 }
 
@@ -294,5 +298,76 @@ impl From<ExportError> for Problem {
         };
         let problem = Self::of(exit, &error);
         if exit == Exit::Damaged { problem.hint("alliance model verify NAME says what differs") } else { problem }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alliance_protocol::{crossing::LedgerHead, id::Sha256, key::SecretKey, vocabulary::Label};
+
+    use super::*;
+    use crate::models::import::tests::{model, request};
+
+    const HERE: AllianceId = AllianceId([7; 32]);
+    const CROSSING: CrossingId = CrossingId([3; 32]);
+
+    fn local() -> LocalModel {
+        let (dir, manifests) = (model(), tempfile::tempdir().expect("a directory"));
+        let model = import::import(dir.path(), request(), manifests.path(), &mut |_, _| {}).expect("imported");
+        LocalModel { crossing: Some(CROSSING), ..model }
+    }
+
+    #[test]
+    fn what_should_be_deleted_is_not_copied() {
+        let model = local();
+        assert_eq!(permitted(model.clone(), std::slice::from_ref(&model)).expect("readable"), model);
+        let elsewhere = LocalModel { path: "/elsewhere".into(), ..model.clone() };
+        for readable in [vec![], vec![elsewhere]] {
+            let problem = permitted(model.clone(), &readable).expect_err("overdue");
+            assert_eq!((problem.exit, problem.hint.as_str()), (Exit::Denied, "alliance crossing show 03030303"));
+        }
+    }
+
+    #[test]
+    fn the_receipt_with_both_signatures_is_the_one_that_is_given() {
+        let (importer, exporter) = (SecretKey::from_seed(&[1; 32]), SecretKey::from_seed(&[2; 32]));
+        let receipt = Receipt {
+            crossing: CROSSING,
+            clearance: StatementId([4; 32]),
+            exporter: exporter.public(),
+            importer: importer.public(),
+            manifest: local().manifest,
+            bytes: 1,
+            held_bytes: 0,
+            ledger: LedgerHead { size: 1, root: Sha256([6; 32]) },
+            finished: Timestamp(1),
+        };
+        let first = Signed::sign(&receipt, HERE, &importer).expect("signed").bytes().to_vec();
+        let later = Signed::sign(&Receipt { bytes: 2, ..receipt }, HERE, &importer).expect("signed").bytes().to_vec();
+        let entry = |record| Entry { at: Timestamp(1), record };
+        let entries = [
+            entry(Record::Received { crossing: CROSSING, receipt: first.into(), part: None }),
+            entry(Record::Settled { crossing: CROSSING, receipt: later.clone().into() }),
+            entry(Record::Settled { crossing: CrossingId([9; 32]), receipt: vec![1].into() }),
+        ];
+        let signed = signed_in(&entries, CROSSING);
+        assert_eq!(signed.receipt, Some(later.as_slice()));
+        let statements = signed.statements(HERE).expect("they verify");
+        assert_eq!(statements.iter().map(|statement| statement.kind).collect::<Vec<_>>(), ["receipt"]);
+        assert_eq!(statements[0].bytes, hex::encode(&later));
+        assert!(signed.statements(AllianceId([8; 32])).is_err(), "of another alliance");
+    }
+
+    #[test]
+    fn who_takes_a_copy_away_is_told_what_it_means() {
+        let model = local();
+        let only = notes(&model, None, None, false, false);
+        assert_eq!(only.len(), 1);
+        let mut parts = model.parts.clone();
+        parts.push(alliance_protocol::manifest::Part { labels: [Label::Health].into(), ..parts[0].clone() });
+        let all = notes(&LocalModel { parts, ..model }, None, Some("README.original.md"), false, true).join("\n");
+        for said in ["answers for where it goes", "`README.original.md`", "`model.sig`", "labels of their own"] {
+            assert!(all.contains(said), "{said}: {all}");
+        }
     }
 }
