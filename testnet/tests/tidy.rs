@@ -249,6 +249,7 @@ fn each_outer_library_has_one_home() {
                 "pkcs8" => is_module(path, "node/src/keys") || is_module(path, "protocol/src/model_key"),
                 "p256" => is_module(path, "protocol/src/model_key"),
                 "sled" => is_module(path, "node/src/catalogue"),
+                "saphyr_parser" => is_module(path, "node/src/models/card"),
                 "tokio_tun" => is_module(path, "testnet/src/wan"),
                 _ if word == "cedar_policy" || word.starts_with("cedar_policy_") => path.starts_with("policy/"),
                 _ => true,

@@ -37,7 +37,7 @@ use crate::{
             written::{Came, Passport},
         },
         export::{Export, ExportError},
-        import,
+        load_manifest,
     },
 };
 
@@ -86,7 +86,7 @@ struct SignedStatement {
 
 pub(super) async fn run(context: &Context, daemon: &ApiClient, name: &Name, to: &Path) -> Result<Exit, Problem> {
     let model = readable(daemon, name).await?;
-    let manifest = import::load_manifest(&context.home()?.manifests_path(), model.manifest)?;
+    let manifest = load_manifest(&context.home()?.manifests_path(), model.manifest)?;
     let crossed = match model.crossing {
         Some(crossing) => Some(gather(context, daemon, crossing).await?),
         None => None,
@@ -306,14 +306,17 @@ mod tests {
     use alliance_protocol::{crossing::LedgerHead, id::Sha256, key::SecretKey, vocabulary::Label};
 
     use super::*;
-    use crate::models::import::tests::{model, request};
+    use crate::models::{
+        import,
+        import::tests::{model, request},
+    };
 
     const HERE: AllianceId = AllianceId([7; 32]);
     const CROSSING: CrossingId = CrossingId([3; 32]);
 
     fn local() -> LocalModel {
         let (dir, manifests) = (model(), tempfile::tempdir().expect("a directory"));
-        let model = import::import(dir.path(), request(), manifests.path(), &mut |_, _| {}).expect("imported");
+        let model = import(dir.path(), request(), manifests.path(), &mut |_, _| {}).expect("imported");
         LocalModel { crossing: Some(CROSSING), ..model }
     }
 
