@@ -259,7 +259,7 @@ fn each_outer_library_has_one_home() {
     });
     assert_tidy(
         "libp2p is named only in node/src/mesh* (and `libp2p::identity`, `libp2p_tls` in node/src/bulk/tls.rs), quinn and \
-         rustls only in node/src/bulk* and testnet/src/bench, sled only in node/src/catalogue*, pkcs8 only in node/src/keys* and protocol/src/model_key.rs, p256 only there, tokio_tun only in testnet/src/wan*, \
+         rustls only in node/src/bulk* and testnet/src/bench, sled only in node/src/catalogue*, pkcs8 only in node/src/keys* and protocol/src/model_key.rs, p256 only there, saphyr_parser only in node/src/models/card*, tokio_tun only in testnet/src/wan*, \
          cedar_policy only in policy/: translate to our own words there",
         &findings,
     );
