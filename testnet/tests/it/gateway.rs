@@ -1,6 +1,7 @@
 //! The node as a Hugging Face Hub: what its clients ask for, with and without a token, across a border, and the programs
 //! themselves that people use.
 
+mod apart;
 mod client;
 mod crossings;
 mod programs;

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Every crossing of a node, by its own record.
-async fn crossings(stage: &Stage, country: &str) -> Vec<CrossingView> {
+pub(super) async fn crossings(stage: &Stage, country: &str) -> Vec<CrossingView> {
     match stage.node(country).call(&AdminCall::Crossings).await.expect("an answer") {
         Reply::Crossings(crossings) => crossings,
         other => panic!("{other:?}"),
@@ -127,7 +127,7 @@ async fn law_that_ends_a_crossing_ends_what_is_read_of_it() {
         until("bytes", || async { (crossings(&stage, "CN").await[0].bytes > 0).then_some(()) }).await;
         stage.cli("BR", &["offer", "withdraw", &offer, "--reason", "a test"]).await.good();
     });
-    assert!(!read.whole && read.body.len() < fs::metadata(dir.join(&largest)).expect("there").len() as usize);
+    assert!(!read.whole && read.body.len() < fs::read(dir.join(&largest)).expect("read").len());
     let gone = until("the end of the offer", || async {
         let answer = client.get(&place).await;
         (answer.status == 404).then_some(answer)
