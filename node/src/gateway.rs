@@ -49,6 +49,7 @@ use self::{
     denied::{LINE_BYTES_MAX, ascii, cut},
     hub::{Offered, Place, Refusal, Repo},
     lfs::Tickets,
+    uploads::Turns,
 };
 use crate::{
     api::Waiting,
@@ -102,8 +103,7 @@ struct Desk {
     crossings: Crossings,
     shelf: Shelf,
     tickets: Tickets,
-    /// Held by the one commit that is being made.
-    committing: Arc<tokio::sync::Mutex<()>>,
+    turns: Turns,
     /// The ones used last, the latest at the end.
     kept: tokio::sync::Mutex<Vec<Manifest>>,
     compared: Arc<Compared>,
@@ -125,6 +125,14 @@ impl Gateway {
         calls: mpsc::Sender<Waiting>,
     ) -> io::Result<Self> {
         let listener = TcpListener::bind(listen).await?;
+        let left_over = shelf.clone();
+        let cleared = tokio::task::spawn_blocking(move || {
+            left_over.clear_away()?;
+            left_over.sweep(SystemTime::now())
+        });
+        if let Ok(Err(error)) = cleared.await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "what is left of uploads is not cleared away");
+        }
         let address = listener.local_addr()?;
         let desk = Arc::new(Desk {
             calls,
@@ -133,7 +141,7 @@ impl Gateway {
             crossings: Crossings::new(arrivals, models),
             shelf,
             tickets: Tickets::default(),
-            committing: Arc::default(),
+            turns: Turns::default(),
             kept: tokio::sync::Mutex::default(),
             compared: Arc::default(),
             asking: Semaphore::new(ASKED_MAX),
@@ -273,6 +281,13 @@ impl Desk {
             reply.await.map_err(|_| Refusal::Busy)
         };
         tokio::time::timeout(WITHIN, asked).await.map_err(|_| Refusal::Busy)?
+    }
+
+    /// Gives an order that is not given up once it was heard.
+    async fn carry_out(&self, call: AdminCall) -> Result<Reply, Refusal> {
+        let (sender, reply) = oneshot::channel();
+        self.calls.send((call, sender)).await.map_err(|_| Refusal::Busy)?;
+        reply.await.map_err(|_| Refusal::Busy)
     }
 
     /// Asks what there is; there is no reason to say no to that.

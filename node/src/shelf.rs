@@ -8,7 +8,8 @@
 //! named/ORG/NAME/vXXXX/       the files of a version; those of a model of this node stay there
 //! ```
 //!
-//! A version is whole or not there at all. Nothing here is offered to anyone, or read by anyone: that takes labels.
+//! A version is whole or not there at all. Nothing here is offered to anyone, or read by anyone: that takes labels. What a crash
+//! left is removed at the next start.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -116,18 +117,24 @@ impl Shelf {
     /// As [`Shelf::get`].
     pub fn all(&self) -> Result<Vec<(String, Shelved)>, ShelfError> {
         let mut found = Vec::new();
-        let named = self.root.join("named");
-        for organisation in folders(&named)? {
-            for repository in folders(&named.join(&organisation))? {
-                let name = format!("{organisation}/{repository}");
-                if split_name(&name).is_ok()
-                    && let Some(state) = self.get(&name)?
-                {
-                    found.push((name, state));
-                }
+        for name in self.names()? {
+            match self.get(&name) {
+                Ok(Some(state)) => found.push((name, state)),
+                Ok(None) => {}
+                // What is damaged must not hide the others.
+                Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, name, "an upload cannot be read"),
             }
         }
         Ok(found)
+    }
+
+    fn names(&self) -> Result<Vec<String>, ShelfError> {
+        let (named, mut names) = (self.root.join("named"), Vec::new());
+        for organisation in folders(&named)? {
+            let inside = folders(&named.join(&organisation))?.into_iter().map(|name| format!("{organisation}/{name}"));
+            names.extend(inside.filter(|name| split_name(name).is_ok()));
+        }
+        Ok(names)
     }
 
     /// Makes room for something of this name; false where there is some.
@@ -135,12 +142,22 @@ impl Shelf {
     /// # Errors
     /// The disk failed.
     pub fn create(&self, name: &str, private: bool, dataset: bool, now: Timestamp) -> Result<bool, ShelfError> {
-        if self.get(name)?.is_some() {
-            return Ok(false);
-        }
         durable::private_dir(&self.place(name))?;
-        self.keep(name, &Shelved { private, dataset, created: now, version: None })?;
-        Ok(true)
+        match self.write(name, &Shelved { private, dataset, created: now, version: None }, Existing::Keep) {
+            Err(ShelfError::File(error)) if error.source.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            made => made.map(|()| true),
+        }
+    }
+
+    /// Says that something of this name is not to be offered.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn set_private(&self, name: &str) -> Result<(), ShelfError> {
+        match self.get(name)? {
+            Some(state) if !state.private => self.write(name, &Shelved { private: true, ..state }, Existing::Replace),
+            _ => Ok(()),
+        }
     }
 
     /// Where the files of the newest version are.
@@ -167,7 +184,7 @@ impl Shelf {
         let file = file.map_err(at("make", &path))?;
         Ok(Receiver {
             file,
-            temporary: Temporary(path),
+            temporary: Temporary::of(path),
             to: self.blob(oid),
             oid,
             bytes,
@@ -176,18 +193,30 @@ impl Shelf {
         })
     }
 
-    /// Forgets files for which no commit has asked in a day.
+    /// Forgets files for which no commit has asked in a day. Others may come and go meanwhile.
     ///
     /// # Errors
     /// The disk failed.
     pub fn sweep(&self, now: SystemTime) -> Result<(), ShelfError> {
-        let place = self.root.join("blobs");
-        for entry in entries(&place)? {
-            let path = entry.path();
-            let changed = entry.metadata().and_then(|found| found.modified()).map_err(at("read", &path))?;
-            if now.duration_since(changed).is_ok_and(|age| age > BLOB_KEPT_FOR) {
-                fs::remove_file(&path).map_err(at("remove", &path))?;
+        for entry in entries(&self.root.join("blobs"))? {
+            let changed = entry.metadata().and_then(|found| found.modified());
+            if changed.is_ok_and(|changed| now.duration_since(changed).is_ok_and(|age| age > BLOB_KEPT_FOR)) {
+                remove(&entry.path());
             }
+        }
+        Ok(())
+    }
+
+    /// Removes what a crash has left half done. To be called before anything is uploaded.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn clear_away(&self) -> Result<(), ShelfError> {
+        let mut places = vec![self.root.join("blobs")];
+        places.extend(self.names()?.iter().map(|name| self.place(name)));
+        for place in places {
+            let half_done = |entry: &&fs::DirEntry| entry.file_name().to_string_lossy().starts_with('.');
+            entries(&place)?.iter().filter(half_done).for_each(|entry| remove(&entry.path()));
         }
         Ok(())
     }
@@ -199,31 +228,28 @@ impl Shelf {
     pub fn begin(&self, name: &str) -> Result<Draft, ShelfError> {
         let path = self.place(name).join(format!(".{}", random(16)?));
         durable::private_dir(&path)?;
-        Ok(Draft { shelf: self.clone(), name: name.to_owned(), files: Temporary(path), blobs: Vec::new() })
+        Ok(Draft { shelf: self.clone(), name: name.to_owned(), files: Temporary::of(path), blobs: Vec::new() })
     }
 
-    /// Makes a version the newest, and forgets those before it.
+    /// Makes a version the newest, and forgets those before it. What was not made before is made, as a data set or not.
     ///
     /// # Errors
     /// The disk failed.
-    pub fn accept(&self, name: &str, state: Shelved, version: Version) -> Result<(), ShelfError> {
-        let kept = version.dir.clone();
-        self.keep(name, &Shelved { version: Some(version), ..state })?;
-        let place = self.place(name);
-        for entry in entries(&place)? {
-            let path = entry.path();
-            if path.is_dir() && entry.file_name().to_string_lossy() != kept {
-                fs::remove_dir_all(&path).map_err(at("remove", &path))?;
-            }
-        }
+    pub fn accept(&self, name: &str, dataset: bool, finished: Finished) -> Result<(), ShelfError> {
+        let version = finished.keep();
+        let (kept, created) = (version.dir.clone(), version.at);
+        let state = self.get(name)?.unwrap_or(Shelved { private: false, dataset, created, version: None });
+        self.write(name, &Shelved { version: Some(version), ..state }, Existing::Replace)?;
+        let olds = folders(&self.place(name))?.into_iter().filter(|dir| dir.starts_with('v') && *dir != kept);
+        olds.for_each(|dir| remove(&self.place(name).join(dir)));
         Ok(())
     }
 
-    fn keep(&self, name: &str, state: &Shelved) -> Result<(), ShelfError> {
+    fn write(&self, name: &str, state: &Shelved, existing: Existing) -> Result<(), ShelfError> {
         let path = self.place(name).join("state.json");
         // Nothing in it can fail to be written as JSON.
         let text = serde_json::to_vec_pretty(state).unwrap_or_default();
-        Ok(durable::write(&path, &text, Readers::Owner, Existing::Replace)?)
+        Ok(durable::write(&path, &text, Readers::Owner, existing)?)
     }
 
     fn place(&self, name: &str) -> PathBuf {
@@ -270,7 +296,7 @@ impl Receiver {
             return Err(ShelfError::OtherFile);
         }
         self.file.sync_all().map_err(at("write", &self.to))?;
-        fs::rename(&self.temporary.0, &self.to).map_err(at("write", &self.to))?;
+        fs::rename(&self.temporary.path, &self.to).map_err(at("write", &self.to))?;
         let folder = self.to.parent().unwrap_or(&self.to);
         Ok(File::open(folder).and_then(|folder| folder.sync_all()).map_err(at("write", folder))?)
     }
@@ -288,12 +314,15 @@ pub struct Draft {
 
 impl Draft {
     /// Takes over the files of the version before. Those of this shelf are linked, because nothing changes them; others are
-    /// copied.
+    /// copied. Where there are none, there is nothing to take over.
     ///
     /// # Errors
     /// They cannot be read, or the disk failed.
     pub fn take_over(&mut self, from: &Path) -> Result<(), ShelfError> {
-        let survey = survey(from)?;
+        let survey = match survey(from) {
+            Err(TreeError::Empty { .. }) => return Ok(()),
+            found => found?,
+        };
         let own = from.starts_with(&self.shelf.root);
         for found in &survey.files {
             let (source, to) = (survey.root.join(&found.path), self.room_for(&found.path)?);
@@ -310,7 +339,7 @@ impl Draft {
     pub fn put(&mut self, path: &str, content: &[u8]) -> Result<(), ShelfError> {
         let to = self.room_for(path)?;
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&to);
-        Ok(file.and_then(|mut file| file.write_all(content).and_then(|()| file.sync_all())).map_err(at("write", &to))?)
+        Ok(file.and_then(|mut file| file.write_all(content)).map_err(at("write", &to))?)
     }
 
     /// As [`Draft::put`], a file that was uploaded before.
@@ -327,10 +356,10 @@ impl Draft {
         Ok(())
     }
 
-    /// Whether there is a file at a path.
+    /// Whether there is no file in it.
     #[must_use]
-    pub fn has(&self, path: &str) -> bool {
-        check_path(path).is_ok() && self.files.0.join(path).is_file()
+    pub fn is_empty(&self) -> bool {
+        matches!(survey(&self.files.path), Err(TreeError::Empty { .. }))
     }
 
     /// Takes a file away, or a folder with what is in it.
@@ -340,18 +369,12 @@ impl Draft {
     pub fn remove(&mut self, path: &str) -> Result<(), ShelfError> {
         let path = path.trim_end_matches('/');
         check_path(path).map_err(|source| ShelfError::Path { path: path.to_owned(), source })?;
-        let place = self.files.0.join(path);
+        let place = self.files.path.join(path);
         let removed = if place.is_dir() { fs::remove_dir_all(&place) } else { fs::remove_file(&place) };
         match removed {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(ShelfError::Absent { path: path.to_owned() }),
             removed => Ok(removed.map_err(at("remove", &place))?),
         }
-    }
-
-    /// Where the files are, for as long as this is a draft.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.files.0
     }
 
     /// Gives it its final place. It is the newest version once [`Shelf::accept`] has said so.
@@ -361,16 +384,19 @@ impl Draft {
     pub fn finish(self, user: &str, now: Timestamp) -> Result<Finished, ShelfError> {
         let dir = format!("v{}", random(16)?);
         let to = self.shelf.place(&self.name).join(&dir);
-        sync_all(&self.files.0)?;
-        fs::rename(&self.files.0, &to).map_err(at("write", &to))?;
         let version = Version { dir, commit: random(40)?, at: now, user: user.to_owned() };
-        Ok(Finished { version, files: Temporary(to), blobs: self.blobs })
+        fs::rename(&self.files.path, &to).map_err(at("write", &to))?;
+        let finished = Finished { version, files: Temporary::of(to), blobs: self.blobs };
+        // All at once: thousands of small files, each by itself, would take long.
+        let root = File::open(finished.path()).map_err(at("open", finished.path()))?;
+        rustix::fs::syncfs(&root).map_err(|error| at("write", finished.path())(error.into()))?;
+        Ok(finished)
     }
 
     /// An empty place for a file, with the folders around it.
     fn room_for(&self, path: &str) -> Result<PathBuf, ShelfError> {
         check_path(path).map_err(|source| ShelfError::Path { path: path.to_owned(), source })?;
-        let to = self.files.0.join(path);
+        let to = self.files.path.join(path);
         let in_the_way = || ShelfError::InTheWay { path: path.to_owned() };
         if let Some(folder) = to.parent() {
             match fs::DirBuilder::new().recursive(true).mode(0o700).create(folder) {
@@ -402,49 +428,57 @@ impl Finished {
     /// Where its files are.
     #[must_use]
     pub fn path(&self) -> &Path {
-        &self.files.0
+        &self.files.path
+    }
+
+    /// From now on it stays, whatever becomes of whoever waits: somebody may hear of it who will not be asked again.
+    pub fn stay(&mut self) {
+        self.files.stays = true;
+    }
+
+    /// Removes it after all.
+    pub fn give_up(mut self) {
+        self.files.stays = false;
     }
 
     /// Keeps it; what was used for it is forgotten.
-    #[must_use]
-    pub fn keep(mut self) -> Version {
-        self.files.0 = PathBuf::new();
-        for blob in &self.blobs {
-            if let Err(error) = fs::remove_file(blob) {
-                tracing::debug!(%error, blob = %blob.display(), "an uploaded file is not needed any more and stays for a day");
-            }
-        }
+    fn keep(mut self) -> Version {
+        self.stay();
+        self.blobs.iter().for_each(|blob| remove(blob));
         self.version.clone()
     }
 }
 
-/// A file or directory that is removed when it is dropped, if it is still there. An empty path is none.
+/// A file or directory that is removed when it is dropped, if it is still there and does not stay.
 #[derive(Debug)]
-struct Temporary(PathBuf);
+struct Temporary {
+    path: PathBuf,
+    stays: bool,
+}
+
+impl Temporary {
+    fn of(path: PathBuf) -> Self {
+        Self { path, stays: false }
+    }
+}
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        if self.0.as_os_str().is_empty() {
-            return;
-        }
-        let removed = if self.0.is_dir() { fs::remove_dir_all(&self.0) } else { fs::remove_file(&self.0) };
-        match removed {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(%error, path = %self.0.display(), "what was left of an upload is not removed");
-            }
-            Ok(()) | Err(_) => {}
+        if !self.stays {
+            remove(&self.path);
         }
     }
 }
 
-/// Makes the names in a directory and in those below it durable; the files are.
-fn sync_all(dir: &Path) -> Result<(), ShelfError> {
-    for entry in entries(dir)? {
-        if entry.path().is_dir() {
-            sync_all(&entry.path())?;
+/// Removes what is of no use, if it is there. It does no harm where it cannot be removed, but that it takes room.
+fn remove(path: &Path) {
+    let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(%error, path = %path.display(), "what was left of an upload is not removed");
         }
+        Ok(()) | Err(_) => {}
     }
-    Ok(File::open(dir).and_then(|dir| dir.sync_all()).map_err(at("write", dir))?)
 }
 
 /// What is in a directory; nothing where there is none.
@@ -511,8 +545,7 @@ mod tests {
         draft.put_blob("copy.bin", large, 7).expect("put");
         let finished = draft.finish("maria", now).expect("finished");
         let first = finished.path().to_owned();
-        let state = shelf.get(NAME).expect("read").expect("there");
-        shelf.accept(NAME, state, finished.keep()).expect("accepted");
+        shelf.accept(NAME, false, finished).expect("accepted");
         assert!(!shelf.has_blob(large, 7), "used");
         let state = shelf.get(NAME).expect("read").expect("there");
         assert_eq!(shelf.files(NAME, state.version.as_ref().expect("one")), first);
@@ -526,7 +559,7 @@ mod tests {
         let finished = draft.finish("maria", now).expect("finished");
         let second = finished.path().to_owned();
         assert_eq!(fs::read(first.join("config.json")).expect("read"), b"{}", "the version before stays as it was");
-        shelf.accept(NAME, state, finished.keep()).expect("accepted");
+        shelf.accept(NAME, false, finished).expect("accepted");
         assert!(!first.exists() && second.join("model.bin").is_file() && !second.join("a").exists());
         assert_eq!(shelf.all().expect("read").len(), 1);
     }
@@ -544,7 +577,6 @@ mod tests {
         let mut draft = shelf.begin(NAME).expect("begun");
         for path in ["", "/etc/passwd", "../x", "a/../../x", ".git/config", "a//b", "a\\b", "a/"] {
             assert!(matches!(draft.put(path, b"x"), Err(ShelfError::Path { .. })), "{path}");
-            assert!(!draft.has(path));
         }
         assert!(matches!(draft.remove("../.."), Err(ShelfError::Path { .. })));
         draft.put("a", b"x").expect("put");
@@ -558,6 +590,35 @@ mod tests {
         assert_eq!((left("named/usp/m"), left("blobs")), (1, 0), "the state alone");
         fs::write(dir.path().join("uploads/named/usp/m/state.json"), "{").expect("written");
         assert!(matches!(shelf.get(NAME), Err(ShelfError::State { .. })));
+        shelf.create("usp/whole", true, true, Timestamp(1)).expect("made");
+        assert_eq!(shelf.all().expect("read").len(), 1, "what is damaged hides nothing else");
+    }
+
+    #[test]
+    fn what_was_promised_stays_and_what_a_crash_left_is_removed() {
+        let (_dir, shelf) = shelf();
+        shelf.create(NAME, false, false, Timestamp(1)).expect("made");
+        let finished = || {
+            let mut draft = shelf.begin(NAME).expect("begun");
+            assert!(draft.is_empty());
+            draft.put("a", b"x").expect("put");
+            assert!(!draft.is_empty());
+            draft.finish("maria", Timestamp(1)).expect("finished")
+        };
+        let (mut promised, mut given_up) = (finished(), finished());
+        promised.stay();
+        given_up.stay();
+        let (kept, gone) = (promised.path().to_owned(), given_up.path().to_owned());
+        drop(promised);
+        given_up.give_up();
+        assert!(kept.is_dir() && !gone.exists());
+        // A process that was killed drops nothing.
+        std::mem::forget((shelf.begin(NAME).expect("begun"), shelf.receive(oid(b"x"), 1).expect("begun")));
+        shelf.clear_away().expect("cleared");
+        let left = |place: &Path| fs::read_dir(place).expect("read").count();
+        assert_eq!((left(kept.parent().expect("a place")), left(&shelf.root.join("blobs"))), (2, 0), "state and version");
+        shelf.set_private(NAME).expect("set");
+        assert!(shelf.get(NAME).expect("read").expect("there").private);
     }
 
     #[test]

@@ -85,8 +85,9 @@ enum Place {
 #[derive(Debug, Default)]
 struct Progress {
     phase: Phase,
-    /// Whether a permission let it in, this time; what an earlier attempt left lies here before that.
-    cleared: bool,
+    /// The seats for which a permission let it in, and whose crossing runs. What an earlier attempt left lies here before there
+    /// is one.
+    cleared: Vec<SourceId>,
     manifest: Option<Manifest>,
     /// None until the manifest is known and the disk is prepared.
     board: Option<Board>,
@@ -102,6 +103,17 @@ struct Progress {
     next_seat: u32,
     /// Sources that hold the others up.
     dropped: Vec<SourceId>,
+}
+
+impl Progress {
+    /// Whether those of this node's organisation may read what is here.
+    fn is_readable(&self) -> bool {
+        match self.phase {
+            Phase::Coming => !self.cleared.is_empty(),
+            Phase::Delivered => true,
+            Phase::Gone => false,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -192,6 +204,7 @@ impl Gathering {
     fn leave(&self, seat: SourceId) {
         let mut progress = self.progress();
         progress.seats.retain(|(other, _)| *other != seat);
+        progress.cleared.retain(|other| *other != seat);
         if let Some(board) = &mut progress.board {
             board.leave(seat);
         }
@@ -345,9 +358,19 @@ impl Gathering {
         };
         self.progress().left_out = selection.map_or(0, |selection| selection.left_out());
         self.use_manifest(manifest, here, wanted_bytes);
-        self.progress().cleared = true;
-        self.cleared.send_modify(|number| *number = number.wrapping_add(1));
         Ok(())
+    }
+
+    /// A permission for a seat was opened.
+    fn clear(&self, seat: SourceId) {
+        self.progress().cleared.push(seat);
+        self.cleared.send_modify(|number| *number = number.wrapping_add(1));
+    }
+
+    /// The crossing of a seat is over, however long the disk is still at work for it: nothing is read of it from now on.
+    fn unclear(&self, seat: SourceId) {
+        self.progress().cleared.retain(|other| *other != seat);
+        self.note_change();
     }
 
     /// The part that is wanted and cleared.
@@ -479,6 +502,41 @@ mod tests {
         gathering.note_change();
         let ended = timeout(Duration::from_secs(60), reading).await.expect("it hangs").expect("it ran");
         assert_eq!(ended, Err(gone()));
+    }
+
+    /// A gathering of which everything is said to be here, with one source.
+    fn gathering(key: PublicKey) -> (Arc<Gatherings>, Arc<Seat>, Manifest) {
+        let manifest = manifest(2);
+        let usage = Usage { piecewise: true, local: Vec::new() };
+        let (crossing, addresses, tensors) = (CrossingId([1; 32]), Vec::new(), Vec::new());
+        let to = PathBuf::from("/nowhere");
+        let reach = Reach { crossing, peer: key, addresses, manifest: manifest.id(), to, tensors, usage };
+        let gatherings = Arc::new(Gatherings::new(key));
+        let seat = gatherings.join(&reach);
+        let here = vec![true; usize::try_from(manifest.group_count()).expect("few")];
+        seat.gathering().use_manifest(manifest.clone(), here, manifest.bytes());
+        (gatherings, seat, manifest)
+    }
+
+    #[tokio::test]
+    async fn what_comes_is_read_only_while_a_crossing_for_it_is_cleared() {
+        let (gatherings, seat, manifest) = gathering(PublicKey([1; 32]));
+        let arrivals = Arrivals::of(gatherings);
+        let to = Path::new("/nowhere");
+        assert!(arrivals.find(to, manifest.id()).is_none(), "an earlier attempt left it, and nothing is cleared");
+        seat.gathering().clear(SourceId(0));
+        assert!(arrivals.find(Path::new("/elsewhere"), manifest.id()).is_none());
+        let arrival = arrivals.await_one(to, manifest.id()).await;
+        let reader = arrival.reader(0..2);
+        assert_eq!(reader.ready(0..2).await, Ok(2));
+        assert!(reader.is_there());
+        // The crossing is cut; its threads may be at the disk for long.
+        seat.over();
+        assert!(arrivals.find(to, manifest.id()).is_none() && !reader.is_there());
+        assert_eq!(reader.ready(0..2).await, Err(gone()));
+        let extent = manifest.extents_in(vec![(0, 1)]).next().expect("a group");
+        let read = tokio::task::spawn_blocking(move || reader.read(&extent, &mut vec![0; 1000])).await.expect("it ran");
+        assert_eq!(read, Err(gone()));
     }
 
     #[test]

@@ -58,6 +58,7 @@ pub(super) async fn pull_task(plane: Arc<Plane>, lane: Arc<Lane>, reach: Reach, 
     let (alive, mut all_gone) = mpsc::channel(1);
     let seat = plane.gatherings.join(&reach);
     let outcome = Box::pin(pull_impl((&plane, lane.line()), reach, &seat, desk, &open, alive)).await;
+    seat.over();
     open.close(outcome.as_ref().map_or_else(Ending::after, |()| Ending::Done));
     // A thread may still be at a group: the next attempt must not meet it.
     all_gone.recv().await;

@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use alliance_protocol::core::admin::{AdminCall, LocalModel, OfferDraft, OfferView, Reply};
+use alliance_protocol::{
+    core::admin::{AdminCall, LocalModel, OfferDraft, OfferView, Reply},
+    vocabulary::Artefact,
+};
 use clap::Args;
 use serde::Serialize;
 
@@ -14,7 +17,7 @@ use super::{
 };
 use crate::{
     exit::Exit,
-    shelf::{Shelf, ShelfError},
+    shelf::{Shelf, ShelfError, Shelved},
 };
 
 /// Say what a model of this node is about, so that it can be offered
@@ -52,8 +55,9 @@ impl Label {
         let (dir, said, offered) = match known {
             Some(known) => (known.path.clone(), self.said.or_of(&known), false),
             None => {
-                let (dir, private) = uploaded(&shelf, &self.name)?;
-                (dir, self.said, !private)
+                let (dir, state) = uploaded(&shelf, &self.name)?;
+                let usual = state.dataset.then_some(Artefact::Dataset);
+                (dir, self.said.or_artefact(usual), !state.private)
             }
         };
         let (model, notes) = Import::of(dir, self.name.clone(), said).imported(context, &daemon).await?;
@@ -75,11 +79,12 @@ impl Label {
     }
 }
 
-/// Where the files are that were uploaded under a name, and whether that was made private.
-fn uploaded(shelf: &Shelf, name: &Name) -> Result<(PathBuf, bool), Problem> {
+/// Where the files are that were uploaded under a name, and how that was made.
+fn uploaded(shelf: &Shelf, name: &Name) -> Result<(PathBuf, Shelved), Problem> {
     let state = shelf.get(&name.0)?;
-    match state.as_ref().map(|state| (&state.version, state.private)) {
-        Some((Some(version), private)) => Ok((shelf.files(&name.0, version), private)),
+    let version = state.as_ref().and_then(|state| state.version.clone());
+    match (state, version) {
+        (Some(state), Some(version)) => Ok((shelf.files(&name.0, &version), state)),
         _ => {
             let message = format!("nothing was uploaded or imported under the name `{name}`");
             Err(Problem::new(Exit::NotFound, message).hint("alliance model import DIR --name ORG/NAME --labels LABELS"))

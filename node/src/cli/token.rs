@@ -26,6 +26,9 @@ use crate::{
 const QUIET: [&str; 4] =
     ["HF_HUB_DISABLE_XET", "HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_UPDATE_CHECK", "DISABLE_SAFETENSORS_CONVERSION"];
 
+/// Seconds for which they wait for the next byte. What comes from far away may come slowly; of their own accord they wait for ten.
+const PATIENCE: (&str, &str) = ("HF_HUB_DOWNLOAD_TIMEOUT", "60");
+
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
 #[derive(Debug, Subcommand)]
@@ -166,6 +169,7 @@ impl Env {
         let mut set =
             vec![("HF_ENDPOINT", endpoint.clone()), ("MODEL_ENDPOINT", endpoint), ("HF_TOKEN", token.to_string())];
         set.extend(QUIET.map(|name| (name, "1".to_owned())));
+        set.push((PATIENCE.0, PATIENCE.1.to_owned()));
         // A proxy would be asked for this machine too.
         let host = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host).trim_matches(['[', ']']);
         let apart = apart(host);

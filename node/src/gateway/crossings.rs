@@ -16,7 +16,7 @@ use alliance_protocol::{
         BulkFailure,
         admin::{AdminCall, CrossingState, CrossingView, FailureKind, PullCall, Reply},
     },
-    id::{CrossingId, ManifestId},
+    id::{CrossingId, ManifestId, StatementId},
 };
 use tokio::{
     sync::Mutex,
@@ -67,9 +67,10 @@ pub(super) struct Crossings {
     asked_for: Mutex<HashMap<ManifestId, Arc<Mutex<Answers>>>>,
 }
 
-/// What was answered to those who asked for an artefact. Whoever asks holds it, so that one crossing is started.
+/// What was answered to those who asked for an artefact, by the offer and by what they declared. Whoever asks holds it, so that
+/// one crossing is started.
 #[derive(Debug, Default)]
-struct Answers(Vec<(Declared, Instant, Refusal)>);
+struct Answers(Vec<((StatementId, Declared), Instant, Refusal)>);
 
 /// How a crossing went that was started.
 enum Outcome {
@@ -121,12 +122,13 @@ impl Crossings {
         let begun = async {
             let mut answers = answers.lock().await;
             answers.0.retain(|(_, at, _)| at.elapsed() < DENIED_FOR);
-            if let Some((.., refusal)) = answers.0.iter().find(|(declared, ..)| *declared == token.declared) {
+            let question = (offered.offer, token.declared.clone());
+            if let Some((.., refusal)) = answers.0.iter().find(|(answered, ..)| *answered == question) {
                 return Err(refusal.clone());
             }
             let begun = self.begin(desk, repo, offered, &call).await;
             if let Err(refusal @ Refusal::Denied(_)) = &begun {
-                answers.0.push((token.declared.clone(), Instant::now(), refusal.clone()));
+                answers.0.push((question, Instant::now(), refusal.clone()));
             }
             begun
         };
@@ -148,7 +150,7 @@ impl Crossings {
 
     /// Starts a crossing, unless one runs or is over by now, and waits until it was cleared.
     async fn begin(&self, desk: &Desk, repo: &Repo, offered: &Offered, call: &PullCall) -> Result<Content, Refusal> {
-        let mut away = None;
+        let (mut away, mut over) = (None, false);
         let until = Instant::now() + BEGIN_WITHIN.saturating_sub(TRY_AGAIN_AFTER.saturating_mul(2));
         loop {
             if let Some(arrival) = self.arrivals.find(&call.to, repo.model.manifest) {
@@ -164,7 +166,12 @@ impl Crossings {
                 Reply::Pulling { crossing } => match self.outcome(desk, repo, offered, (crossing, &call.to)).await? {
                     Outcome::Coming(arrival) => return Ok(Content::Coming(arrival)),
                     Outcome::Refused(refusal) => return Err(refusal),
-                    Outcome::Over => {}
+                    // It came, and is not readable: it should be deleted by now, for example.
+                    Outcome::Over if over => {
+                        let problem = "it has come and is not to be read here".to_owned();
+                        return Err(Refusal::NotTaken { name: repo.name.clone(), problem });
+                    }
+                    Outcome::Over => over = true,
                     Outcome::Away(refusal) => away = Some(refusal),
                 },
                 // One that the command line started, or that is over and is being put in its place.

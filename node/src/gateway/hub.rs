@@ -129,7 +129,7 @@ impl Repo {
 
     /// Whether a revision is the one that there is.
     pub(super) fn has(&self, revision: &str) -> bool {
-        revision == "main" || revision == "refs/heads/main" || revision == self.commit()
+        is_main(revision) || revision == self.commit()
     }
 
     /// What search and filters look at, and people see: where it is from and under which conditions.
@@ -211,6 +211,11 @@ pub(super) fn shelved_info(name: &str, state: &Shelved) -> Value {
         "tags": ["alliance:unlabelled"],
         "description": unlabelled(name),
     })
+}
+
+/// Whether a revision is the one branch that there is, by one of its names.
+pub(super) fn is_main(revision: &str) -> bool {
+    matches!(revision, "main" | "refs/heads/main" | "HEAD")
 }
 
 /// The digits that clients name a version by.
@@ -323,7 +328,7 @@ pub(super) enum Refusal {
     Denied(Box<Denied>),
     #[error("several nodes offer `{name}`; pull one by its id: alliance pull {}", .offers.iter().map(ToString::to_string).collect::<Vec<_>>().join(" | "))]
     Ambiguous { name: String, offers: Vec<StatementId> },
-    #[error("`{name}` does not come from {country} now: the node that offers it has not answered yet; try again")]
+    #[error("nothing of `{name}` has come from {country} yet; try again")]
     NotBegun { name: String, country: Country },
     #[error("`{name}` does not come from {country} now: {problem}")]
     NotArrived { name: String, country: Country, problem: String },
@@ -359,6 +364,12 @@ pub(super) enum Refusal {
     Xet,
     #[error("this address takes no file, or not any more; upload again")]
     Ticket,
+    #[error(
+        "{0} files are announced and were not sent, which is as many as may be at a time; send some, or try again later"
+    )]
+    Announced(usize),
+    #[error("another commit to `{0}` is being made; try again")]
+    Committing(String),
 }
 
 impl Refusal {
@@ -378,7 +389,9 @@ impl Refusal {
             // Clients try again what failed inside, and this stays as it is until somebody mends it.
             Self::Damaged(_) | Self::Ambiguous { .. } | Self::NotTaken { .. } => StatusCode::CONFLICT,
             Self::Tokens | Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Busy | Self::NotBegun { .. } | Self::NotArrived { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Busy | Self::NotBegun { .. } | Self::NotArrived { .. } | Self::Announced(_) | Self::Committing(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         }
     }
 
@@ -404,6 +417,7 @@ impl Refusal {
             Self::Xet => "Xet",
             Self::Ticket => "Ticket",
             Self::Damaged(_) => "Damaged",
+            Self::Announced(_) | Self::Committing(_) => "Busy",
             Self::Tokens | Self::Busy | Self::NotBegun { .. } | Self::NotArrived { .. } | Self::Internal => "Unavailable",
         }
     }

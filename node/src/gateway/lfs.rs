@@ -12,7 +12,7 @@ use std::{
 use alliance_protocol::id::Sha256;
 use axum::{
     Extension, Json,
-    body::{Body, Bytes},
+    body::{Body, BodyDataStream, Bytes},
     extract::{Path, State},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse as _, Response},
@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 use super::{
     Desk, empty,
     hub::{Kind, Refusal},
-    routes::{BODY_WITHIN, base, json_body},
+    routes::{BODY_WITHIN, base, drain, json_body},
     uploads::{blocking, may_write},
 };
 use crate::{
@@ -32,8 +32,12 @@ use crate::{
     tokens::{Token, random_digits},
 };
 
-/// Files that may be on their way. Clients announce some hundred at a time.
+/// Files that may be on their way, and those of one token. Clients announce some hundred at a time.
 const TICKETS_MAX: usize = 16 * 1024;
+const TICKETS_OF_ONE_MAX: usize = 4 * 1024;
+
+/// Between two looks for files that nobody asked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(60 * 60);
 
 /// How long a ticket counts: all that a client announced at once may take long.
 const TICKET_FOR: Duration = Duration::from_secs(24 * 60 * 60);
@@ -56,9 +60,12 @@ struct Ticket {
 
 /// Leave that was given.
 #[derive(Debug, Default)]
-pub(super) struct Tickets(Mutex<HashMap<String, Ticket>>);
+pub(super) struct Tickets {
+    given: Mutex<HashMap<String, Ticket>>,
+    swept: Mutex<Option<Instant>>,
+}
 
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
 pub(super) struct Object {
     oid: Sha256,
     size: u64,
@@ -75,27 +82,46 @@ struct Batch {
 }
 
 impl Tickets {
-    fn give(&self, object: Object, token: &Token) -> Result<String, Refusal> {
+    /// A ticket for each of these files; one that was given before counts again.
+    fn give(&self, objects: &[Object], token: &Token, counts: impl Fn(&Token) -> bool) -> Result<Vec<String>, Refusal> {
         let now = Instant::now();
-        let mut given = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if given.len() >= TICKETS_MAX {
-            given.retain(|_, ticket| ticket.until > now);
+        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        if given.len().saturating_add(objects.len()) > TICKETS_MAX {
+            given.retain(|_, ticket| ticket.until > now && counts(&ticket.token));
         }
-        if given.len() >= TICKETS_MAX {
-            return Err(Refusal::Busy);
+        let own = given.iter().filter(|(_, ticket)| ticket.token == *token && ticket.until > now);
+        let mut known: HashMap<Object, String> = own.map(|(name, ticket)| (ticket.object, name.clone())).collect();
+        for object in objects {
+            if known.contains_key(object) {
+                continue;
+            }
+            if known.len() >= TICKETS_OF_ONE_MAX || given.len() >= TICKETS_MAX {
+                return Err(Refusal::Announced(known.len()));
+            }
+            let name = random_digits().map_err(|_| Refusal::Internal)?.to_string();
+            given.insert(name.clone(), Ticket { object: *object, token: token.clone(), until: now + TICKET_FOR });
+            known.insert(*object, name);
         }
-        let name = random_digits().map_err(|_| Refusal::Internal)?;
-        given.insert(name.to_string(), Ticket { object, token: token.clone(), until: now + TICKET_FOR });
-        Ok(name.to_string())
+        Ok(objects.iter().filter_map(|object| known.get(object).cloned()).collect())
     }
 
     fn find(&self, name: &str) -> Option<Ticket> {
-        let given = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
         given.get(name).filter(|ticket| ticket.until > Instant::now()).cloned()
     }
 
     fn spend(&self, name: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+        self.given.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+
+    /// Whether it is time to look for files that nobody asked for; from then on it is not.
+    fn is_time_to_sweep(&self) -> bool {
+        let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = swept.is_none_or(|at| at.elapsed() >= SWEEP_EVERY);
+        if due {
+            *swept = Some(Instant::now());
+        }
+        due
     }
 }
 
@@ -143,15 +169,13 @@ async fn batch(
         return Err(Refusal::TooLong);
     }
     let base = base(&headers)?;
-    let mut objects: Vec<Value> = Vec::new();
-    for object in asked.objects {
-        let Object { oid, size } = object;
-        if desk.shelf.has_blob(oid, size) {
-            objects.push(json!({ "oid": oid.to_string(), "size": size }));
-            continue;
-        }
-        let ticket = desk.tickets.give(object, &token)?;
-        objects.push(json!({
+    let (here, wanted): (Vec<Object>, Vec<Object>) =
+        asked.objects.into_iter().partition(|object| desk.shelf.has_blob(object.oid, object.size));
+    let tickets = desk.tickets.give(&wanted, &token, |token| desk.still(token))?;
+    let mut objects: Vec<Value> =
+        here.iter().map(|Object { oid, size }| json!({ "oid": oid.to_string(), "size": size })).collect();
+    objects.extend(wanted.iter().zip(tickets).map(|(Object { oid, size }, ticket)| {
+        json!({
             "oid": oid.to_string(),
             "size": size,
             "authenticated": true,
@@ -159,23 +183,35 @@ async fn batch(
                 "upload": { "href": format!("{base}/lfs/{ticket}"), "header": {}, "expires_in": TICKET_FOR.as_secs() },
                 "verify": { "href": format!("{base}/lfs-verify"), "header": {} },
             },
-        }));
-    }
+        })
+    }));
     let kind = [(header::CONTENT_TYPE, "application/vnd.git-lfs+json")];
     Ok((kind, json!({ "transfer": "basic", "objects": objects, "hash_algo": "sha256" }).to_string()).into_response())
 }
 
 /// `PUT` to the address that the batch gave: the file, whole.
 pub(super) async fn put(State(desk): State<Arc<Desk>>, Path(name): Path<String>, body: Body) -> Answer {
-    let ticket = desk.tickets.find(&name).filter(|ticket| desk.still(&ticket.token)).ok_or(Refusal::Ticket)?;
+    let mut stream = body.into_data_stream();
+    let taken = take(&desk, &name, &mut stream).await;
+    if taken.is_err() {
+        drain(&mut stream).await;
+    }
+    taken?;
+    desk.tickets.spend(&name);
+    Ok(empty(StatusCode::OK))
+}
+
+async fn take(desk: &Desk, name: &str, stream: &mut BodyDataStream) -> Result<(), Refusal> {
+    let ticket = desk.tickets.find(name).filter(|ticket| desk.still(&ticket.token)).ok_or(Refusal::Ticket)?;
     let Object { oid, size } = ticket.object;
-    let shelf = desk.shelf.clone();
+    let (shelf, sweeps) = (desk.shelf.clone(), desk.tickets.is_time_to_sweep());
     let mut receiver = blocking(move || {
-        shelf.sweep(std::time::SystemTime::now())?;
+        if sweeps && let Err(error) = shelf.sweep(std::time::SystemTime::now()) {
+            tracing::warn!(error = &error as &dyn std::error::Error, "files that nobody asked for stay");
+        }
         shelf.receive(oid, size)
     })
     .await?;
-    let mut stream = body.into_data_stream();
     let mut piece: Vec<u8> = Vec::new();
     loop {
         let next = tokio::time::timeout(BODY_WITHIN, stream.next()).await;
@@ -191,12 +227,9 @@ pub(super) async fn put(State(desk): State<Arc<Desk>>, Path(name): Path<String>,
             receiver = write(receiver, std::mem::take(&mut piece).into()).await?;
         }
         if ended {
-            break;
+            return blocking(move || receiver.finish()).await;
         }
     }
-    blocking(move || receiver.finish()).await?;
-    desk.tickets.spend(&name);
-    Ok(empty(StatusCode::OK))
 }
 
 async fn write(mut receiver: Receiver, piece: Bytes) -> Result<Receiver, Refusal> {

@@ -5,21 +5,24 @@ use std::{collections::BTreeSet, ops::Range, sync::Arc, time::Duration};
 use alliance_protocol::{
     core::admin::{AdminCall, Reply},
     manifest::{File, Manifest},
+    vocabulary::Country,
 };
 use axum::{
     Extension, Json,
-    body::{Body, HttpBody as _},
+    body::{Body, BodyDataStream, HttpBody as _},
     extract::{OriginalUri, Path, Query, State},
     http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse as _, Response},
 };
 use bytes::Bytes;
+use futures::StreamExt as _;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use super::{
     Desk,
     crossings::Content,
+    denied::ascii,
     empty,
     hub::{self, Kind, Place, Refusal, Repo},
     reading::{self, Stopped, Wanted},
@@ -35,6 +38,9 @@ const PAGE: usize = 1000;
 
 /// Bytes of the body of a request that names paths or files. Longer ones are read as they come.
 const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Bytes of a body of no use that are taken all the same: a commit that a client makes of small files.
+const DRAINED_BYTES_MAX: usize = 128 * 1024 * 1024;
 
 /// How long a body, or the next part of a long one, may take to come; it comes from this machine.
 pub(super) const BODY_WITHIN: Duration = Duration::from_secs(10);
@@ -119,7 +125,13 @@ pub(super) async fn revision(
 ) -> Answer {
     let repo = desk.at(kind_of(&kind)?, &organisation, &name, &revision).await?;
     let (manifest, _) = desk.files(&repo, &token).await?;
-    Ok(Json(repo.info(Some(&manifest), blobs(&asked))).into_response())
+    let mut response = Json(repo.info(Some(&manifest), blobs(&asked))).into_response();
+    if let Some(country) = desk.offers_another(&repo).await? {
+        let name = &repo.name;
+        let text = format!("another version of {name} is offered by {country}: alliance pull {name} --to DIR brings it");
+        put(&mut response, header::HeaderName::from_static("x-hf-warning"), &format!("alliance-version; {}", ascii(&text)));
+    }
+    Ok(response)
 }
 
 /// Whether more is to be said of each file than its name.
@@ -253,6 +265,21 @@ async fn whole(body: Body) -> Result<Bytes, Refusal> {
     read.map_err(late)?.map_err(|_| Refusal::TooLong)
 }
 
+/// Takes what still comes of a body that is of no use, so that its sender comes to read the answer; not without end.
+pub(super) async fn drain(stream: &mut BodyDataStream) {
+    let draining = async {
+        let mut bytes = 0_usize;
+        while let Some(Ok(part)) = stream.next().await {
+            bytes = bytes.saturating_add(part.len());
+            if bytes > DRAINED_BYTES_MAX {
+                break;
+            }
+        }
+    };
+    // Whoever takes longer does not read it.
+    let _ = tokio::time::timeout(BODY_WITHIN, draining).await;
+}
+
 /// What a body of JSON says.
 pub(super) async fn json_body<T: DeserializeOwned>(body: Body) -> Result<T, Refusal> {
     let wrong = |error| Refusal::Request(format!("the body is not what belongs to this call: {error}"));
@@ -308,6 +335,17 @@ impl Desk {
         let dataset = kind == Kind::Datasets;
         let uploaded = self.unlabelled().await?.into_iter().any(|(known, state)| known == name && state.dataset == dataset);
         Err(if uploaded { Refusal::Unlabelled(name) } else { Refusal::Repo(name) })
+    }
+
+    /// The country whose node offers another version of what lies here: what lies here is read until that is pulled.
+    async fn offers_another(&self, repo: &Repo) -> Result<Option<Country>, Refusal> {
+        let Place::Here(_) = repo.place else { return Ok(None) };
+        Ok(match self.offered().await?.remove(&repo.name) {
+            Some(Repo { model, place: Place::Offered(offered), .. }) if model.manifest != repo.model.manifest => {
+                Some(offered.country)
+            }
+            _ => None,
+        })
     }
 
     async fn at(&self, kind: Kind, organisation: &str, name: &str, revision: &str) -> Result<Repo, Refusal> {

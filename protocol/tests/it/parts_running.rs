@@ -370,8 +370,8 @@ fn a_part_comes_from_one_peer_and_from_no_other_if_that_fails() {
     }
     let call = PullCall { sources: 8, ..cluster.part_call(root) };
     let effects = cluster.tell(4, Input::Admin(RequestId(0), AdminCall::Pull(call.clone())));
-    let [BulkOrder::Reach { tensors, shared, crossing, .. }] = &effects.bulk[..] else { panic!("{:?}", effects.bulk) };
-    assert_eq!((tensors, *shared), (&call.tensors, false));
+    let [BulkOrder::Reach { tensors, piecewise, crossing, .. }] = &effects.bulk[..] else { panic!("{:?}", effects.bulk) };
+    assert_eq!((tensors, *piecewise), (&call.tensors, false));
     let crossing = *crossing;
     cluster.route(4, effects);
     let received = cluster.run_to("received");
@@ -413,8 +413,8 @@ fn a_part_may_be_pulled_from_a_node_that_offers_on() {
     let onward = cluster.gets(1, root);
     let call = cluster.part_call(onward);
     let effects = cluster.tell(2, Input::Admin(RequestId(0), AdminCall::Pull(call)));
-    let [BulkOrder::Reach { shared, crossing, .. }] = &effects.bulk[..] else { panic!("{:?}", effects.bulk) };
-    assert!(*shared, "what another offers on may still be on its way to there");
+    let [BulkOrder::Reach { piecewise, crossing, .. }] = &effects.bulk[..] else { panic!("{:?}", effects.bulk) };
+    assert!(*piecewise, "what another offers on may still be on its way to there");
     let crossing = *crossing;
     cluster.route(2, effects);
     cluster.run();

@@ -399,11 +399,11 @@ fn the_bulk_plane_learns_that_the_work_is_divided_where_it_may_be() {
             .bulk
             .iter()
             .map(|order| match order {
-                BulkOrder::Reach { shared, .. } => *shared,
+                BulkOrder::Reach { piecewise, .. } => *piecewise,
                 other => panic!("{other:?}"),
             })
             .collect();
-        assert!(!reached.is_empty() && reached.iter().all(|shared| *shared == divided), "{sources}: {reached:?}");
+        assert!(!reached.is_empty() && reached.iter().all(|piecewise| *piecewise == divided), "{sources}: {reached:?}");
     }
 }
 

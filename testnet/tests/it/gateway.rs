@@ -5,6 +5,7 @@ mod apart;
 mod client;
 mod crossings;
 mod programs;
+mod uploads;
 
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
@@ -81,6 +82,9 @@ async fn what_lies_here_is_read_file_by_file_and_range_by_range() {
 
     let missing = client.get(&format!("/{name}/resolve/main/absent.json")).await.with(404);
     assert_eq!((missing.header("x-error-code"), missing.header("x-repo-commit")), ("EntryNotFound", &*commit));
+    for revision in ["main", "HEAD", "refs%2Fheads%2Fmain", &commit] {
+        client.get(&format!("/{name}/resolve/{revision}/config.json")).await.with(200);
+    }
     let missing = client.get(&format!("/{name}/resolve/v2/config.json")).await.with(404);
     assert_eq!(missing.header("x-error-code"), "RevisionNotFound");
     for path in ["/usp/none/resolve/main/config.json", "/api/models/usp/none", &format!("/api/datasets/{name}")] {

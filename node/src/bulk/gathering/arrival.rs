@@ -49,7 +49,7 @@ impl Arrivals {
         let gathering = self.0.find(to, id)?;
         let manifest = {
             let progress = gathering.progress();
-            let coming = progress.cleared && progress.phase == Phase::Coming;
+            let coming = progress.phase == Phase::Coming && progress.is_readable();
             progress.manifest.clone().filter(|_| coming)?
         };
         Some(Arrival { gathering, manifest })
@@ -101,7 +101,7 @@ impl ArrivalReader {
             changes.borrow_and_update();
             {
                 let progress = self.gathering.progress();
-                if progress.phase == Phase::Gone {
+                if !progress.is_readable() {
                     return Err(gone());
                 }
                 let is_here = |group: &u64| {
@@ -121,18 +121,17 @@ impl ArrivalReader {
     /// # Errors
     /// They are not here any more, or not as they were.
     pub fn read(&self, extent: &Extent, buffer: &mut [u8]) -> Result<(), BulkFailure> {
-        self.gathering.read(extent, buffer, || true)
+        self.gathering.read(extent, buffer, || self.gathering.progress().is_readable())
     }
 
     /// Whether what is read may still be: it comes, or lies where it was put.
     #[must_use]
     pub fn is_there(&self) -> bool {
-        let phase = self.gathering.progress().phase;
-        match phase {
-            Phase::Coming => true,
-            Phase::Delivered => self.gathering.to.is_dir(),
-            Phase::Gone => false,
-        }
+        let (readable, phase) = {
+            let progress = self.gathering.progress();
+            (progress.is_readable(), progress.phase)
+        };
+        readable && (phase == Phase::Coming || self.gathering.to.is_dir())
     }
 }
 

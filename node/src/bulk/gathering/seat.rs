@@ -77,7 +77,14 @@ impl Seat {
                 gathering.begin(manifest, &cleared, &manifests, &local)
             })
         };
-        self.gathering.begun.get_or_try_init(beginning).await.copied()
+        self.gathering.begun.get_or_try_init(beginning).await.copied()?;
+        self.gathering.clear(self.id);
+        Ok(())
+    }
+
+    /// The crossing is over. The seat is left once nothing is at work for it any more.
+    pub(in crate::bulk) fn over(&self) {
+        self.gathering.unclear(self.id);
     }
 
     /// Says which groups the source has.

@@ -82,6 +82,11 @@ pub(in super::super) struct Import {
 }
 
 impl Said {
+    /// Where nothing else is said, it is this.
+    pub(in super::super) fn or_artefact(self, artefact: Option<Artefact>) -> Self {
+        Self { artefact: self.artefact.or(artefact), ..self }
+    }
+
     /// What is known of a model stands in for what is not said anew; labels of its parts have to be.
     pub(in super::super) fn or_of(self, known: &LocalModel) -> Self {
         fn list<T: Copy>(said: Vec<T>, known: impl IntoIterator<Item = T>) -> Vec<T> {

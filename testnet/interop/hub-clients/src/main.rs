@@ -1,4 +1,4 @@
-//! `rust-hub-clients old|new ORG/NAME DIR`: downloads every file of a model with the crate `hf-hub` of that age, and compares it
+//! `hub-clients old|new ORG/NAME DIR`: downloads every file of a model with the crate `hf-hub` of that age, and compares it
 //! with the one in the directory. Prints what went wrong, and ends with 1 then.
 
 use std::{env, error::Error, fs, path::Path, process::ExitCode};
