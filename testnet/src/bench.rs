@@ -6,11 +6,13 @@
 //! - `stock_quinn`, `https`, `tcp`: the others
 //! - `wan`, `fanout`: over a long path that loses packets, and to several at once
 //! - `resume`: after the importer was killed
+//! - `gateway`: through the gateway, beside nginx
 //!
 //! Nothing here is a test: no figure fails anything.
 
 pub mod data;
 pub mod fanout;
+pub mod gateway;
 pub mod https;
 pub mod ours;
 pub mod process;

@@ -10,7 +10,7 @@ use std::{
 use alliance_protocol::vocabulary::Country;
 use alliance_testnet::{
     bench::{
-        self, BenchError, Bulk, fanout,
+        self, BenchError, Bulk, fanout, gateway,
         process::{BenchEnd, be_an_end},
         resume, wan as bench_wan,
     },
@@ -70,6 +70,10 @@ enum Bench {
     ///
     /// Example: alliance-testnet bench resume --mib 4096
     Resume(resume::Settings),
+    /// A model through the gateway, across the border and from the disk, beside `alliance pull` and nginx
+    ///
+    /// Example: alliance-testnet bench gateway --mib 1024 --clients VENV
+    Gateway(gateway::Settings),
 }
 
 #[derive(clap::Args)]
@@ -140,6 +144,7 @@ fn main() -> ExitCode {
                 Bench::Wan(settings) => measure(bench_wan::run(settings)),
                 Bench::Fanout(settings) => measure(fanout::run(settings)),
                 Bench::Resume(settings) => measure(resume::run(settings)),
+                Bench::Gateway(settings) => measure(gateway::run(settings)),
             };
             match measured {
                 Ok(()) => ExitCode::SUCCESS,

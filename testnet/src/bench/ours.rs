@@ -52,6 +52,14 @@ pub struct Offered {
     bytes: u64,
 }
 
+impl Offered {
+    /// `organisation/name`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
 /// The member that has the models, and so many others.
 #[must_use]
 pub fn members(importers: usize) -> Vec<Country> {
@@ -80,6 +88,14 @@ impl Daemons {
 
     fn exporter(&self) -> Result<&TestNode, BenchError> {
         self.network.nodes().next().ok_or_else(|| failed("ours", "a node is missing".to_owned()))
+    }
+
+    /// The first of those that pull.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn importer(&self) -> Result<&TestNode, BenchError> {
+        self.importers().next().ok_or_else(|| failed("ours", "a node is missing".to_owned()))
     }
 
     fn importers(&self) -> impl Iterator<Item = &TestNode> {

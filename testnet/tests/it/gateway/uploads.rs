@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::client::{Answer, Client};
-use crate::harness::{SMALL, Stage, digests, text};
+use crate::harness::{SMALL, Stage, digests, text, until};
 
 const CARD: &str = "---\nlicense: mit\nalliance:\n  labels: [public, non_personal]\n---\n# A model\n";
 
@@ -114,6 +114,13 @@ async fn files_come_in_a_commit_or_before_it_and_become_a_model_that_is_offered(
     assert_eq!(uploader.tree().await, ["README.md", "a/config.json", "model.bin"]);
     let read = uploader.client.get(&format!("/{}/resolve/main/model.bin", uploader.name)).await.with(200);
     assert!(read.body == weights, "as it was sent");
+    let there = Client::of(&stage, "CN").await;
+    let seen = there.get(&format!("/api/models/{}/revision/main", uploader.name)).await.with(200);
+    assert!(seen.json()["sha"] == made["commitOid"] && !seen.headers.contains_key("x-hf-warning"), "{seen:?}");
+    until("the end of the crossing", || async {
+        stage.cli("CN", &["model", "list"]).await.good().out.contains(&uploader.name).then_some(())
+    })
+    .await;
 
     // The next version keeps what it does not name; the offer of the one before is over.
     let parent = json!({ "key": "header", "value": { "summary": "", "parentCommit": "0".repeat(40) } });
@@ -124,6 +131,13 @@ async fn files_come_in_a_commit_or_before_it_and_become_a_model_that_is_offered(
     assert_eq!(uploader.tree().await, ["README.md", "b.txt", "model.bin"]);
     let shown = stage.cli("BR", &["offer", "list"]).await.good();
     assert_eq!(shown.out.matches(&uploader.name).count(), 1, "{shown:?}");
+    // Where the one before lies, it is read on, and that there is another is said.
+    until("the other offer", || async {
+        let seen = there.get(&format!("/api/models/{}/revision/main", uploader.name)).await.with(200);
+        assert_eq!(seen.json()["sha"], made["commitOid"]);
+        seen.headers.get("x-hf-warning").filter(|told| told.contains("another version")).map(|_| ())
+    })
+    .await;
     // What is sent twice is stored once, and what no commit needs any more is not kept.
     let home = stage.home("BR").join("uploads");
     assert_eq!(fs::read_dir(home.join("blobs")).expect("read").count(), 0);
