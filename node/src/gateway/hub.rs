@@ -348,7 +348,7 @@ pub(super) enum Refusal {
     Call,
     #[error("the token has no scope `{}`: alliance token create NAME --scope read,{}", .0.as_str(), .0.as_str())]
     Scope(Scope),
-    #[error("`{0}` was uploaded and has no labels, so that nobody reads it: alliance label {0} --labels LABELS")]
+    #[error("`{0}` has no labels yet, so that nobody reads it: alliance label {0} --labels LABELS")]
     Unlabelled(String),
     #[error("this node is accredited for `{own}` and can name and offer only `{own}/...`, not `{organisation}/...`")]
     Foreign { organisation: String, own: String },

@@ -162,7 +162,7 @@ async fn batch(
         return Err(Refusal::Request(text.to_owned()));
     }
     let basic = asked.transfers.is_empty() || asked.transfers.iter().any(|transfer| transfer == "basic");
-    if !basic || asked.hash_algo.is_some_and(|algorithm| algorithm != "sha256") {
+    if !basic || asked.hash_algo.is_some_and(|algorithm| !matches!(algorithm.as_str(), "sha256" | "sha_256")) {
         return Err(Refusal::Request("this gateway takes files by the transfer `basic`, named by SHA-256".to_owned()));
     }
     if asked.objects.len() > OBJECTS_MAX {

@@ -101,11 +101,7 @@ pub(super) async fn info(
     Query(asked): Asked,
 ) -> Answer {
     let repo = match desk.repo(kind_of(&kind)?, &organisation, &name).await {
-        Err(Refusal::Unlabelled(name)) => {
-            let state = desk.unlabelled().await?.into_iter().find(|(known, _)| *known == name);
-            let (name, state) = state.ok_or(Refusal::Repo(name))?;
-            return Ok(Json(hub::shelved_info(&name, &state)).into_response());
-        }
+        Err(Refusal::Unlabelled(name)) => return desk.shelved(name).await,
         repo => repo?,
     };
     // Of what does not lie here no files are named: that would take a crossing, and this is asked to look around.
@@ -123,7 +119,11 @@ pub(super) async fn revision(
     Path((kind, organisation, name, revision)): Path<(String, String, String, String)>,
     Query(asked): Asked,
 ) -> Answer {
-    let repo = desk.at(kind_of(&kind)?, &organisation, &name, &revision).await?;
+    let repo = match desk.at(kind_of(&kind)?, &organisation, &name, &revision).await {
+        // Clients that are about to upload ask this.
+        Err(Refusal::Unlabelled(name)) => return desk.shelved(name).await,
+        repo => repo?,
+    };
     let (manifest, _) = desk.files(&repo, &token).await?;
     let mut response = Json(repo.info(Some(&manifest), blobs(&asked))).into_response();
     if let Some(country) = desk.offers_another(&repo).await? {
@@ -292,6 +292,14 @@ pub(super) fn base(headers: &HeaderMap) -> Result<String, Refusal> {
     host.map(|host| format!("http://{host}/hf")).ok_or_else(|| Refusal::Request("there is no header `Host`".to_owned()))
 }
 
+/// The address of something here, as it is told to a client. The Python client before its second version makes nothing of an
+/// address with a path before the name, and takes the name alone.
+pub(super) fn link(headers: &HeaderMap, path: &str) -> Result<String, Refusal> {
+    let agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+    let old = agent.split("hf_hub/").nth(1).is_some_and(|version| version.starts_with("0.") || version.starts_with("1."));
+    if old { Ok(path.to_owned()) } else { Ok(format!("{}/{path}", base(headers)?)) }
+}
+
 pub(super) fn kind_of(text: &str) -> Result<Kind, Refusal> {
     match text {
         "models" => Ok(Kind::Models),
@@ -335,6 +343,13 @@ impl Desk {
         let dataset = kind == Kind::Datasets;
         let uploaded = self.unlabelled().await?.into_iter().any(|(known, state)| known == name && state.dataset == dataset);
         Err(if uploaded { Refusal::Unlabelled(name) } else { Refusal::Repo(name) })
+    }
+
+    /// What is told of what was uploaded and is no model yet: that it is there, and none of its files.
+    async fn shelved(&self, name: String) -> Answer {
+        let state = self.unlabelled().await?.into_iter().find(|(known, _)| *known == name);
+        let (name, state) = state.ok_or(Refusal::Repo(name))?;
+        Ok(Json(hub::shelved_info(&name, &state)).into_response())
     }
 
     /// The country whose node offers another version of what lies here: what lies here is read until that is pulled.

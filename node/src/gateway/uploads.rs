@@ -40,7 +40,7 @@ use super::{
     denied::{LINE_BYTES_MAX, ascii, cut},
     hub::{self, Kind, Refusal},
     now,
-    routes::{BODY_WITHIN, base, drain, json_body, kind_of},
+    routes::{BODY_WITHIN, drain, json_body, kind_of, link},
 };
 use crate::{
     models::{
@@ -83,6 +83,14 @@ pub(super) struct Upload {
     kind: Kind,
     /// The country of this node.
     home: Country,
+}
+
+impl Upload {
+    /// Where clients find it, behind the address of the gateway.
+    fn path(&self) -> String {
+        let kind = if self.kind == Kind::Datasets { "datasets/" } else { "" };
+        format!("{kind}{}", self.name)
+    }
 }
 
 /// Whether the holder of a token may upload under this name.
@@ -147,7 +155,7 @@ pub(super) async fn create(
     };
     let upload = may_write(&desk, &token, kind, &organisation, &name).await?;
     let private = asked.private.unwrap_or(false) || asked.visibility.is_some_and(|visibility| visibility != "public");
-    let url = format!("{}{}/{}", base(&headers)?, if kind == Kind::Datasets { "/datasets" } else { "" }, upload.name);
+    let url = link(&headers, &upload.path())?;
     let known = desk.models().await?.iter().any(|model| model.name == upload.name);
     let (shelf, name) = (desk.shelf.clone(), upload.name.clone());
     let made = !known
@@ -279,7 +287,6 @@ pub(super) async fn commit(
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
-    let base = base(&headers)?;
     let mut lines = Lines::of(body);
     let drafted = async {
         let upload = may_write(&desk, &token, kind_of(&kind)?, &organisation, &name).await?;
@@ -297,6 +304,7 @@ pub(super) async fn commit(
         drain(&mut lines.stream).await;
     }
     let (upload, before, draft) = drafted?;
+    let address = link(&headers, &upload.path())?;
     let turn = desk.turns.take(&upload.name).await?;
     let (sender, mut concluded) = oneshot::channel();
     tokio::spawn(async move {
@@ -306,24 +314,24 @@ pub(super) async fn commit(
             tracing::warn!(%error, name = upload.name, "an upload was not taken");
         }
         // Whoever waited may be gone; what was done is done.
-        let _ = sender.send(outcome.map(|committed| (upload.name, committed)));
+        let _ = sender.send(outcome);
     });
     match timeout(WAIT, &mut concluded).await {
         Ok(outcome) => {
-            let (name, committed) = outcome.map_err(|_| Refusal::Internal)??;
-            Ok(committed.response(&base, &name))
+            let committed = outcome.map_err(|_| Refusal::Internal)??;
+            Ok(committed.response(&address))
         }
-        Err(_) => Ok(patience(concluded, base)),
+        Err(_) => Ok(patience(concluded, address)),
     }
 }
 
 /// An answer that begins with blanks, so that nobody gives up. If there is none after all, it breaks off.
-fn patience(concluded: oneshot::Receiver<Result<(String, Committed), Refusal>>, base: String) -> Response {
-    let parts = stream::unfold(Some((concluded, base)), |state| async move {
-        let (mut concluded, base) = state?;
+fn patience(concluded: oneshot::Receiver<Result<Committed, Refusal>>, address: String) -> Response {
+    let parts = stream::unfold(Some((concluded, address)), |state| async move {
+        let (mut concluded, address) = state?;
         match timeout(BLANK_EVERY, &mut concluded).await {
-            Err(_) => Some((Ok(Bytes::from_static(b" ")), Some((concluded, base)))),
-            Ok(Ok(Ok((name, committed)))) => Some((Ok(committed.json(&base, &name).to_string().into()), None)),
+            Err(_) => Some((Ok(Bytes::from_static(b" ")), Some((concluded, address)))),
+            Ok(Ok(Ok(committed))) => Some((Ok(committed.json(&address).to_string().into()), None)),
             Ok(Ok(Err(error))) => Some((Err(io::Error::other(error)), None)),
             Ok(Err(_)) => Some((Err(io::Error::other("the upload was given up")), None)),
         }
@@ -489,13 +497,14 @@ struct Committed {
 }
 
 impl Committed {
-    fn json(&self, base: &str, name: &str) -> Value {
-        let url = format!("{base}/{name}/commit/{}", self.commit);
+    /// `address` is that of what was uploaded to.
+    fn json(&self, address: &str) -> Value {
+        let url = format!("{address}/commit/{}", self.commit);
         json!({ "success": true, "commitOid": self.commit, "commitUrl": url, "hookOutput": self.note })
     }
 
-    fn response(&self, base: &str, name: &str) -> Response {
-        let mut response = Json(self.json(base, name)).into_response();
+    fn response(&self, address: &str) -> Response {
+        let mut response = Json(self.json(address)).into_response();
         let told = format!("alliance-upload; {}", cut(&ascii(&self.note), LINE_BYTES_MAX));
         if let (true, Ok(told)) = (self.warns, HeaderValue::from_str(&told)) {
             response.headers_mut().insert("x-hf-warning", told);

@@ -76,6 +76,11 @@ async fn files_come_in_a_commit_or_before_it_and_become_a_model_that_is_offered(
     let uploader = uploader(&stage, "m").await;
     let url = uploader.create(json!({})).await.with(200).json()["url"].clone();
     assert_eq!(uploader.create(json!({})).await.with(409).json()["url"], url, "clients read it there too");
+    let (organisation, word) = uploader.name.split_once('/').expect("a name");
+    let asked = json!({ "name": word, "organization": organisation }).to_string();
+    let old = [("user-agent", "unknown/None; hf_hub/0.34.4; python/3.11.7")];
+    let told = uploader.client.send("POST", "/api/repos/create", &old, &asked).await.with(409).json();
+    assert_eq!(told["url"], uploader.name.as_str(), "the old client makes nothing of a longer one");
     let announced = json!({ "files": [
         { "path": "config.json", "size": 2, "sample": "" },
         { "path": "model.bin", "size": 100_000_000, "sample": "" },
@@ -218,9 +223,9 @@ async fn what_has_no_labels_is_read_by_nobody_until_it_has() {
     assert!(told.header("x-hf-warning").contains(&format!("alliance label {}", uploader.name)), "{told:?}");
     let info = uploader.client.get(&format!("/api/models/{}", uploader.name)).await.with(200).json();
     assert_eq!((&info["private"], info["siblings"].as_array()), (&true.into(), None), "{info}");
-    for path in ["tree/main", "revision/main"] {
-        uploader.client.get(&format!("/api/models/{}/{path}", uploader.name)).await.with(403);
-    }
+    let revision = uploader.client.get(&format!("/api/models/{}/revision/main", uploader.name)).await.with(200).json();
+    assert_eq!(revision, info, "no more than that it is there");
+    uploader.client.get(&format!("/api/models/{}/tree/main", uploader.name)).await.with(403);
     let refused = uploader.client.get(&format!("/{}/resolve/main/config.json", uploader.name)).await.with(403);
     assert!(refused.header("x-error-message").contains("alliance label"), "{refused:?}");
     let listed = uploader.client.get("/api/models?search=plain").await.with(200).json();
