@@ -6,7 +6,7 @@
 //! here.
 //!
 //! - `routes`: what is asked for; `reading`: the bytes of a file; `crossings`: what another node offers, brought here
-//! - `uploads`, `lfs`: what is sent
+//! - `uploads`, `lfs`: what is sent, and what becomes of it
 //! - `hub`, `denied`: the words of the Hub, and a denial in one line; pure
 
 use std::{
