@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use crate::{
-    api::{ApiError, ApiServer},
+    api::{ApiError, ApiServer, Waiting},
     bulk::{Bulk, BulkConfig, BulkError, lanes_usual},
     catalogue::{Catalogue, CatalogueError},
     cli::Problem,
@@ -178,24 +178,7 @@ async fn start(home: &Home) -> Result<(Node, Faces, OpenHome), DaemonError> {
         }
         None => None,
     };
-    let gateway = match config.gateway.listen {
-        Some(listen) => {
-            let places = (home.manifests_path(), home.models_path());
-            let gateway = Gateway::start(
-                listen,
-                tokens::of_home(home.root()),
-                places,
-                Shelf::of_home(home.root()),
-                bulk.arrivals(),
-                sender.clone(),
-            )
-            .await;
-            let gateway = gateway.map_err(|source| DaemonError::Gateway { listen, source })?;
-            info!(address = %gateway.address(), "the gateway listens for clients of this machine");
-            Some(gateway)
-        }
-        None => None,
-    };
+    let gateway = start_gateway(home, config.gateway.listen, &bulk, sender.clone()).await?;
     let api = ApiServer::start(&socket, sender).map_err(DaemonError::Api)?;
     let mut node = Node {
         core,
@@ -217,6 +200,22 @@ async fn start(home: &Home) -> Result<(Node, Faces, OpenHome), DaemonError> {
     };
     node.begin((now, effects))?;
     Ok((node, Faces { _api: api, _witness: witness, _gateway: gateway }, opened))
+}
+
+/// Starts the gateway, if there is to be one.
+async fn start_gateway(
+    home: &Home,
+    listen: Option<std::net::SocketAddr>,
+    bulk: &Bulk,
+    calls: mpsc::Sender<Waiting>,
+) -> Result<Option<Gateway>, DaemonError> {
+    let Some(listen) = listen else { return Ok(None) };
+    let (tokens, shelf) = (tokens::of_home(home.root()), Shelf::of_home(home.root()));
+    let places = (home.manifests_path(), home.models_path());
+    let gateway = Gateway::start(listen, tokens, places, shelf, bulk.arrivals(), calls).await;
+    let gateway = gateway.map_err(|source| DaemonError::Gateway { listen, source })?;
+    info!(address = %gateway.address(), "the gateway listens for clients of this machine");
+    Ok(Some(gateway))
 }
 
 /// What the operator announces, or where the endpoints really listen.

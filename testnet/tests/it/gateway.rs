@@ -80,22 +80,7 @@ async fn what_lies_here_is_read_file_by_file_and_range_by_range() {
     let many: String = (0..1001).map(|number| format!("paths={number}&")).collect();
     client.send("POST", &place, &form, &many).await.with(413);
 
-    let missing = client.get(&format!("/{name}/resolve/main/absent.json")).await.with(404);
-    assert_eq!((missing.header("x-error-code"), missing.header("x-repo-commit")), ("EntryNotFound", &*commit));
-    for revision in ["main", "HEAD", "refs%2Fheads%2Fmain", &commit] {
-        client.get(&format!("/{name}/resolve/{revision}/config.json")).await.with(200);
-    }
-    let missing = client.get(&format!("/{name}/resolve/v2/config.json")).await.with(404);
-    assert_eq!(missing.header("x-error-code"), "RevisionNotFound");
-    for path in ["/usp/none/resolve/main/config.json", "/api/models/usp/none", &format!("/api/datasets/{name}")] {
-        assert_eq!(client.get(path).await.with(404).header("x-error-code"), "RepoNotFound", "{path}");
-    }
-    for path in ["../config.json", "%2e%2e/config.json", "/etc/passwd", "%2fetc%2fpasswd"] {
-        client.get(&format!("/{name}/resolve/main/{path}")).await.with(404);
-    }
-    for path in ["/api/agent-harnesses", "/", "/api/spaces/a/b"] {
-        assert!((400..500).contains(&client.get(path).await.status), "{path}");
-    }
+    what_is_not_there(&client, &name, &commit).await;
 
     // What was written over since is not given out, whatever its length.
     let path = to.join("model.safetensors");
@@ -117,6 +102,26 @@ async fn what_lies_here_is_read_file_by_file_and_range_by_range() {
     client.get(&format!("/{name}/resolve/main/model.safetensors")).await.with(409);
     client.get(&format!("/{name}/resolve/main/config.json")).await.with(200);
     stage.stop().await;
+}
+
+/// Files, versions and repositories that are not there, and paths that lead out of one.
+async fn what_is_not_there(client: &Client, name: &str, commit: &str) {
+    let missing = client.get(&format!("/{name}/resolve/main/absent.json")).await.with(404);
+    assert_eq!((missing.header("x-error-code"), missing.header("x-repo-commit")), ("EntryNotFound", commit));
+    for revision in ["main", "HEAD", "refs%2Fheads%2Fmain", commit] {
+        client.get(&format!("/{name}/resolve/{revision}/config.json")).await.with(200);
+    }
+    let missing = client.get(&format!("/{name}/resolve/v2/config.json")).await.with(404);
+    assert_eq!(missing.header("x-error-code"), "RevisionNotFound");
+    for path in ["/usp/none/resolve/main/config.json", "/api/models/usp/none", &format!("/api/datasets/{name}")] {
+        assert_eq!(client.get(path).await.with(404).header("x-error-code"), "RepoNotFound", "{path}");
+    }
+    for path in ["../config.json", "%2e%2e/config.json", "/etc/passwd", "%2fetc%2fpasswd"] {
+        client.get(&format!("/{name}/resolve/main/{path}")).await.with(404);
+    }
+    for path in ["/api/agent-harnesses", "/", "/api/spaces/a/b"] {
+        assert!((400..500).contains(&client.get(path).await.status), "{path}");
+    }
 }
 
 #[tokio::test]
