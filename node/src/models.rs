@@ -31,6 +31,7 @@ pub mod staging;
 mod tree;
 mod verify;
 
+pub(crate) use self::tree::open_inside;
 pub use self::{
     compared::Compared,
     import::{ImportError, ImportRequest, LoadError, import, load_manifest, store_manifest},

@@ -246,7 +246,7 @@ impl Node {
 
     /// Turns a local call into an input. An import is checked against the manifest on disk first.
     fn local(&mut self, (call, caller): LocalCall) -> Option<Input> {
-        if let AdminCall::Import(model) = &call
+        if let AdminCall::Import(model) | AdminCall::Replace { model, .. } = &call
             && let Err(message) = check_import(&self.manifests, model)
         {
             let failure = Failure { kind: FailureKind::Usage, message };

@@ -3,17 +3,17 @@
 //! Under `uploads` in the home:
 //!
 //! ```text
-//! blobs/SHA256                files that no commit has asked for yet
+//! blobs/SHA256                files that were sent of late, for commits that ask for them
 //! named/ORG/NAME/state.json   what was made under this name, and which version is the newest
 //! named/ORG/NAME/vXXXX/       the files of a version; those of a model of this node stay there
 //! ```
 //!
 //! A version is whole or not there at all. Nothing here is offered to anyone, or read by anyone: that takes labels. What a crash
-//! left is removed at the next start.
+//! left half done is removed at the next start, and a version that nothing came of by the next one.
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, Write as _},
+    io::{self, Read as _, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
@@ -21,7 +21,7 @@ use std::{
 
 use alliance_protocol::{
     id::Sha256,
-    manifest::{PathError, check_path},
+    manifest::{Manifest, PathError, check_path},
     offer::split_name,
     time::Timestamp,
 };
@@ -30,13 +30,16 @@ use sha2::Digest as _;
 
 use crate::{
     durable::{self, Existing, FileError, Readers, at},
-    models::{TreeError, survey},
+    models::{TreeError, open_inside, survey},
 };
 
 /// Bytes of the file that says what there is of one name.
 const STATE_BYTES_MAX: usize = 64 * 1024;
 
-/// How long a file is kept for which no commit asks.
+/// Bytes that are copied at a time.
+const COPIED_BYTES: usize = 1024 * 1024;
+
+/// How long a file is kept after it was sent, or asked for.
 const BLOB_KEPT_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The shelf of one node.
@@ -82,6 +85,8 @@ pub enum ShelfError {
     Path { path: String, source: PathError },
     #[error("`{path}` is in the way of a file or folder of the same name")]
     InTheWay { path: String },
+    #[error("`{path}` is not as it was imported; import the model again, and then upload")]
+    Changed { path: String },
     #[error("there is no `{path}` to take away")]
     Absent { path: String },
     #[error("the file {0} was not uploaded before the commit that asks for it; upload again")]
@@ -166,7 +171,15 @@ impl Shelf {
         self.place(name).join(&version.dir)
     }
 
-    /// Whether a file of this hash and length was uploaded and not used yet.
+    /// As [`Shelf::has_blob`]; one that is here is kept for another day.
+    #[must_use]
+    pub fn hold_blob(&self, oid: Sha256, bytes: u64) -> bool {
+        let held = || File::options().write(true).open(self.blob(oid))?.set_modified(SystemTime::now());
+        // One that is forgotten meanwhile is sent again.
+        self.has_blob(oid, bytes) && held().is_ok()
+    }
+
+    /// Whether a file of this hash and length was uploaded of late.
     #[must_use]
     pub fn has_blob(&self, oid: Sha256, bytes: u64) -> bool {
         fs::metadata(self.blob(oid)).is_ok_and(|found| found.is_file() && found.len() == bytes)
@@ -193,7 +206,8 @@ impl Shelf {
         })
     }
 
-    /// Forgets files for which no commit has asked in a day. Others may come and go meanwhile.
+    /// Forgets files that were sent and asked for more than a day ago; versions that have them keep them. Others may come and go
+    /// meanwhile.
     ///
     /// # Errors
     /// The disk failed.
@@ -228,19 +242,29 @@ impl Shelf {
     pub fn begin(&self, name: &str) -> Result<Draft, ShelfError> {
         let path = self.place(name).join(format!(".{}", random(16)?));
         durable::private_dir(&path)?;
-        Ok(Draft { shelf: self.clone(), name: name.to_owned(), files: Temporary::of(path), blobs: Vec::new() })
+        Ok(Draft { shelf: self.clone(), name: name.to_owned(), files: Temporary::of(path), removed: Vec::new() })
     }
 
-    /// Makes a version the newest, and forgets those before it. What was not made before is made, as a data set or not.
+    /// Makes a version the newest, and forgets those before it, but for one that somebody may be about to label. What was not
+    /// made before is made, as a data set or not.
     ///
     /// # Errors
     /// The disk failed.
-    pub fn accept(&self, name: &str, dataset: bool, finished: Finished) -> Result<(), ShelfError> {
+    pub fn accept(
+        &self,
+        name: &str,
+        dataset: bool,
+        finished: Finished,
+        spared: Option<&Version>,
+    ) -> Result<(), ShelfError> {
         let version = finished.keep();
+        let spared = spared.map(|version| version.dir.clone());
         let (kept, created) = (version.dir.clone(), version.at);
         let state = self.get(name)?.unwrap_or(Shelved { private: false, dataset, created, version: None });
         self.write(name, &Shelved { version: Some(version), ..state }, Existing::Replace)?;
-        let olds = folders(&self.place(name))?.into_iter().filter(|dir| dir.starts_with('v') && *dir != kept);
+        let olds = folders(&self.place(name))?
+            .into_iter()
+            .filter(|dir| dir.starts_with('v') && *dir != kept && Some(dir) != spared.as_ref());
         olds.for_each(|dir| remove(&self.place(name).join(dir)));
         Ok(())
     }
@@ -308,28 +332,72 @@ pub struct Draft {
     shelf: Shelf,
     name: String,
     files: Temporary,
-    /// Used, and not needed any more once the version stands.
-    blobs: Vec<PathBuf>,
+    /// What is not to be taken over, and whether there was any such thing.
+    removed: Vec<(String, bool)>,
+}
+
+/// The version before: where its files lie, and which they are; those of an upload without labels are all that lie there.
+#[derive(Clone, Copy, Debug)]
+pub struct Base<'a> {
+    pub from: &'a Path,
+    pub manifest: Option<&'a Manifest>,
 }
 
 impl Draft {
-    /// Takes over the files of the version before. Those of this shelf are linked, because nothing changes them; others are
-    /// copied. Where there are none, there is nothing to take over.
+    /// Takes over the files of the version before, but for those that were removed or that others have replaced. Those of this
+    /// shelf are linked, because nothing changes them; others are copied, and compared with what was imported.
     ///
     /// # Errors
-    /// They cannot be read, or the disk failed.
-    pub fn take_over(&mut self, from: &Path) -> Result<(), ShelfError> {
-        let survey = match survey(from) {
-            Err(TreeError::Empty { .. }) => return Ok(()),
-            found => found?,
-        };
-        let own = from.starts_with(&self.shelf.root);
-        for found in &survey.files {
-            let (source, to) = (survey.root.join(&found.path), self.room_for(&found.path)?);
-            let made = if own { fs::hard_link(&source, &to) } else { fs::copy(&source, &to).map(|_| ()) };
-            made.map_err(at("write", &to))?;
+    /// They are not there as they were, or the disk failed; or what was to be removed never was.
+    pub fn take_over(&mut self, base: Option<Base<'_>>) -> Result<(), ShelfError> {
+        if let Some(Base { from, manifest }) = base {
+            let root = from.canonicalize().map_err(|_| TreeError::NotADirectory { path: from.to_owned() })?;
+            let files: Vec<(String, Option<Sha256>)> = match manifest {
+                Some(manifest) => manifest.files().iter().map(|file| (file.path.clone(), Some(file.sha256))).collect(),
+                None => survey(&root)?.files.into_iter().map(|found| (found.path, None)).collect(),
+            };
+            for (path, sha256) in files {
+                if !self.removes(&path) && !self.files.path.join(&path).is_file() {
+                    self.take_over_file(&root, &path, sha256)?;
+                }
+            }
         }
-        Ok(())
+        match self.removed.iter().find(|(_, there_was)| !there_was) {
+            Some((path, _)) => Err(ShelfError::Absent { path: path.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a file of the version before was removed, itself or with its folder.
+    fn removes(&mut self, path: &str) -> bool {
+        let inside = |folder: &str| path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let mut removed = false;
+        for (folder, there_was) in self.removed.iter_mut().filter(|(folder, _)| inside(folder)) {
+            *there_was = true;
+            removed |= !folder.is_empty();
+        }
+        removed
+    }
+
+    fn take_over_file(&mut self, root: &Path, path: &str, sha256: Option<Sha256>) -> Result<(), ShelfError> {
+        let to = self.room_for(path)?;
+        if root.starts_with(&self.shelf.root) {
+            return Ok(fs::hard_link(root.join(path), &to).map_err(at("write", &to))?);
+        }
+        let (mut source, _) = open_inside(root, path)?;
+        let copy = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&to);
+        let mut copy = copy.map_err(at("write", &to))?;
+        let (mut hash, mut buffer) = (sha2::Sha256::new(), vec![0; COPIED_BYTES]);
+        loop {
+            let read = source.read(&mut buffer).map_err(at("read", &to))?;
+            let Some(part) = buffer.get(..read).filter(|part| !part.is_empty()) else { break };
+            hash.update(part);
+            copy.write_all(part).map_err(at("write", &to))?;
+        }
+        match sha256 == Some(Sha256(hash.finalize().into())) {
+            true => Ok(()),
+            false => Err(ShelfError::Changed { path: path.to_owned() }),
+        }
     }
 
     /// Puts a file in its place, where another may have been.
@@ -350,10 +418,8 @@ impl Draft {
         if !self.shelf.has_blob(oid, bytes) {
             return Err(ShelfError::NotUploaded(oid));
         }
-        let (blob, to) = (self.shelf.blob(oid), self.room_for(path)?);
-        fs::hard_link(&blob, &to).map_err(at("write", &to))?;
-        self.blobs.push(blob);
-        Ok(())
+        let to = self.room_for(path)?;
+        Ok(fs::hard_link(self.shelf.blob(oid), &to).map_err(at("write", &to))?)
     }
 
     /// Whether there is no file in it.
@@ -362,19 +428,24 @@ impl Draft {
         matches!(survey(&self.files.path), Err(TreeError::Empty { .. }))
     }
 
-    /// Takes a file away, or a folder with what is in it.
+    /// Takes a file away, or a folder with what is in it: of what was put here, and of what is yet to be taken over.
     ///
     /// # Errors
-    /// It is not there, or the disk failed.
+    /// The path is none, or the disk failed.
     pub fn remove(&mut self, path: &str) -> Result<(), ShelfError> {
         let path = path.trim_end_matches('/');
         check_path(path).map_err(|source| ShelfError::Path { path: path.to_owned(), source })?;
         let place = self.files.path.join(path);
         let removed = if place.is_dir() { fs::remove_dir_all(&place) } else { fs::remove_file(&place) };
-        match removed {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(ShelfError::Absent { path: path.to_owned() }),
-            removed => Ok(removed.map_err(at("remove", &place))?),
-        }
+        let there_was = match removed {
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => false,
+            removed => {
+                removed.map_err(at("remove", &place))?;
+                true
+            }
+        };
+        self.removed.push((path.to_owned(), there_was));
+        Ok(())
     }
 
     /// Gives it its final place. It is the newest version once [`Shelf::accept`] has said so.
@@ -386,7 +457,7 @@ impl Draft {
         let to = self.shelf.place(&self.name).join(&dir);
         let version = Version { dir, commit: random(40)?, at: now, user: user.to_owned() };
         fs::rename(&self.files.path, &to).map_err(at("write", &to))?;
-        let finished = Finished { version, files: Temporary::of(to), blobs: self.blobs };
+        let finished = Finished { version, files: Temporary::of(to) };
         // All at once: thousands of small files, each by itself, would take long.
         let root = File::open(finished.path()).map_err(at("open", finished.path()))?;
         rustix::fs::syncfs(&root).map_err(|error| at("write", finished.path())(error.into()))?;
@@ -421,7 +492,6 @@ impl Draft {
 pub struct Finished {
     pub version: Version,
     files: Temporary,
-    blobs: Vec<PathBuf>,
 }
 
 impl Finished {
@@ -441,10 +511,8 @@ impl Finished {
         self.files.stays = false;
     }
 
-    /// Keeps it; what was used for it is forgotten.
     fn keep(mut self) -> Version {
         self.stay();
-        self.blobs.iter().for_each(|blob| remove(blob));
         self.version.clone()
     }
 }

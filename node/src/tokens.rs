@@ -52,7 +52,7 @@ pub enum Scope {
     Read,
     /// Start crossings in the name of the organisation, for what others offer.
     Pull,
-    /// Upload models of the organisation, which offers them.
+    /// Upload models, which become models of the organisation, and are offered.
     Write,
 }
 

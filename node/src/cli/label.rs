@@ -1,30 +1,26 @@
 //! `alliance label`: says what a model is about that was uploaded without labels, or that was labelled otherwise before.
 
-use std::path::PathBuf;
-
-use alliance_protocol::{
-    core::admin::{AdminCall, LocalModel, OfferDraft, OfferView, Reply},
-    vocabulary::Artefact,
-};
+use alliance_protocol::core::admin::{AdminCall, LocalModel, OfferDraft, OfferView, Reply};
 use clap::Args;
 use serde::Serialize;
 
 use super::{
     Context, Problem,
-    model::{self, Import, Said},
+    model::{self, Import, Of, Said},
     problem::disk,
     words::Name,
 };
 use crate::{
     exit::Exit,
-    shelf::{Shelf, ShelfError, Shelved},
+    shelf::{Shelf, ShelfError, Shelved, Version},
 };
 
 /// Say what a model of this node is about, so that it can be offered
 ///
 /// A model that was uploaded without labels is private: nobody reads it. With labels it is imported from where it lies, and
-/// offered as an upload is, unless it was made private. One that is here already is imported again with other labels; its offers
-/// end then, and you offer it anew. You are accountable for the labels.
+/// offered as an upload is, unless it was made private. One that is here already is imported again: what is not given stays as it
+/// is known, but for labels of parts of it, which have to be given again; its card changes none of that. Its offers end then, and
+/// you offer it anew. You are accountable for the labels.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  alliance label usp/amazonia-7b --labels public,non_personal\n  \
     alliance label usp/clinic-lora --labels personal,health --subjects BR --no-offer")]
@@ -52,15 +48,23 @@ impl Label {
         let shelf = Shelf::of_home(context.home()?.root());
         let daemon = context.daemon().await?;
         let known = model::list(&daemon).await?.into_iter().find(|model| model.name == self.name.0);
-        let (dir, said, offered) = match known {
-            Some(known) => (known.path.clone(), self.said.or_of(&known), false),
+        let (of, dir, said, offered) = match known {
+            Some(known) if known.crossing.is_some() => {
+                let message =
+                    format!("`{}` came by a crossing; what it is about is for the node to say that offered it", self.name);
+                return Err(Problem::new(Exit::Usage, message));
+            }
+            Some(known) => {
+                let (dir, said) = (known.path.clone(), self.said.or_of(&known));
+                (Of::Known(Box::new(known)), dir, said, false)
+            }
             None => {
-                let (dir, state) = uploaded(&shelf, &self.name)?;
-                let usual = state.dataset.then_some(Artefact::Dataset);
-                (dir, self.said.or_artefact(usual), !state.private)
+                let (state, version) = uploaded(&shelf, &self.name)?;
+                let (dir, dataset, offered) = (shelf.files(&self.name.0, &version), state.dataset, !state.private);
+                (Of::Uploaded { shelf, version, dataset }, dir, self.said, offered)
             }
         };
-        let (model, notes) = Import::of(dir, self.name.clone(), said).imported(context, &daemon).await?;
+        let (model, notes) = Import::of(of, dir, self.name.clone(), said).imported(context, &daemon).await?;
         let offer = match offered && !self.no_offer {
             true => match daemon.call(&AdminCall::Publish(OfferDraft::usual(&self.name.0))).await? {
                 Reply::Published(offer) => Some(offer),
@@ -72,20 +76,20 @@ impl Label {
         Ok(context.screen.one(&labelled, || {
             let offer = match &labelled.offer {
                 Some(offer) => format!("offered until {}", offer.until),
-                None => format!("offered to nobody: alliance offer publish {}", self.name),
+                None => format!("not offered by this: alliance offer list, alliance offer publish {}", self.name),
             };
             format!("labelled\n{}{notes}\n{offer}", model::fields(&labelled.model))
         }))
     }
 }
 
-/// Where the files are that were uploaded under a name, and how that was made.
-fn uploaded(shelf: &Shelf, name: &Name) -> Result<(PathBuf, Shelved), Problem> {
+/// What was uploaded under a name, and its newest version.
+fn uploaded(shelf: &Shelf, name: &Name) -> Result<(Shelved, Version), Problem> {
     let state = shelf.get(&name.0)?;
     let version = state.as_ref().and_then(|state| state.version.clone());
-    match (state, version) {
-        (Some(state), Some(version)) => Ok((shelf.files(&name.0, &version), state)),
-        _ => {
+    match state.zip(version) {
+        Some(found) => Ok(found),
+        None => {
             let message = format!("nothing was uploaded or imported under the name `{name}`");
             Err(Problem::new(Exit::NotFound, message).hint("alliance model import DIR --name ORG/NAME --labels LABELS"))
         }

@@ -26,7 +26,7 @@ mod export;
 mod import;
 mod signature;
 
-pub(super) use self::import::{Import, Said};
+pub(super) use self::import::{Import, Of, Said};
 use self::signature::Demand;
 
 #[derive(Debug, Subcommand)]

@@ -36,7 +36,8 @@ pub(super) enum Token {
     /// Create a token; it is shown once
     ///
     /// Without `--scope` its holder can see what there is and read what lies here. With `pull`, asking for what another node
-    /// offers starts a crossing: what is said here of its purpose and use is what the law is asked about.
+    /// offers starts a crossing: what is said here of its purpose and use is what the law is asked about. With `write`, what its
+    /// holder uploads becomes a model of the organisation, with the labels that its card says, and is offered to all members.
     #[command(
         after_help = "Examples:\n  alliance token create maria\n  alliance token create ci --scope read,pull --days 90\n  \
         alliance token create lab --scope read,pull --purpose evaluation --use fine_tuning"
@@ -73,8 +74,9 @@ pub(super) enum Token {
 
 /// Print what the clients on this machine need to use the node as their Hugging Face Hub
 ///
-/// They are told where it is, to use it alone, and a token. For the owner of the home that is one of its own, which is made when
-/// there is none, and kept as it is in the home; for others give the one that was created for them. The token goes to whoever
+/// They are told where it is, to use it alone, and a token. For the owner of the home that is one of its own, which may do
+/// everything, and starts crossings for research and inference; it is made when there is none, and kept as it is in the home. For
+/// others give the one that was created for them. The token goes to whoever
 /// listens there: on a machine with other users keep the daemon running, or its port to itself.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  eval \"$(alliance env)\"\n  alliance env --shell fish | source\n  \
@@ -142,8 +144,9 @@ fn table(all: &[Kept], now: Timestamp) -> String {
             Some(until) => until.to_string(),
         };
         let may = token.scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>().join(", ");
-        let Declared { purpose, use_, .. } = &token.declared;
-        let wanted = if token.scopes.contains(&Scope::Pull) { format!("{purpose}, {use_}") } else { String::new() };
+        let Declared { purpose, use_, circumstances } = &token.declared;
+        let said = [purpose.to_string(), use_.to_string()].into_iter().chain(circumstances.iter().map(ToString::to_string));
+        let wanted = if token.scopes.contains(&Scope::Pull) { said.collect::<Vec<_>>().join(", ") } else { String::new() };
         table.row([token.id.clone(), plain(&token.user), may, wanted, token.created.to_string(), until]);
     }
     table.to_string()

@@ -141,7 +141,8 @@ impl Crossings {
         if asked_for.len() >= ASKED_FOR_MAX {
             let in_use = |answers: &Arc<Mutex<Answers>>| {
                 let recent = |(_, at, _): &(_, Instant, _)| at.elapsed() < DENIED_FOR;
-                answers.try_lock().map_or(true, |answers| answers.0.iter().any(recent))
+                let asked = Arc::strong_count(answers) > 1;
+                asked || answers.try_lock().is_ok_and(|answers| answers.0.iter().any(recent))
             };
             asked_for.retain(|_, answers| in_use(answers));
         }

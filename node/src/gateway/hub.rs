@@ -364,10 +364,8 @@ pub(super) enum Refusal {
     Xet,
     #[error("this address takes no file, or not any more; upload again")]
     Ticket,
-    #[error(
-        "{0} files are announced and were not sent, which is as many as may be at a time; send some, or try again later"
-    )]
-    Announced(usize),
+    #[error("more files are announced and not sent than may be at a time; send some of them, or try again later")]
+    Announced,
     #[error("another commit to `{0}` is being made; try again")]
     Committing(String),
 }
@@ -389,7 +387,7 @@ impl Refusal {
             // Clients try again what failed inside, and this stays as it is until somebody mends it.
             Self::Damaged(_) | Self::Ambiguous { .. } | Self::NotTaken { .. } => StatusCode::CONFLICT,
             Self::Tokens | Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Busy | Self::NotBegun { .. } | Self::NotArrived { .. } | Self::Announced(_) | Self::Committing(_) => {
+            Self::Busy | Self::NotBegun { .. } | Self::NotArrived { .. } | Self::Announced | Self::Committing(_) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
         }
@@ -417,7 +415,7 @@ impl Refusal {
             Self::Xet => "Xet",
             Self::Ticket => "Ticket",
             Self::Damaged(_) => "Damaged",
-            Self::Announced(_) | Self::Committing(_) => "Busy",
+            Self::Announced | Self::Committing(_) => "Busy",
             Self::Tokens | Self::Busy | Self::NotBegun { .. } | Self::NotArrived { .. } | Self::Internal => "Unavailable",
         }
     }

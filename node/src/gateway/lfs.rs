@@ -96,7 +96,7 @@ impl Tickets {
                 continue;
             }
             if known.len() >= TICKETS_OF_ONE_MAX || given.len() >= TICKETS_MAX {
-                return Err(Refusal::Announced(known.len()));
+                return Err(Refusal::Announced);
             }
             let name = random_digits().map_err(|_| Refusal::Internal)?.to_string();
             given.insert(name.clone(), Ticket { object: *object, token: token.clone(), until: now + TICKET_FOR });
@@ -170,7 +170,7 @@ async fn batch(
     }
     let base = base(&headers)?;
     let (here, wanted): (Vec<Object>, Vec<Object>) =
-        asked.objects.into_iter().partition(|object| desk.shelf.has_blob(object.oid, object.size));
+        asked.objects.into_iter().partition(|object| desk.shelf.hold_blob(object.oid, object.size));
     let tickets = desk.tickets.give(&wanted, &token, |token| desk.still(token))?;
     let mut objects: Vec<Value> =
         here.iter().map(|Object { oid, size }| json!({ "oid": oid.to_string(), "size": size })).collect();

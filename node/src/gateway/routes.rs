@@ -126,7 +126,8 @@ pub(super) async fn revision(
     };
     let (manifest, _) = desk.files(&repo, &token).await?;
     let mut response = Json(repo.info(Some(&manifest), blobs(&asked))).into_response();
-    if let Some(country) = desk.offers_another(&repo).await? {
+    // A hint: where it cannot be had, what was asked for can.
+    if let Ok(Some(country)) = desk.offers_another(&repo).await {
         let name = &repo.name;
         let text = format!("another version of {name} is offered by {country}: alliance pull {name} --to DIR brings it");
         put(&mut response, header::HeaderName::from_static("x-hf-warning"), &format!("alliance-version; {}", ascii(&text)));

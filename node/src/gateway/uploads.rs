@@ -130,6 +130,7 @@ pub(super) async fn create(
     let url = link(&headers, &upload.path())?;
     let known = desk.models().await?.iter().any(|model| model.name == upload.name);
     let (shelf, name) = (desk.shelf.clone(), upload.name.clone());
+    let _turn = desk.turns.take(&upload.name).await?;
     let made = !known
         && blocking(move || {
             let made = shelf.create(&name, private, kind == Kind::Datasets, now())?;
@@ -246,6 +247,7 @@ impl From<ShelfError> for Refusal {
                 Self::Full
             }
             ShelfError::Path { .. }
+            | ShelfError::Changed { .. }
             | ShelfError::InTheWay { .. }
             | ShelfError::Absent { .. }
             | ShelfError::NotUploaded(_)

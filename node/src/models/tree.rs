@@ -89,7 +89,7 @@ pub fn survey(directory: &Path) -> Result<Survey, TreeError> {
 ///
 /// # Errors
 /// It is not a file inside the directory, or cannot be opened.
-pub(super) fn open_inside(root: &Path, path: &str) -> Result<(File, fs::Metadata), TreeError> {
+pub(crate) fn open_inside(root: &Path, path: &str) -> Result<(File, fs::Metadata), TreeError> {
     check_path(path).map_err(|source| TreeError::Path { path: path.to_owned(), source })?;
     let joined = root.join(path);
     let disk = |source: io::Error| match source.kind() {

@@ -34,21 +34,21 @@ fn versions_follow_each_other_and_only_the_newest_stays() {
     draft.put_blob("copy.bin", large, 7).expect("put");
     let finished = draft.finish("maria", now).expect("finished");
     let first = finished.path().to_owned();
-    shelf.accept(NAME, false, finished).expect("accepted");
-    assert!(!shelf.has_blob(large, 7), "used");
+    shelf.accept(NAME, false, finished, None).expect("accepted");
+    assert!(shelf.hold_blob(large, 7), "another may ask for it");
     let state = shelf.get(NAME).expect("read").expect("there");
     assert_eq!(shelf.files(NAME, state.version.as_ref().expect("one")), first);
     assert_eq!(fs::read(first.join("copy.bin")).expect("read"), b"weights");
 
     let mut draft = shelf.begin(NAME).expect("begun");
-    draft.take_over(&first).expect("taken over");
     draft.put("config.json", b"{1}").expect("replaced");
-    draft.remove("a").expect("removed");
-    draft.remove("copy.bin").expect("removed");
+    draft.remove("a/").expect("to be removed");
+    draft.remove("copy.bin").expect("to be removed");
+    draft.take_over(Some(Base { from: &first, manifest: None })).expect("taken over");
     let finished = draft.finish("maria", now).expect("finished");
     let second = finished.path().to_owned();
     assert_eq!(fs::read(first.join("config.json")).expect("read"), b"{}", "the version before stays as it was");
-    shelf.accept(NAME, false, finished).expect("accepted");
+    shelf.accept(NAME, false, finished, None).expect("accepted");
     assert!(!first.exists() && second.join("model.bin").is_file() && !second.join("a").exists());
     assert_eq!(shelf.all().expect("read").len(), 1);
 }
@@ -72,7 +72,8 @@ fn what_is_wrong_is_refused_and_leaves_nothing() {
     assert!(matches!(draft.put("a/b", b"x"), Err(ShelfError::InTheWay { .. })));
     draft.put("c/d", b"x").expect("put");
     assert!(matches!(draft.put("c", b"x"), Err(ShelfError::InTheWay { .. })));
-    assert!(matches!(draft.remove("none"), Err(ShelfError::Absent { .. })));
+    draft.remove("none").expect("nothing is known of it yet");
+    assert!(matches!(draft.take_over(None), Err(ShelfError::Absent { path }) if path == "none"));
     assert!(matches!(draft.put_blob("m", oid(b"m"), 1), Err(ShelfError::NotUploaded(_))));
     drop(draft.finish("maria", Timestamp(1)).expect("finished"));
     let left = |path: &str| fs::read_dir(dir.path().join("uploads").join(path)).expect("read").count();
@@ -119,4 +120,46 @@ fn files_that_nobody_asks_for_are_forgotten_after_a_day() {
     assert!(shelf.has_blob(kept, 1));
     shelf.sweep(hours(25)).expect("swept");
     assert!(!shelf.has_blob(kept, 1));
+}
+
+#[test]
+fn what_an_operator_imported_is_taken_over_as_it_was_imported() {
+    let (_dir, shelf) = shelf();
+    let (model, manifests) = (crate::models::import::tests::model(), tempfile::tempdir().expect("a directory"));
+    let request = crate::models::import::tests::request();
+    let local = crate::models::import::import(model.path(), request, manifests.path(), &mut |_, _| {}).expect("imported");
+    let manifest = crate::models::load_manifest(manifests.path(), local.manifest).expect("loaded");
+    let base = Some(Base { from: model.path(), manifest: Some(&manifest) });
+    // What came there since is no part of it.
+    fs::write(model.path().join("since.txt"), "x").expect("written");
+    let mut draft = shelf.begin(NAME).expect("begun");
+    draft.take_over(base).expect("taken over");
+    assert!(!draft.files.path.join("since.txt").exists());
+    let first = &manifest.files()[0].path;
+    fs::write(model.path().join(first), "other").expect("written");
+    let mut draft = shelf.begin(NAME).expect("begun");
+    assert!(matches!(draft.take_over(base), Err(ShelfError::Changed { path }) if path == *first));
+    fs::remove_file(model.path().join(first)).expect("removed");
+    let mut draft = shelf.begin(NAME).expect("begun");
+    assert!(matches!(draft.take_over(base), Err(ShelfError::Tree(_))));
+    // What is replaced or removed is not looked at.
+    let mut draft = shelf.begin(NAME).expect("begun");
+    draft.put(first, b"new").expect("put");
+    draft.take_over(base).expect("taken over");
+}
+
+#[test]
+fn a_version_that_is_about_to_be_labelled_is_spared() {
+    let (_dir, shelf) = shelf();
+    let version = |content: &[u8]| {
+        let mut draft = shelf.begin(NAME).expect("begun");
+        draft.put("a", content).expect("put");
+        draft.finish("maria", Timestamp(1)).expect("finished")
+    };
+    shelf.accept(NAME, false, version(b"1"), None).expect("accepted");
+    let first = shelf.get(NAME).expect("read").expect("there").version.expect("one");
+    shelf.accept(NAME, false, version(b"2"), Some(&first)).expect("accepted");
+    assert!(shelf.files(NAME, &first).is_dir());
+    shelf.accept(NAME, false, version(b"3"), None).expect("accepted");
+    assert!(!shelf.files(NAME, &first).exists());
 }

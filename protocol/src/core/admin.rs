@@ -49,6 +49,11 @@ pub enum AdminCall {
     Approvals,
     /// Register a model whose manifest the shell has made.
     Import(Box<LocalModel>),
+    /// The same, if the model of that name is still this one, or if there is none.
+    Replace {
+        model: Box<LocalModel>,
+        before: Option<Box<LocalModel>>,
+    },
     /// Publish an offer in this node's name.
     Publish(OfferDraft),
     Withdraw {

@@ -71,6 +71,7 @@ impl Core {
             }
             AdminCall::HeldCheckpoint { origin_hash } => Ok(self.held_checkpoint(&origin_hash)),
             AdminCall::Import(model) => self.import(*model, now, effects),
+            AdminCall::Replace { model, before } => self.replace(*model, before.as_deref(), now, effects),
             AdminCall::RecordStep(draft) => self.record_step(*draft, now, effects),
             AdminCall::Attest { name, steps, accreditations } => self.attest(&name, &steps, &accreditations, now, effects),
             AdminCall::Training { name } => self.training_of(&name),
@@ -259,6 +260,19 @@ impl Core {
             return Ok(());
         }
         Err(usage(format!("this node is accredited for `{accredited}`; it can name and offer only `{accredited}/...`")))
+    }
+
+    fn replace(
+        &mut self,
+        model: LocalModel,
+        before: Option<&LocalModel>,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) -> Result<Reply, Failure> {
+        if self.models.get(&model.name) != before {
+            return Err(conflict(format!("`{}` was imported anew in the meantime", model.name)));
+        }
+        self.import(model, now, effects)
     }
 
     fn import(&mut self, mut model: LocalModel, now: Timestamp, effects: &mut Effects) -> Result<Reply, Failure> {

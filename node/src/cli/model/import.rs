@@ -18,9 +18,10 @@ use crate::{
     exit::Exit,
     models::{
         LabelsOf,
-        card::{Card, CardError, Choices, Completed, propose},
+        card::{Card, CardError, Choices, Completed, Declared, propose},
         import, signed,
     },
+    shelf::{Shelf, Version},
 };
 
 /// What is said of a model; its card stands in for what is not.
@@ -79,14 +80,23 @@ pub(in super::super) struct Import {
     /// Refuse it unless a node that is known here has signed it
     #[arg(long)]
     require_signature: bool,
+    #[arg(skip)]
+    of: Of,
+}
+
+/// What it is that is imported.
+#[derive(Debug, Default)]
+pub(in super::super) enum Of {
+    /// A directory of the operator's.
+    #[default]
+    Directory,
+    /// A model that is here. What law reads of it is not the card's to change.
+    Known(Box<LocalModel>),
+    /// What was uploaded, as long as it is the newest version.
+    Uploaded { shelf: Shelf, version: Version, dataset: bool },
 }
 
 impl Said {
-    /// Where nothing else is said, it is this.
-    pub(in super::super) fn or_artefact(self, artefact: Option<Artefact>) -> Self {
-        Self { artefact: self.artefact.or(artefact), ..self }
-    }
-
     /// What is known of a model stands in for what is not said anew; labels of its parts have to be.
     pub(in super::super) fn or_of(self, known: &LocalModel) -> Self {
         fn list<T: Copy>(said: Vec<T>, known: impl IntoIterator<Item = T>) -> Vec<T> {
@@ -94,6 +104,7 @@ impl Said {
         }
         let given = &known.provenance;
         Self {
+            labels: list(self.labels, known.labels.iter().copied()),
             artefact: self.artefact.or(Some(known.artefact)),
             origin: self.origin.or(Some(known.origin)),
             subjects: list(self.subjects, known.subjects.iter().copied()),
@@ -131,9 +142,9 @@ impl Import {
         Ok(context.screen.one(&model, || format!("imported\n{}{notes}", fields(&model))))
     }
 
-    /// The import of a directory under a name, of which this is said.
-    pub(in super::super) fn of(dir: PathBuf, name: Name, said: Said) -> Self {
-        Self { dir, name, said, signature_key: None, require_signature: false }
+    /// The import under a name of what lies in a directory, of which this is said.
+    pub(in super::super) fn of(of: Of, dir: PathBuf, name: Name, said: Said) -> Self {
+        Self { dir, name, said, signature_key: None, require_signature: false, of }
     }
 
     /// Imports it; gives the model, and what is to be said besides.
@@ -142,9 +153,22 @@ impl Import {
         context: &Context,
         daemon: &ApiClient,
     ) -> Result<(Box<LocalModel>, String), Problem> {
-        let card = if self.said.no_card { None } else { Card::read(&self.dir)? };
+        let mut card = if self.said.no_card { None } else { Card::read(&self.dir)? };
+        let mut choices = self.said.choices();
+        match &self.of {
+            Of::Directory => {}
+            Of::Known(_) => {
+                if let Some(card) = &mut card {
+                    card.declared = Declared { licence: card.declared.licence.take(), ..Declared::default() };
+                }
+            }
+            Of::Uploaded { dataset, .. } => {
+                let said = card.as_ref().and_then(|card| card.declared.artefact);
+                choices.artefact = choices.artefact.or(said).or(dataset.then_some(Artefact::Dataset));
+            }
+        }
         let home = status::ask(daemon).await?.country;
-        let completed = match self.said.choices().complete(card.as_ref(), self.name.0.clone(), home) {
+        let completed = match choices.complete(card.as_ref(), self.name.0.clone(), home) {
             Ok(completed) => completed,
             Err(error) => return Err(self.unlabelled(&error, card.as_ref())),
         };
@@ -169,10 +193,11 @@ impl Import {
         };
         let (dir, name) = (self.dir.display(), &self.name);
         let subjects = if personal { " --subjects CC" } else { "" };
-        let command = format!(
-            "alliance model import {dir} --name {name} --labels {}{subjects}",
-            figures::words(labels, "").replace(", ", ",")
-        );
+        let labels = figures::words(labels, "").replace(", ", ",");
+        let command = match self.of {
+            Of::Directory => format!("alliance model import {dir} --name {name} --labels {labels}{subjects}"),
+            Of::Known(_) | Of::Uploaded { .. } => format!("alliance label {name} --labels {labels}{subjects}"),
+        };
         let hint = if personal {
             format!("if that is what it is about: {command}")
         } else {
@@ -210,7 +235,7 @@ impl Import {
         let (signed, unverified) = demand.check(signed::check(&model.path, &manifest, &known)?)?;
         import::keep(&manifests, &manifest)?;
         let model = LocalModel { signed: signed.map(Box::new), ..model };
-        let model = match daemon.call(&AdminCall::Import(Box::new(model))).await? {
+        let model = match daemon.call(&call(self.of, Box::new(model), &self.name)?).await? {
             Reply::Imported(model) => model,
             _ => return Err(unexpected()),
         };
@@ -226,6 +251,22 @@ impl Import {
             notes.push_str(&format!("\nnote: the signature was not verified: {}", plain(&why)));
         }
         Ok((model, notes))
+    }
+}
+
+/// How a model is registered: what was there before must not have changed meanwhile.
+fn call(of: Of, model: Box<LocalModel>, name: &Name) -> Result<AdminCall, Problem> {
+    match of {
+        Of::Directory => Ok(AdminCall::Import(model)),
+        Of::Known(before) => Ok(AdminCall::Replace { model, before: Some(before) }),
+        Of::Uploaded { shelf, version, .. } => {
+            let newest = shelf.get(&name.0)?.and_then(|state| state.version);
+            if newest.as_ref() != Some(&version) {
+                let message = format!("another version of `{name}` was uploaded in the meantime");
+                return Err(Problem::new(Exit::Conflict, message).hint("run the same again"));
+            }
+            Ok(AdminCall::Replace { model, before: None })
+        }
     }
 }
 

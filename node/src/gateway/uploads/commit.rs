@@ -23,7 +23,7 @@ use futures::stream;
 use serde_json::{Value, json};
 use tokio::{
     sync::{Mutex, OwnedMutexGuard, oneshot},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use super::{
@@ -44,13 +44,16 @@ use crate::{
         card::{Card, Choices, Member},
         import,
     },
-    shelf::{Draft, Finished, Shelved},
+    shelf::{Base, Draft, Finished, ShelfError, Shelved, Version},
     tokens::Token,
 };
 
-/// How long a commit may wait for the one before it, and for its own end before the answer begins. Clients give up after ten
-/// seconds without a byte.
-const WAIT: Duration = Duration::from_secs(5);
+/// How long the answer to a commit may take to begin. Clients give up after ten seconds without a byte.
+const WAIT: Duration = Duration::from_secs(8);
+
+/// How long a commit may wait for the ones of the same name before it, and how long its client is kept waiting.
+const TURN_WITHIN: Duration = Duration::from_secs(10 * 60);
+const PATIENCE: Duration = Duration::from_secs(60 * 60);
 
 /// Between two blanks before the answer to a commit that takes long.
 const BLANK_EVERY: Duration = Duration::from_secs(2);
@@ -60,13 +63,13 @@ const BLANK_EVERY: Duration = Duration::from_secs(2);
 pub(in super::super) struct Turns(std::sync::Mutex<HashMap<String, Arc<Mutex<()>>>>);
 
 impl Turns {
-    async fn take(&self, name: &str) -> Result<OwnedMutexGuard<()>, Refusal> {
+    pub(super) async fn take(&self, name: &str) -> Result<OwnedMutexGuard<()>, Refusal> {
         let turn = {
             let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             known.retain(|_, turn| Arc::strong_count(turn) > 1);
             Arc::clone(known.entry(name.to_owned()).or_default())
         };
-        timeout(WAIT, turn.lock_owned()).await.map_err(|_| Refusal::Committing(name.to_owned()))
+        timeout(TURN_WITHIN, turn.lock_owned()).await.map_err(|_| Refusal::Committing(name.to_owned()))
     }
 }
 
@@ -101,22 +104,22 @@ pub(in super::super) async fn commit(
         if asked.iter().any(|(name, value)| name == "create_pr" && matches!(value.as_str(), "1" | "true" | "True")) {
             return Err(Refusal::Rejected("there are no pull requests here; commit to main".to_owned()));
         }
-        let before = desk.before(&upload).await?;
-        let draft = desk.draft(&upload, &before).await?;
-        let draft = desk.apply(draft, &mut lines, (before.commit().as_deref(), &token)).await?;
-        Ok((upload, before, draft))
+        // Before anything is taken in.
+        desk.before(&upload).await?;
+        let (shelf, name) = (desk.shelf.clone(), upload.name.clone());
+        let draft = blocking(move || shelf.begin(&name)).await?;
+        let (draft, parent) = desk.apply(draft, &mut lines, &token).await?;
+        Ok((upload, draft, parent))
     };
     let drafted = drafted.await;
     if drafted.is_err() {
         lines.drain().await;
     }
-    let (upload, before, draft) = drafted?;
+    let (upload, draft, parent) = drafted?;
     let address = link(&headers, &upload.path())?;
-    let turn = desk.turns.take(&upload.name).await?;
     let (sender, mut concluded) = oneshot::channel();
     tokio::spawn(async move {
-        let outcome = desk.conclude(&upload, draft, before, &token).await;
-        drop(turn);
+        let outcome = desk.conclude(&upload, draft, parent, &token).await;
         if let Err(error) = &outcome {
             tracing::warn!(%error, name = upload.name, "an upload was not taken");
         }
@@ -134,9 +137,13 @@ pub(in super::super) async fn commit(
 
 /// An answer that begins with blanks, so that nobody gives up. If there is none after all, it breaks off.
 fn patience(concluded: oneshot::Receiver<Result<Committed, Refusal>>, address: String) -> Response {
-    let parts = stream::unfold(Some((concluded, address)), |state| async move {
+    let until = Instant::now() + PATIENCE;
+    let parts = stream::unfold(Some((concluded, address)), move |state| async move {
         let (mut concluded, address) = state?;
         match timeout(BLANK_EVERY, &mut concluded).await {
+            Err(_) if Instant::now() >= until => {
+                Some((Err(io::Error::other("it takes too long; the log says how it ends")), None))
+            }
             Err(_) => Some((Ok(Bytes::from_static(b" ")), Some((concluded, address)))),
             Ok(Ok(Ok(committed))) => Some((Ok(committed.json(&address).to_string().into()), None)),
             Ok(Ok(Err(error))) => Some((Err(io::Error::other(error)), None)),
@@ -174,7 +181,13 @@ impl Committed {
 
 impl Desk {
     async fn before(&self, upload: &Upload) -> Result<Before, Refusal> {
-        let model = self.models().await?.into_iter().find(|model| model.name == upload.name);
+        let Reply::Models(models) = self.ask(AdminCall::Models).await? else { return Err(Refusal::Internal) };
+        let model = models.into_iter().find(|model| model.name == upload.name);
+        if model.as_ref().is_some_and(|model| model.crossing.is_some()) {
+            let text =
+                "came by a crossing, on the terms of another node: it is not changed here, and not made one of this node";
+            return Err(Refusal::Rejected(format!("{} {text}", upload.name)));
+        }
         let (shelf, name) = (self.shelf.clone(), upload.name.clone());
         let state = blocking(move || shelf.get(&name)).await?;
         let dataset = upload.kind == Kind::Datasets;
@@ -187,48 +200,29 @@ impl Desk {
         Ok(Before { model, state })
     }
 
-    /// A draft with the files of the version before.
-    async fn draft(&self, upload: &Upload, before: &Before) -> Result<Draft, Refusal> {
-        let version = before.state.as_ref().and_then(|state| state.version.as_ref());
-        let uploaded = version.map(|version| self.shelf.files(&upload.name, version));
-        let places = [before.model.as_ref().map(|model| model.path.clone()), uploaded];
-        let (shelf, name, known) = (self.shelf.clone(), upload.name.clone(), before.commit().is_some());
-        blocking(move || {
-            let mut draft = shelf.begin(&name)?;
-            match places.into_iter().flatten().find(|place| place.is_dir()) {
-                Some(place) => draft.take_over(&place)?,
-                None if known => {
-                    let text =
-                        "its files are not where it was imported from; import it again: alliance model import DIR --name";
-                    return Err(Refusal::Rejected(format!("{text} {name}")));
-                }
-                None => {}
-            }
-            Ok(draft)
-        })
-        .await
-    }
-
     /// Makes a model of what was uploaded, and offers it as it was offered before; or keeps it, where it has no labels.
-    async fn conclude(&self, upload: &Upload, draft: Draft, began: Before, token: &Token) -> Result<Committed, Refusal> {
+    async fn conclude(
+        self: &Arc<Self>,
+        upload: &Upload,
+        draft: Draft,
+        parent: Option<String>,
+        token: &Token,
+    ) -> Result<Committed, Refusal> {
+        let _turn = self.turns.take(&upload.name).await?;
         let before = self.before(upload).await?;
-        if before.commit() != began.commit() {
+        if parent.is_some_and(|parent| before.commit().is_some_and(|commit| commit != parent)) {
             return Err(Refusal::Behind);
         }
-        let user = token.user.clone();
-        let name = upload.name.clone();
-        let finished = blocking(move || {
-            if draft.is_empty() {
-                return Err(Refusal::Rejected(format!("{name} would have no files; nothing was changed")));
-            }
-            Ok(draft.finish(&user, now())?)
-        });
-        let mut finished = finished.await?;
+        let finished = self.version(upload, draft, &before, token).await?;
         let dir = finished.path().to_owned();
         let card = blocking(move || Card::read(&dir).map_err(|error| Refusal::Rejected(error.to_string()))).await?;
         let Some(request) = request(upload, card.as_ref(), before.model.as_ref())? else {
+            if !self.still(token) {
+                return Err(Refusal::Token);
+            }
             let commit = finished.version.commit.clone();
-            self.accept(upload, finished).await?;
+            let spared = before.state.and_then(|state| state.version);
+            self.accept(upload, finished, spared).await?;
             return Ok(Committed { commit, note: unlabelled(&upload.name), warns: true });
         };
         let (dir, manifests) = (finished.path().to_owned(), self.manifests.clone());
@@ -238,60 +232,113 @@ impl Desk {
             Ok::<_, ImportError>(model)
         })
         .await?;
+        self.register(upload, before.model, (model, finished), token).await
+    }
+
+    /// The files of the version before with what was uploaded, in their place.
+    async fn version(
+        self: &Arc<Self>,
+        upload: &Upload,
+        mut draft: Draft,
+        before: &Before,
+        token: &Token,
+    ) -> Result<Finished, Refusal> {
+        let (name, user) = (upload.name.clone(), token.user.clone());
+        let uploaded = before.state.as_ref().and_then(|state| state.version.as_ref());
+        let base = match &before.model {
+            Some(model) => Some((model.path.clone(), Some(self.manifest(&model.name, model.manifest).await?))),
+            None => uploaded.map(|version| (self.shelf.files(&upload.name, version), None)),
+        };
+        blocking(move || {
+            let base = base.as_ref().map(|(from, manifest)| Base { from, manifest: manifest.as_ref() });
+            draft.take_over(base).map_err(|error| match error {
+                ShelfError::Tree(error) => {
+                    let text = format!("{name} does not lie where it was imported from any more ({error})");
+                    Refusal::Rejected(format!("{text}; import it again, and then upload"))
+                }
+                error => error.into(),
+            })?;
+            if draft.is_empty() {
+                return Err(Refusal::Rejected(format!("{name} would have no files; nothing was changed")));
+            }
+            Ok(draft.finish(&user, now())?)
+        })
+        .await
+    }
+
+    /// Makes it a model of this node, unless the one before is another by now, and offers it as that was.
+    async fn register(
+        &self,
+        upload: &Upload,
+        before: Option<LocalModel>,
+        (model, mut finished): (LocalModel, Finished),
+        token: &Token,
+    ) -> Result<Committed, Refusal> {
         let (commit, offers) = (hub::commit(model.manifest), self.own_offers(&upload.name).await?);
         if !self.still(token) {
             return Err(Refusal::Token);
         }
+        let is_new = before.is_none();
         // Once the node has heard of it, the files must be there, whoever goes away.
         finished.stay();
-        match self.carry_out(AdminCall::Import(Box::new(model))).await? {
+        let replace = AdminCall::Replace { model: Box::new(model), before: before.map(Box::new) };
+        match self.carry_out(replace).await? {
             Reply::Imported(_) => {}
             Reply::Failed(failure) => {
                 finished.give_up();
                 return Err(match failure.kind {
                     FailureKind::Usage => Refusal::Rejected(failure.message),
+                    FailureKind::Conflict => Refusal::Behind,
                     _ => Refusal::NotTaken { name: upload.name.clone(), problem: failure.message },
                 });
             }
             _ => return Err(Refusal::Internal),
         }
-        if let Err(error) = self.accept(upload, finished).await {
+        if let Err(error) = self.accept(upload, finished, None).await {
             // It is a model, wherever that is written down; the next commit finds it.
             tracing::warn!(%error, name = upload.name, "what was uploaded is a model now, and not noted as uploaded");
         }
-        let private = before.state.is_some_and(|state| state.private);
-        let (note, warns) = match (before.model.is_some(), offers.first()) {
-            (false, _) if private => (format!("{} is offered to nobody, as it was made private", upload.name), false),
-            (false, _) => self.offer(OfferDraft::usual(&upload.name)).await?,
-            (true, None) => {
-                let name = &upload.name;
-                (format!("{name} is offered to nobody, as before: alliance offer publish {name}"), false)
-            }
-            (true, Some(last)) => self.offer_again(last).await?,
+        let (shelf, name) = (self.shelf.clone(), upload.name.clone());
+        let private = blocking(move || shelf.get(&name)).await?.is_some_and(|state| state.private);
+        let name = &upload.name;
+        let (note, warns) = match (is_new, offers.is_empty()) {
+            (true, _) if private => (format!("{name} is offered to nobody, as it was made private"), false),
+            (true, _) => self.offer(OfferDraft::usual(name)).await?,
+            (false, true) => (format!("{name} is offered to nobody, as before: alliance offer publish {name}"), false),
+            (false, false) => self.offer_again(&offers).await?,
         };
         Ok(Committed { commit, note, warns })
     }
 
-    async fn accept(&self, upload: &Upload, finished: Finished) -> Result<(), Refusal> {
+    async fn accept(&self, upload: &Upload, finished: Finished, spared: Option<Version>) -> Result<(), Refusal> {
         let (shelf, name, dataset) = (self.shelf.clone(), upload.name.clone(), upload.kind == Kind::Datasets);
-        blocking(move || shelf.accept(&name, dataset, finished)).await
+        blocking(move || shelf.accept(&name, dataset, finished, spared.as_ref())).await
     }
 
     /// The offers of this node of a model, the newest first.
     async fn own_offers(&self, name: &str) -> Result<Vec<OfferView>, Refusal> {
         let Reply::Offers(mut offers) = self.ask(AdminCall::Offers).await? else { return Err(Refusal::Internal) };
-        offers.retain(|offer| offer.own && offer.name == name && matches!(offer.what, Offered::Model(_)));
+        let is_model = |offer: &OfferView| matches!(offer.what, Offered::Model(_)) && offer.root.is_none();
+        offers.retain(|offer| offer.own && offer.name == name && is_model(offer));
         offers.sort_by_key(|offer| std::cmp::Reverse(offer.from));
         Ok(offers)
     }
 
-    /// Offers another version as the one before was: on its terms, and for the time that was left to it.
-    async fn offer_again(&self, last: &OfferView) -> Result<(String, bool), Refusal> {
-        if let Some(standing) = self.own_offers(&last.name).await?.first() {
-            return Ok((format!("{} is offered until {}, as before", standing.name, standing.until), false));
+    /// Offers another version as the one before was: on the terms of each of its offers, and for the time that was left to it.
+    async fn offer_again(&self, before: &[OfferView]) -> Result<(String, bool), Refusal> {
+        let mut said = (String::new(), false);
+        for last in before {
+            let standing = self.own_offers(&last.name).await?;
+            if let Some(same) = standing.iter().find(|offer| offer.terms == last.terms) {
+                said.0 = format!("{} is offered until {}, as before", same.name, same.until);
+                continue;
+            }
+            let ttl_ms = last.until.0.saturating_sub(now().0);
+            let draft = OfferDraft { name: last.name.clone(), compute: None, terms: last.terms.clone(), ttl_ms };
+            let (note, warns) = self.offer(draft).await?;
+            said = (note, said.1 || warns);
         }
-        let ttl_ms = last.until.0.saturating_sub(now().0);
-        self.offer(OfferDraft { name: last.name.clone(), compute: None, terms: last.terms.clone(), ttl_ms }).await
+        Ok(said)
     }
 
     async fn offer(&self, draft: OfferDraft) -> Result<(String, bool), Refusal> {
@@ -307,7 +354,8 @@ impl Desk {
 }
 
 /// What is said of what was uploaded: of a new model by its card, and nothing where that has no labels. Of one that is here what
-/// is known stays: an upload may add labels, and what else would change is for the operator to say.
+/// law reads stays: an upload may add labels, and what else would change of that is for the operator to say. The licence, and what
+/// the card claims of languages, data sets and base models, are those of the new card.
 fn request(upload: &Upload, card: Option<&Card>, model: Option<&LocalModel>) -> Result<Option<ImportRequest>, Refusal> {
     let name = &upload.name;
     let Some(model) = model else {

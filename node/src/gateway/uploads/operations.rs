@@ -58,14 +58,15 @@ enum Operation {
 }
 
 impl Desk {
-    /// Reads a commit line by line, and does what it says to the draft.
+    /// Reads a commit line by line, and does what it says to the draft. Gives that, and the version that the client thinks is the
+    /// newest, if it says one.
     pub(super) async fn apply(
         &self,
         mut draft: Draft,
         lines: &mut Lines,
-        (current, token): (Option<&str>, &Token),
-    ) -> Result<Draft, Refusal> {
-        let mut count = 0_usize;
+        token: &Token,
+    ) -> Result<(Draft, Option<String>), Refusal> {
+        let (mut count, mut parent) = (0_usize, None);
         while let Some(line) = lines.next().await? {
             count = count.saturating_add(1);
             if count > OPERATIONS_MAX {
@@ -74,31 +75,23 @@ impl Desk {
             if !self.still(token) {
                 return Err(Refusal::Token);
             }
-            draft = operate(draft, &line, current).await?;
+            let operation: Operation = serde_json::from_slice(&line)
+                .map_err(|error| Refusal::Rejected(format!("a line of the commit is none that is known here: {error}")))?;
+            if let Operation::Header { parent_commit } = operation {
+                parent = parent.or(parent_commit);
+                continue;
+            }
+            draft = blocking(move || {
+                change(&mut draft, operation)?;
+                Ok::<_, Refusal>(draft)
+            })
+            .await?;
         }
-        Ok(draft)
+        Ok((draft, parent))
     }
 }
 
 /// Does to the draft what a line says.
-async fn operate(mut draft: Draft, line: &[u8], current: Option<&str>) -> Result<Draft, Refusal> {
-    let operation: Operation = serde_json::from_slice(line)
-        .map_err(|error| Refusal::Rejected(format!("a line of the commit is none that is known here: {error}")))?;
-    match operation {
-        Operation::Header { parent_commit: Some(parent) } if current.is_some_and(|current| current != parent) => {
-            Err(Refusal::Behind)
-        }
-        Operation::Header { .. } => Ok(draft),
-        operation => {
-            blocking(move || {
-                change(&mut draft, operation)?;
-                Ok::<_, Refusal>(draft)
-            })
-            .await
-        }
-    }
-}
-
 fn change(draft: &mut Draft, operation: Operation) -> Result<(), Refusal> {
     match operation {
         Operation::Header { .. } => {}

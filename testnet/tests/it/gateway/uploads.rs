@@ -143,14 +143,14 @@ async fn files_come_in_a_commit_or_before_it_and_become_a_model_that_is_offered(
         seen.headers.get("x-hf-warning").filter(|told| told.contains("another version")).map(|_| ())
     })
     .await;
-    // What is sent twice is stored once, and what no commit needs any more is not kept.
-    let home = stage.home("BR").join("uploads");
-    assert_eq!(fs::read_dir(home.join("blobs")).expect("read").count(), 0);
-    assert_eq!(
-        fs::read_dir(home.join("named").join(&uploader.name)).expect("read").count(),
-        2,
-        "the state, and one version"
-    );
+    // What was sent is there for another name too; of one name one version is kept.
+    assert_eq!(uploader.place_for(&weights).await, None);
+    let named = stage.home("BR").join("uploads/named").join(&uploader.name);
+    assert_eq!(fs::read_dir(named).expect("read").count(), 2, "the state, and one version");
+    // Who got it by a crossing cannot make it a model of their own under its name.
+    let importer = Uploader { client: Client::of(&stage, "CN").await, name: uploader.name.clone() };
+    importer.commit(&[header(), file("x", b"x")]).await.with(403);
+    stage.cli("CN", &["label", &uploader.name, "--labels", "public"]).await.with(2).says(&["came by a crossing"]);
     stage.cli("BR", &["model", "verify", &uploader.name]).await.good();
     stage.stop().await;
 }
@@ -288,6 +288,17 @@ async fn an_upload_leaves_to_the_operator_what_is_offered_to_whom() {
     let told = uploader.commit(&[header(), file("notes.txt", b"y")]).await.with(200).json();
     assert!(told["hookOutput"].as_str().is_some_and(|said| said.contains("offered to nobody, as before")), "{told}");
     assert!(offers().await.is_empty());
+
+    // Labelled anew by its operator, with what is known of it and not what its card says.
+    let card = b"---\nalliance:\n  labels: [public, non_personal]\n  subjects: [CN]\n---\n";
+    let strict = stage.path("strict");
+    alliance_testnet::sample::write_sample(&strict, 4, SMALL).expect("written");
+    fs::write(strict.join("README.md"), card).expect("written");
+    let name = format!("{}/strict", stage.node("BR").organisation());
+    let import = ["model", "import", text(&strict), "--name", &name, "--labels", "personal,health", "--subjects", "BR"];
+    stage.cli("BR", &import).await.good();
+    let labelled = stage.cli_json("BR", &["label", &name, "--people", "10"]).await.good().json();
+    assert_eq!((&labelled["labels"], &labelled["subjects"]), (&json!(["personal", "health"]), &json!(["BR"])));
 
     // A directory that is gone is said to be.
     let gone = stage.path("gone");
