@@ -217,9 +217,9 @@ async fn nginx(root: &Path) -> Result<Option<Nginx>, BenchError> {
     let free = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).and_then(|listener| listener.local_addr());
     let address = free.map_err(io_error("find a free port".to_owned()))?;
     let (config, at) = (root.join("nginx.conf"), root.display());
-    let user = if rustix::process::geteuid().is_root() { "user root; " } else { "" };
+    // One process, which is gone when it is killed.
     let text = format!(
-        "{user}daemon off; worker_processes 1; pid {at}/nginx.pid; error_log {at}/nginx.log; events {{}}\n\
+        "daemon off; master_process off; pid {at}/nginx.pid; error_log {at}/nginx.log; events {{}}\n\
          http {{ access_log off; sendfile on; server {{ listen {address}; root {at}; }} }}\n"
     );
     fs::write(&config, text).map_err(io_error(format!("write `{}`", config.display())))?;
