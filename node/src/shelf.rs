@@ -5,7 +5,7 @@
 //! ```text
 //! blobs/SHA256                files that were sent of late, for commits that ask for them
 //! named/ORG/NAME/state.json   what was made under this name, and which version is the newest
-//! named/ORG/NAME/vXXXX/       the files of a version; those of a model of this node stay there
+//! named/ORG/NAME/vDIGITS/     the files of a version; those of a model of this node stay there
 //! ```
 //!
 //! A version is whole or not there at all. Nothing here is offered to anyone, or read by anyone: that takes labels. What a crash

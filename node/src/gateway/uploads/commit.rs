@@ -253,7 +253,9 @@ impl Desk {
             let base = base.as_ref().map(|(from, manifest)| Base { from, manifest: manifest.as_ref() });
             draft.take_over(base).map_err(|error| match error {
                 ShelfError::Tree(error) => {
-                    let text = format!("{name} does not lie where it was imported from any more ({error})");
+                    // Where that is, is for the operator.
+                    tracing::warn!(error = &error as &dyn std::error::Error, name, "what is uploaded to is not there");
+                    let text = format!("{name} does not lie where it was imported from any more");
                     Refusal::Rejected(format!("{text}; import it again, and then upload"))
                 }
                 error => error.into(),
