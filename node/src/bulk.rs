@@ -80,7 +80,7 @@ use self::{
     socket::SocketCounters,
     task::{ArtefactCounters, Handle, Plane, Report},
 };
-use crate::models::{BadPattern, Staging, delete::delete};
+use crate::models::{BadPattern, Compared, Staging, delete::delete};
 
 pub use self::{
     endpoint::{MTU_ETHERNET, MTU_JUMBO},
@@ -235,14 +235,15 @@ impl Bulk {
         let BulkConfig { listen, manifests, deadlines, .. } = config;
         let local = lanes.next().endpoint().local_addr().map_err(|source| BulkError::of_socket(listen, source))?;
         let (report, reports) = mpsc::channel(REPORTS_WAITING_MAX);
+        let compared = Arc::new(Compared::default());
         let plane = Arc::new(Plane {
             lanes,
             manifests,
             deadlines,
             artefact: ArtefactCounters::default(),
-            compared: Arc::default(),
             gauges: Gauges::default(),
-            gatherings: Arc::new(Gatherings::new(key.public())),
+            gatherings: Arc::new(Gatherings::new(key.public(), Arc::clone(&compared))),
+            compared,
             admission: Admission::new(),
             running: Plane::running_max(),
             reports: report,

@@ -135,6 +135,7 @@ impl Gateway {
         }
         let address = listener.local_addr()?;
         let desk = Arc::new(Desk {
+            compared: arrivals.compared(),
             calls,
             door: Mutex::new(Doorkeeper::new(tokens)),
             manifests,
@@ -143,7 +144,6 @@ impl Gateway {
             tickets: Tickets::default(),
             turns: Turns::default(),
             kept: tokio::sync::Mutex::default(),
-            compared: Arc::default(),
             asking: Semaphore::new(ASKED_MAX),
             reading: Arc::new(Semaphore::new(READING_MAX)),
         });

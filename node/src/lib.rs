@@ -11,6 +11,7 @@
 
 pub mod api;
 pub mod authority;
+mod buffers;
 pub mod bulk;
 pub mod catalogue;
 pub mod cli;

@@ -9,12 +9,16 @@
 //! moves packets, and never for long.
 
 mod arrival;
+mod files;
 mod seat;
 
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -24,27 +28,27 @@ use alliance_protocol::{
     crossing::RefusalCode,
     id::ManifestId,
     key::PublicKey,
-    manifest::{Extent, Manifest, Selection, SelectionError, runs_of},
+    manifest::{Manifest, Selection, SelectionError, runs_of},
 };
 use tokio::{
-    runtime::Handle,
     sync::{OnceCell, watch},
     time::timeout,
 };
 
 pub use self::arrival::{Arrival, ArrivalReader, Arrivals};
-pub(super) use self::seat::Seat;
+pub(super) use self::{files::Files, seat::Seat};
 use super::{
     board::{Board, SourceId},
     pull::Reach,
     task::blocking,
 };
-use crate::models::{Source, Staging, Taking, TensorPattern, fill_from};
+use crate::models::{Compared, Staging, Taking, TensorPattern, fill_from};
 
 /// All that is on its way to this node, by the directory that it goes to.
 #[derive(Debug)]
 pub(super) struct Gatherings {
     me: PublicKey,
+    compared: Arc<Compared>,
     coming: Mutex<HashMap<PathBuf, Weak<Gathering>>>,
     /// Grows whenever something that comes was cleared.
     cleared: watch::Sender<u64>,
@@ -62,6 +66,9 @@ pub(super) struct Gathering {
     began: Instant,
     staging: Mutex<Place>,
     progress: Mutex<Progress>,
+    /// Others than this process can write to the files, or are about to.
+    exposed: AtomicBool,
+    compared: Arc<Compared>,
     /// Grows with everything that somebody may wait for.
     changed: watch::Sender<u64>,
     /// Of all that comes.
@@ -77,9 +84,9 @@ enum Place {
     Nowhere,
     Staging(Box<Staging>),
     /// All of it is in the staging place, of which these are the files, and is being made durable.
-    Finishing(PathBuf, Option<Source>),
-    /// Under its final name; opened when somebody reads it.
-    Delivered(Option<Source>),
+    Finishing(PathBuf),
+    /// Under its final name.
+    Delivered,
 }
 
 #[derive(Debug, Default)]
@@ -126,8 +133,8 @@ enum Phase {
 }
 
 impl Gatherings {
-    pub(super) fn new(me: PublicKey) -> Self {
-        Self { me, coming: Mutex::default(), cleared: watch::channel(0).0 }
+    pub(super) fn new(me: PublicKey, compared: Arc<Compared>) -> Self {
+        Self { me, compared, coming: Mutex::default(), cleared: watch::channel(0).0 }
     }
 
     /// Takes a seat at what goes to a directory; opens it where nobody has.
@@ -137,7 +144,7 @@ impl Gatherings {
         let same = |open: &Arc<Gathering>| open.id == reach.manifest && open.tensors == reach.tensors;
         let coming = |open: &Arc<Gathering>| same(open) && open.progress().phase == Phase::Coming;
         let gathering = known.get(&reach.to).and_then(Weak::upgrade).filter(coming).unwrap_or_else(|| {
-            let gathering = Arc::new(Gathering::new(reach, self.me, self.cleared.clone()));
+            let gathering = Arc::new(Gathering::new(reach, self.me, Arc::clone(&self.compared), self.cleared.clone()));
             known.insert(reach.to.clone(), Arc::downgrade(&gathering));
             gathering
         });
@@ -153,7 +160,7 @@ impl Gatherings {
 }
 
 impl Gathering {
-    fn new(reach: &Reach, me: PublicKey, cleared: watch::Sender<u64>) -> Self {
+    fn new(reach: &Reach, me: PublicKey, compared: Arc<Compared>, cleared: watch::Sender<u64>) -> Self {
         let (changed, _) = watch::channel(0);
         let seed = reach.crossing.0.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
         Self {
@@ -165,6 +172,8 @@ impl Gathering {
             began: Instant::now(),
             staging: Mutex::new(Place::Nowhere),
             progress: Mutex::default(),
+            exposed: AtomicBool::new(false),
+            compared,
             changed,
             cleared,
             opened: OnceCell::new(),
@@ -263,51 +272,9 @@ impl Gathering {
         }
     }
 
-    /// Reads groups, as soon as they are here, and compares them with the manifest once more. Blocks; not for longer than until
-    /// the next groups have come where they are not wanted any more.
-    pub(super) fn read(&self, extent: &Extent, buffer: &mut [u8], is_wanted: impl Fn() -> bool) -> Result<(), BulkFailure> {
-        let mut changes = self.changes();
-        loop {
-            changes.borrow_and_update();
-            if !is_wanted() {
-                return Err(gone());
-            }
-            let ready = {
-                let progress = self.progress();
-                if progress.phase == Phase::Gone {
-                    return Err(gone());
-                }
-                let index = |group: u64| usize::try_from(group).unwrap_or(usize::MAX);
-                let here = progress.here.get(index(extent.first)..index(extent.end));
-                progress.manifest.clone().filter(|_| here.is_some_and(|here| here.iter().all(|here| *here)))
-            };
-            if let Some(manifest) = ready {
-                self.read_place(&manifest, extent, buffer)?;
-                let changed = |untrue: alliance_protocol::manifest::Untrue| BulkFailure::Tampered(untrue.to_string());
-                return manifest.verify_extent(extent, buffer).map_err(changed);
-            }
-            if Handle::current().block_on(changes.changed()).is_err() {
-                return Err(gone());
-            }
-        }
-    }
-
-    fn read_place(&self, manifest: &Manifest, extent: &Extent, buffer: &mut [u8]) -> Result<(), BulkFailure> {
-        match &mut *self.staging() {
-            Place::Staging(staging) => Ok(staging.read(extent, buffer)?),
-            Place::Finishing(_, Some(source)) | Place::Delivered(Some(source)) => Ok(source.read(extent, buffer)?),
-            Place::Finishing(files, unopened) => {
-                Ok(unopened.insert(Source::open(files, manifest.clone())?).read(extent, buffer)?)
-            }
-            Place::Delivered(unopened) => {
-                Ok(unopened.insert(Source::open(&self.to, manifest.clone())?).read(extent, buffer)?)
-            }
-            Place::Nowhere => Err(gone()),
-        }
-    }
-
     /// Takes over a staging place that was opened. Where the manifest is known, so is what is missing.
     fn use_staging(&self, staging: Staging) {
+        self.exposed.store(staging.lies_at() == self.to, Ordering::Release);
         let known =
             staging.manifest().cloned().map(|manifest| (manifest, staging.flags().to_vec(), staging.wanted_bytes()));
         *self.staging() = Place::Staging(Box::new(staging));
@@ -394,14 +361,14 @@ impl Gathering {
             let mut place = self.staging();
             match std::mem::replace(&mut *place, Place::Nowhere) {
                 Place::Staging(staging) => {
-                    *place = Place::Finishing(staging.lies_at(), None);
+                    *place = Place::Finishing(staging.lies_at());
                     staging
                 }
-                Place::Delivered(source) => {
-                    *place = Place::Delivered(source);
+                Place::Delivered => {
+                    *place = Place::Delivered;
                     return Ok(());
                 }
-                Place::Nowhere | Place::Finishing(..) => return Err(gone()),
+                Place::Nowhere | Place::Finishing(_) => return Err(gone()),
             }
         };
         let outcome = staging.finish();
@@ -416,7 +383,7 @@ impl Gathering {
             });
         }
         let mut place = self.staging();
-        if matches!(*place, Place::Finishing(..)) {
+        if matches!(*place, Place::Finishing(_)) {
             *place = Place::Staging(staging);
         }
         Ok(outcome?)
@@ -431,12 +398,13 @@ impl Gathering {
                 for manifest in staging.manifest().into_iter().chain(made) {
                     keep(manifest)?;
                 }
-                let delivered = staging.deliver(inbound)?;
+                self.exposed.store(true, Ordering::Release);
+                let delivered = staging.deliver(inbound, &self.compared)?;
                 tracing::info!(place = %delivered.display(), "an artefact was delivered");
-                *place = Place::Delivered(None);
+                *place = Place::Delivered;
             }
-            delivered @ Place::Delivered(_) if inbound.manifest() == self.id => *place = delivered,
-            Place::Nowhere | Place::Finishing(..) | Place::Delivered(_) => return Err(gone()),
+            Place::Delivered if inbound.manifest() == self.id => *place = Place::Delivered,
+            Place::Nowhere | Place::Finishing(_) | Place::Delivered => return Err(gone()),
         }
         Ok(())
     }
@@ -477,7 +445,7 @@ mod tests {
         let (to, manifest_id) = (PathBuf::from("/nowhere"), manifest.id());
         let (crossing, addresses, tensors) = (CrossingId([1; 32]), Vec::new(), Vec::new());
         let reach = Reach { crossing, peer: key, addresses, manifest: manifest_id, to, tensors, usage };
-        let seat = Gatherings::new(key).join(&reach);
+        let seat = Gatherings::new(key, Arc::default()).join(&reach);
         let gathering = Arc::clone(seat.gathering());
         let missing = vec![false; usize::try_from(manifest.group_count()).expect("few")];
         gathering.use_manifest(manifest.clone(), missing, manifest.bytes());
@@ -491,7 +459,7 @@ mod tests {
                     asked.fetch_add(1, Ordering::SeqCst);
                     wanted.load(Ordering::SeqCst)
                 };
-                gathering.read(&extent, &mut vec![0; 1000], is_wanted)
+                Files::of(gathering).read_true(&extent, &mut vec![0; 1000], is_wanted)
             })
         };
         while asked.load(Ordering::SeqCst) == 0 {
@@ -511,7 +479,7 @@ mod tests {
         let (crossing, addresses, tensors) = (CrossingId([1; 32]), Vec::new(), Vec::new());
         let to = PathBuf::from("/nowhere");
         let reach = Reach { crossing, peer: key, addresses, manifest: manifest.id(), to, tensors, usage };
-        let gatherings = Arc::new(Gatherings::new(key));
+        let gatherings = Arc::new(Gatherings::new(key, Arc::default()));
         let seat = gatherings.join(&reach);
         let here = vec![true; usize::try_from(manifest.group_count()).expect("few")];
         seat.gathering().use_manifest(manifest.clone(), here, manifest.bytes());
@@ -527,7 +495,7 @@ mod tests {
         seat.gathering().clear(SourceId(0));
         assert!(arrivals.find(Path::new("/elsewhere"), manifest.id()).is_none());
         let arrival = arrivals.await_one(to, manifest.id()).await;
-        let reader = arrival.reader(0..2);
+        let mut reader = arrival.reader(0..2);
         assert_eq!(reader.ready(0..2).await, Ok(2));
         assert!(reader.is_there());
         // The crossing is cut; its threads may be at the disk for long.

@@ -7,7 +7,6 @@
 //! depend on the artefact. What is still on its way to this node is sent on as it comes.
 
 use std::{
-    collections::VecDeque,
     future::Future,
     path::Path,
     sync::{
@@ -26,7 +25,7 @@ use alliance_protocol::{
     limits,
     manifest::{Extent, Manifest, decode_runs, encode_runs},
 };
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use quinn::{SendStream, StoppedError, VarInt};
 use tokio::{
     sync::mpsc,
@@ -36,11 +35,14 @@ use tokio::{
 use super::{
     ending::{ended_by_peer, write_failed},
     frame::{self, Inbox, Kind},
-    gathering::Gathering,
+    gathering::{Files, Gathering},
     gauge::Gauge,
     task::{Link, Plane, blocking, no_progress, stalled},
 };
-use crate::models::{Compared, Source, load_manifest};
+use crate::{
+    buffers::Buffers,
+    models::{Compared, Source, load_manifest},
+};
 
 /// Extents that are handed over at a time: 1 MiB, so that a hop between threads is paid once for many packets.
 const EXTENTS_PER_BATCH: usize = 4;
@@ -71,7 +73,7 @@ enum Content {
     /// Files of this node.
     Here(Source),
     /// What another node is sending here.
-    Arriving(Arc<Gathering>),
+    Arriving(Files),
 }
 
 /// Why a permission does not open the door here.
@@ -95,7 +97,7 @@ pub(super) async fn open_artefact(
     if arriving {
         let gathering = plane.gatherings.find(files, id).ok_or(BulkFailure::EndedHere(RefusalCode::Ended))?;
         let manifest = gathering.known_manifest(plane.deadlines.order).await?;
-        return Ok(Artefact { encoded: manifest.encode(), manifest, content: Content::Arriving(gathering) });
+        return Ok(Artefact { encoded: manifest.encode(), manifest, content: Content::Arriving(Files::of(gathering)) });
     }
     let (manifests, files) = (plane.manifests.clone(), files.to_owned());
     blocking(move || {
@@ -207,8 +209,8 @@ impl News {
                 let unsaid = if manifest.group_count() > 0 { vec![(0, manifest.group_count())] } else { Vec::new() };
                 Self { arriving: None, told: Vec::new(), unsaid }
             }
-            Content::Arriving(gathering) => {
-                Self { arriving: Some(Arc::clone(gathering)), told: Vec::new(), unsaid: Vec::new() }
+            Content::Arriving(files) => {
+                Self { arriving: Some(Arc::clone(files.gathering())), told: Vec::new(), unsaid: Vec::new() }
             }
         }
     }
@@ -256,7 +258,7 @@ fn read_groups(
     compared: &Compared,
     batches: &mpsc::Sender<Result<Vec<Bytes>, BulkFailure>>,
 ) {
-    let mut buffers = Buffers::default();
+    let mut buffers = Buffers::new(BUFFERS_MAX);
     while let Some(runs) = wanted.blocking_recv() {
         let mut batch = Vec::with_capacity(EXTENTS_PER_BATCH);
         for extent in manifest.extents_in(runs) {
@@ -290,38 +292,9 @@ fn read_extent(
     let mut bytes = buffers.take(usize::try_from(extent.bytes).unwrap_or_default());
     match content {
         Content::Here(source) => source.read_true(extent, &mut bytes, compared)?,
-        Content::Arriving(gathering) => gathering.read(extent, &mut bytes, is_wanted)?,
+        Content::Arriving(files) => files.read_true(extent, &mut bytes, is_wanted)?,
     }
     Ok(buffers.lend(bytes))
-}
-
-/// What was sent, until it is acknowledged and can be overwritten: memory that was never used costs more than what is read
-/// into it, and memory that was used lately is still in the processor's cache.
-#[derive(Default)]
-struct Buffers(VecDeque<Bytes>);
-
-impl Buffers {
-    /// A buffer of this length, with any content.
-    fn take(&mut self, bytes: usize) -> BytesMut {
-        // What was sent first is acknowledged first.
-        let is_free = self.0.front().is_some_and(Bytes::is_unique);
-        let free = if is_free { self.0.pop_front() } else { None };
-        let free = free.and_then(|oldest| oldest.try_into_mut().ok());
-        let mut buffer = free.filter(|free| free.capacity() >= bytes).unwrap_or_else(|| {
-            BytesMut::with_capacity(usize::try_from(limits::GROUP_BYTES).unwrap_or_default().max(bytes))
-        });
-        buffer.resize(bytes, 0);
-        buffer
-    }
-
-    /// The bytes to be sent. They come back when nobody else has them any more.
-    fn lend(&mut self, buffer: BytesMut) -> Bytes {
-        let bytes = buffer.freeze();
-        if self.0.len() < BUFFERS_MAX {
-            self.0.push_back(bytes.clone());
-        }
-        bytes
-    }
 }
 
 /// What counts the bytes of one transfer on their way out.
@@ -399,27 +372,6 @@ mod tests {
 
     use super::*;
     use crate::bulk::tests::{links, plane, soon};
-
-    #[test]
-    fn buffers_come_back_when_nobody_else_has_them() {
-        let mut buffers = Buffers::default();
-        let mut lent = Vec::new();
-        for n in 0..3_u8 {
-            let mut buffer = buffers.take(1000);
-            buffer.fill(n);
-            lent.push(buffers.lend(buffer));
-        }
-        let places: Vec<*const u8> = lent.iter().map(|bytes| bytes.as_ptr()).collect();
-        assert_eq!(buffers.take(2000).len(), 2000, "a new one, while all are lent");
-        assert!(lent.iter().zip(0..3).all(|(bytes, n)| bytes.iter().all(|byte| *byte == n)), "nobody writes into them");
-        lent.clear();
-        for place in places {
-            let buffer = buffers.take(1500);
-            assert_eq!((buffer.as_ptr(), buffer.len()), (place, 1500), "the oldest first");
-            drop(buffer);
-        }
-        assert!(buffers.0.is_empty());
-    }
 
     #[tokio::test]
     async fn groups_go_out_in_order_and_every_byte_is_counted() {

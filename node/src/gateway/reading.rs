@@ -10,12 +10,16 @@ use tokio::sync::Semaphore;
 
 use super::crossings::Content;
 use crate::{
+    buffers::Buffers,
     bulk::ArrivalReader,
     models::{Compared, Source, SourceError},
 };
 
 /// Bytes that are read at once for a client, and one group at most beyond.
 const PIECE_BYTES: u64 = 1024 * 1024;
+
+/// Buffers that each download uses in turn: one is read into, others are on their way to the client.
+const BUFFERS_MAX: usize = 3;
 
 /// What of a file a client wants, by the `Range` that it sent (RFC 9110, section 14.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,7 +76,7 @@ pub(super) async fn body(
     places: Arc<Semaphore>,
     goes_on: impl Fn() -> bool + Send + 'static,
 ) -> Result<Body, Stopped> {
-    let (next, end) = groups(&manifest, number, &range);
+    let Range { start: next, end } = manifest.groups_in(number, &range);
     if next >= end {
         return Ok(Body::empty());
     }
@@ -85,7 +89,8 @@ pub(super) async fn body(
         Content::Coming(arrival) => Feed::Coming(arrival.reader(next..end)),
     };
     let is_here = matches!(from, Feed::Here(..));
-    let mut reading = Reading { from, manifest, range, next, end, compared };
+    let buffers = Buffers::new(BUFFERS_MAX);
+    let mut reading = Reading { from, manifest, range, next, end, compared, buffers };
     let mut first = None;
     if is_here {
         let (piece, rest) = reading.piece_of(&places).await?;
@@ -122,6 +127,7 @@ struct Reading {
     next: u64,
     end: u64,
     compared: Arc<Compared>,
+    buffers: Buffers,
 }
 
 impl Reading {
@@ -153,8 +159,8 @@ impl Reading {
             bytes += manifest.group(self.next).map_or(0, |group| u64::from(group.bytes));
             self.next = self.next.saturating_add(1);
         }
-        let mut buffer = vec![0; usize::try_from(bytes).unwrap_or(usize::MAX)];
-        let mut rest = buffer.as_mut_slice();
+        let mut buffer = self.buffers.take(usize::try_from(bytes).unwrap_or(usize::MAX));
+        let mut rest = buffer.as_mut();
         let mut begins = None;
         for extent in manifest.extents_in(vec![(first, self.next)]) {
             let own = usize::try_from(extent.bytes).ok().and_then(|bytes| rest.split_at_mut_checked(bytes));
@@ -170,29 +176,8 @@ impl Reading {
         let begins = begins.unwrap_or(self.range.start);
         let place = |at: u64| usize::try_from(at.saturating_sub(begins)).unwrap_or(usize::MAX).min(buffer.len());
         let wanted = place(self.range.start)..place(self.range.end);
-        Ok((Bytes::from(buffer).slice(wanted), self))
+        Ok((self.buffers.lend(buffer).slice(wanted), self))
     }
-}
-
-/// The groups that have a byte of a range of a file: the first, and the one after the last.
-fn groups(manifest: &Manifest, file: u32, range: &Range<u64>) -> (u64, u64) {
-    let first = |reached: &dyn Fn(u32, u64, u32) -> bool| {
-        let (mut low, mut high) = (0, manifest.group_count());
-        while low < high {
-            let middle = low.midpoint(high);
-            let group = manifest.group(middle);
-            if group.is_some_and(|group| !reached(group.file, group.offset, group.bytes)) {
-                low = middle.saturating_add(1);
-            } else {
-                high = middle;
-            }
-        }
-        low
-    };
-    // The first group that ends behind the start, and the first that begins at the end or behind it.
-    let begins = first(&|of, offset, bytes| (of, offset.saturating_add(u64::from(bytes))) > (file, range.start));
-    let ends = first(&|of, offset, _| (of, offset) >= (file, range.end));
-    (begins, ends.max(begins))
 }
 
 #[cfg(test)]

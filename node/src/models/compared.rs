@@ -1,7 +1,7 @@
 //! What this process has compared with its manifest, and nobody has written since.
 //!
 //! An exporter never sends bytes that are not those of the manifest (CROSSING-24). The first time that it reads a group it
-//! hashes it. When it reads it again, for the next importer, the file's times tell whether anything can have changed: the
+//! hashes it, unless this process has received it: that was hashed before it was written. When it reads it again, for the next importer, the file's times tell whether anything can have changed: the
 //! kernel sets the change time (`st_ctime`, inode(7)) with every write, and no program can set it back. What is remembered
 //! is lost with the process.
 //!
@@ -13,11 +13,12 @@ use std::{
     fs::Metadata,
     ops::Range,
     os::unix::fs::MetadataExt as _,
+    path::Path,
     sync::{Mutex, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use alliance_protocol::id::ManifestId;
+use alliance_protocol::{id::ManifestId, manifest::Manifest};
 
 /// Files that are remembered; the one that was used longest ago goes first. A model has some hundred at the most.
 const FILES_MAX: usize = 4096;
@@ -47,6 +48,13 @@ impl Stamp {
         }
     }
 
+    /// When it was changed last; none where the file system does not say it by more than seconds.
+    fn changed_exactly(&self) -> Option<SystemTime> {
+        let (seconds, nanoseconds) = self.changed;
+        let (seconds, nanoseconds) = (u64::try_from(seconds).ok()?, u32::try_from(nanoseconds).ok()?);
+        if nanoseconds == 0 { None } else { UNIX_EPOCH.checked_add(Duration::new(seconds, nanoseconds)) }
+    }
+
     /// Whether the last change was long enough ago for the next one to show. A time in the future never is.
     fn is_settled(&self, now: SystemTime) -> bool {
         let (seconds, _) = self.changed;
@@ -55,6 +63,36 @@ impl Stamp {
         let changed = changed.and_then(|seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds)));
         let settled = changed.and_then(|changed| changed.checked_add(SETTLED));
         settled.is_some_and(|settled| settled <= now)
+    }
+}
+
+/// Between two ticks of the kernel's clock for the times of files, at most (`CONFIG_HZ` is 100 or more).
+const TICK: Duration = Duration::from_millis(10);
+
+/// The files of an artefact, as this process has written them where nobody else could.
+#[derive(Debug)]
+pub(super) struct Sealed(Vec<(u32, Stamp, Range<u64>)>);
+
+impl Sealed {
+    /// Takes the stamps of all files under `root`, and returns when whatever anybody writes to them will show. Those of which
+    /// that cannot be said are left out: on a file system that counts in whole seconds, or where the clock was set back.
+    pub(super) fn of(root: &Path, manifest: &Manifest) -> Self {
+        let mut sealed = Vec::new();
+        let mut last = None;
+        for (number, file) in (0..).zip(manifest.files()).take(FILES_MAX) {
+            // One that is not found is compared when it is read, and the reason told then.
+            let Ok(metadata) = root.join(&file.path).symlink_metadata() else { continue };
+            let stamp = Stamp::of(&metadata);
+            let Some(changed) = stamp.changed_exactly() else { continue };
+            last = last.max(Some(changed));
+            sealed.push((number, stamp, manifest.groups_in(number, &(0..file.bytes))));
+        }
+        let passed = last.and_then(|last| SystemTime::now().duration_since(last).ok());
+        match passed {
+            Some(passed) => std::thread::sleep(TICK.saturating_mul(2).saturating_sub(passed)),
+            None => sealed.clear(),
+        }
+        Self(sealed)
     }
 }
 
@@ -94,7 +132,20 @@ impl Compared {
 
     /// Remembers that these groups of a file were compared and are right. The stamp is that of before and after.
     pub(super) fn note(&self, manifest: ManifestId, file: u32, stamp: &Stamp, groups: Range<u64>, now: SystemTime) {
-        if !stamp.is_settled(now) || groups.is_empty() {
+        if stamp.is_settled(now) {
+            self.keep(manifest, file, stamp, groups);
+        }
+    }
+
+    /// Remembers the files of an artefact that nobody has written to but this process, with what it had verified.
+    pub(super) fn note_sealed(&self, manifest: ManifestId, sealed: Sealed) {
+        for (file, stamp, groups) in sealed.0 {
+            self.keep(manifest, file, &stamp, groups);
+        }
+    }
+
+    fn keep(&self, manifest: ManifestId, file: u32, stamp: &Stamp, groups: Range<u64>) {
+        if groups.is_empty() {
             return;
         }
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -137,9 +188,16 @@ impl Known {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{
+        fs::{self, File},
+        io::Write as _,
+    };
 
     use super::*;
+    use crate::models::import::{
+        import, load_manifest,
+        tests::{model, request},
+    };
 
     const ID: ManifestId = ManifestId([7; 32]);
 
@@ -149,6 +207,28 @@ mod tests {
 
     fn at(seconds: u64) -> SystemTime {
         UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn what_was_sealed_is_known_until_anybody_writes_to_it() {
+        let (dir, manifests) = (model(), tempfile::tempdir().expect("a directory"));
+        let local = import(dir.path(), request(), manifests.path(), &mut |_, _| {}).expect("imported");
+        let manifest = load_manifest(manifests.path(), local.manifest).expect("loaded");
+        for (number, file) in (0..).zip(manifest.files()) {
+            // Lately, by this process.
+            let path = dir.path().join(&file.path);
+            let stamp = || Stamp::of(&fs::metadata(&path).expect("there"));
+            fs::write(&path, fs::read(&path).expect("read")).expect("written");
+            let compared = Compared::default();
+            compared.note_sealed(manifest.id(), Sealed::of(dir.path(), &manifest));
+            let groups = manifest.groups_in(number, &(0..file.bytes));
+            assert_eq!(compared.holds(manifest.id(), number, &stamp(), &groups), !groups.is_empty(), "{}", file.path);
+            // At once, by another: the same bytes, of which nobody can know that they are.
+            let content = fs::read(&path).expect("read");
+            File::options().write(true).open(&path).expect("opened").write_all(&content).expect("written");
+            assert!(!compared.holds(manifest.id(), number, &stamp(), &groups), "{}", file.path);
+        }
+        assert!(Sealed::of(&dir.path().join("elsewhere"), &manifest).0.is_empty());
     }
 
     #[test]

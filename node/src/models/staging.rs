@@ -43,6 +43,7 @@ use rustix::{
 
 use self::{journal::Journal, layout::Layout, lock::Lock, resume::Syncing};
 use super::{
+    compared::Compared,
     durable,
     import::read_bounded,
     inspect::FormatError,
@@ -335,35 +336,19 @@ impl Staging {
         if self.in_place { self.to.clone() } else { self.files() }
     }
 
-    /// Reads groups that were written, for one that is served what comes here. They are not compared again.
-    ///
-    /// # Errors
-    /// The extent is none of this artefact, or the disk failed.
-    pub fn read(&mut self, extent: &Extent, buffer: &mut [u8]) -> Result<(), StagingError> {
-        if usize::try_from(extent.bytes) != Ok(buffer.len()) {
-            return Err(StagingError::Group { index: extent.first });
-        }
-        if self.in_place {
-            let path = self.files();
-            return Err(disk("read", &path, io::ErrorKind::NotFound.into()));
-        }
-        let place = self.place(extent)?;
-        let (file, path) = self.file(place.file)?;
-        file.read_exact_at(buffer, place.offset).map_err(|source| disk("read", &path, source))
-    }
-
-    /// Makes the artefact durable and puts it in place. The one way in which received bytes reach anyone.
+    /// Makes the artefact durable and puts it in place. The one way in which received bytes reach anyone. `compared` knows of
+    /// its files from then on that they are as they were verified.
     ///
     /// # Errors
     /// It was not this artefact that was cleared, a group is missing, a file is not what it claims to be, the destination was
     /// taken meanwhile, or the disk failed. Nothing is delivered then.
-    pub fn deliver(self, inbound: Inbound) -> Result<PathBuf, StagingError> {
+    pub fn deliver(self, inbound: Inbound, compared: &Compared) -> Result<PathBuf, StagingError> {
         let cleared = inbound.manifest();
         if cleared != self.id {
             return Err(StagingError::OtherManifest { found: self.id, expected: cleared });
         }
         drop(inbound);
-        self.put_in_place()
+        self.put_in_place(compared)
     }
 
     /// Removes everything that was received.

@@ -3,7 +3,7 @@
 //! A model of many small tensors has a group for each. What lies one after the other in a file is read, sent, and written as
 //! one, so that it costs what one large tensor costs. Each group is still verified on its own.
 
-use std::iter;
+use std::{iter, ops::Range};
 
 use super::{Group, Manifest, Start};
 use crate::{id::ContentId, limits};
@@ -102,6 +102,27 @@ impl Manifest {
             while groups.next_if(|next| extent.take(next)).is_some() {}
             Some(extent)
         })
+    }
+
+    /// The groups that have a byte of a range of a file.
+    #[must_use]
+    pub fn groups_in(&self, file: u32, range: &Range<u64>) -> Range<u64> {
+        let first = |reached: &dyn Fn(&Group) -> bool| {
+            let (mut low, mut high) = (0, self.group_count());
+            while low < high {
+                let middle = low.midpoint(high);
+                if self.group(middle).is_some_and(|group| !reached(&group)) {
+                    low = middle.saturating_add(1);
+                } else {
+                    high = middle;
+                }
+            }
+            low
+        };
+        // The first group that ends behind the start, and the first that begins at the end or behind it.
+        let begins = first(&|of| (of.file, of.offset.saturating_add(u64::from(of.bytes))) > (file, range.start));
+        let ends = first(&|of| (of.file, of.offset) >= (file, range.end));
+        begins..ends.max(begins)
     }
 
     /// Compares each group of an extent with its bytes.

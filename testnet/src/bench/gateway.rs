@@ -1,7 +1,7 @@
 //! `bench gateway`: a model through the gateway, across the border and from the disk, beside `alliance pull` and beside nginx.
 //!
 //! A plain HTTP client writes what it gets to a file; nginx serves the same file to it. With `--clients` the command `hf` of that
-//! virtual environment does it too, from its start to its end.
+//! virtual environment does it too, from its start to its end; nginx answers it with what it asks of a Hub.
 
 use std::{
     env,
@@ -28,6 +28,9 @@ use super::{BenchError, MIB, Output, as_f64, directory, io_error, median, ours};
 
 /// The file of a model that is moved.
 const FILE: &str = "model.safetensors";
+
+/// The revision that nginx gives the model.
+const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
 /// How long nginx may take to listen. It only ends a hang.
 const NGINX_WITHIN: Duration = Duration::from_secs(10);
@@ -61,18 +64,20 @@ enum Contender {
     Nginx,
     HfCold,
     HfWarm,
+    HfNginx,
 }
 
 /// A contender, its name, and what it is compared with.
 type Compared = (Contender, &'static str, Option<(Contender, &'static str)>);
 
-const CONTENDERS: [Compared; 6] = [
+const CONTENDERS: [Compared; 7] = [
     (Contender::Pull, "alliance pull", None),
     (Contender::Cold, "GET, across the border", Some((Contender::Pull, "alliance pull"))),
     (Contender::Warm, "GET, from the node's disk", Some((Contender::Nginx, "nginx"))),
     (Contender::Nginx, "GET, from nginx", None),
-    (Contender::HfCold, "hf download, across the border", Some((Contender::HfWarm, "hf download from the disk"))),
-    (Contender::HfWarm, "hf download, from the node's disk", None),
+    (Contender::HfCold, "hf download, across the border", Some((Contender::Pull, "alliance pull"))),
+    (Contender::HfWarm, "hf download, from the node's disk", Some((Contender::HfNginx, "hf download from nginx"))),
+    (Contender::HfNginx, "hf download, from nginx", None),
 ];
 
 /// What is printed of a contender. Medians.
@@ -130,18 +135,27 @@ async fn one_round(place: &Path, bytes: u64, clients: Option<&Path>) -> Result<V
         let path = format!("/hf/{}/resolve/main/{FILE}", cold.name());
         measured.push((contender, get(gateway.address, &path, Some(&gateway.token), &taken).await?));
     }
-    if let Some(nginx) = nginx(place).await? {
-        let path = format!("/cold/{FILE}");
+    let nginx = nginx(place, cold.name()).await?;
+    if let Some(nginx) = &nginx {
+        let path = format!("/{}/resolve/{COMMIT}/{FILE}", cold.name());
         measured.push((Contender::Nginx, get(nginx.address, &path, None, &taken).await?));
-        nginx.stop().await;
     }
     if let Some(clients) = clients {
         let offered = daemons.offer("tool", &tensors).await?;
-        for contender in [Contender::HfCold, Contender::HfWarm] {
+        let hub = format!("http://{}/hf", gateway.address);
+        let mut downloads =
+            vec![(Contender::HfCold, hub.clone(), offered.name()), (Contender::HfWarm, hub, offered.name())];
+        if let Some(nginx) = &nginx {
+            downloads.push((Contender::HfNginx, format!("http://{}", nginx.address), cold.name()));
+        }
+        for (contender, hub, name) in downloads {
             let into = place.join("downloaded");
-            measured.push((contender, download(clients, &gateway, offered.name(), &into).await?));
+            measured.push((contender, download(clients, (&hub, &gateway.token), name, &into).await?));
             fs::remove_dir_all(&into).map_err(io_error(format!("remove `{}`", into.display())))?;
         }
+    }
+    if let Some(nginx) = nginx {
+        nginx.stop().await;
     }
     daemons.down().await;
     Ok(measured)
@@ -177,11 +191,11 @@ async fn get(address: SocketAddr, path: &str, token: Option<&str>, to: &Path) ->
 }
 
 /// Runs `hf download`; the seconds that it took.
-async fn download(clients: &Path, gateway: &Gateway, name: &str, into: &Path) -> Result<f64, BenchError> {
+async fn download(clients: &Path, (hub, token): (&str, &str), name: &str, into: &Path) -> Result<f64, BenchError> {
     let program = clients.join("bin").join("hf");
     let mut command = Command::new(&program);
     command.args(["download", name, "--local-dir"]).arg(into).env("HF_HOME", into.join("cache"));
-    command.env("HF_ENDPOINT", format!("http://{}/hf", gateway.address)).env("HF_TOKEN", &gateway.token);
+    command.env("HF_ENDPOINT", hub).env("HF_TOKEN", token);
     for name in ["HF_HUB_DISABLE_XET", "HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_UPDATE_CHECK"] {
         command.env(name, "1");
     }
@@ -207,8 +221,9 @@ impl Nginx {
     }
 }
 
-/// Starts nginx on a directory, as it serves files at its best; none where it is not installed.
-async fn nginx(root: &Path) -> Result<Option<Nginx>, BenchError> {
+/// Starts nginx on a model under a directory, as it serves files at its best, under the addresses at which
+/// `hf download` asks for them; none where it is not installed.
+async fn nginx(root: &Path, name: &str) -> Result<Option<Nginx>, BenchError> {
     let there = env::var_os("PATH").is_some_and(|paths| env::split_paths(&paths).any(|dir| dir.join("nginx").is_file()));
     if !there {
         eprintln!("nginx is not installed: what the gateway gives from the disk is compared with nothing");
@@ -217,10 +232,13 @@ async fn nginx(root: &Path) -> Result<Option<Nginx>, BenchError> {
     let free = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).and_then(|listener| listener.local_addr());
     let address = free.map_err(io_error("find a free port".to_owned()))?;
     let (config, at) = (root.join("nginx.conf"), root.display());
+    let info = serde_json::json!({ "id": name, "sha": COMMIT, "siblings": [{ "rfilename": FILE }] });
     // One process, which is gone when it is killed.
     let text = format!(
         "daemon off; master_process off; pid {at}/nginx.pid; error_log {at}/nginx.log; events {{}}\n\
-         http {{ access_log off; sendfile on; server {{ listen {address}; root {at}; }} }}\n"
+         http {{ access_log off; sendfile on; server {{ listen {address}; default_type application/octet-stream; \
+         location = /api/models/{name}/revision/main {{ default_type application/json; return 200 '{info}'; }} \
+         location /{name}/resolve/{COMMIT}/ {{ alias {at}/cold/; add_header X-Repo-Commit {COMMIT}; }} }} }}\n"
     );
     fs::write(&config, text).map_err(io_error(format!("write `{}`", config.display())))?;
     let child =

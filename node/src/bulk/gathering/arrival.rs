@@ -18,7 +18,8 @@ use alliance_protocol::{
     manifest::{Extent, Manifest},
 };
 
-use super::{super::board::ReaderId, Gathering, Gatherings, Phase, gone};
+use super::{super::board::ReaderId, Files, Gathering, Gatherings, Phase, gone};
+use crate::models::Compared;
 
 /// Where to look for what is on its way to this node.
 #[derive(Clone, Debug)]
@@ -35,12 +36,19 @@ pub struct Arrival {
 #[derive(Debug)]
 pub struct ArrivalReader {
     gathering: Arc<Gathering>,
+    files: Files,
     id: ReaderId,
 }
 
 impl Arrivals {
     pub(in crate::bulk) fn of(gatherings: Arc<Gatherings>) -> Self {
         Self(gatherings)
+    }
+
+    /// What this node knows to lie where it was delivered as it was verified.
+    #[must_use]
+    pub fn compared(&self) -> Arc<Compared> {
+        Arc::clone(&self.0.compared)
     }
 
     /// What comes to a directory now, if it is all of this artefact and was cleared.
@@ -86,7 +94,8 @@ impl Arrival {
             board.read(id, groups);
         }
         self.gathering.note_change();
-        ArrivalReader { gathering: Arc::clone(&self.gathering), id }
+        let gathering = Arc::clone(&self.gathering);
+        ArrivalReader { files: Files::of(Arc::clone(&gathering)), gathering, id }
     }
 }
 
@@ -116,12 +125,16 @@ impl ArrivalReader {
         }
     }
 
-    /// Reads groups that are here, and compares them with the manifest once more. Blocks.
+    /// Reads groups that are here. Blocks.
     ///
     /// # Errors
-    /// They are not here any more, or not as they were.
-    pub fn read(&self, extent: &Extent, buffer: &mut [u8]) -> Result<(), BulkFailure> {
-        self.gathering.read(extent, buffer, || self.gathering.progress().is_readable())
+    /// They are not here, or not any more, or not as they were.
+    pub fn read(&mut self, extent: &Extent, buffer: &mut [u8]) -> Result<(), BulkFailure> {
+        if !self.gathering.progress().is_readable() {
+            return Err(gone());
+        }
+        let manifest = self.gathering.holds(extent)?.ok_or_else(gone)?;
+        self.files.read(&manifest, extent, buffer)
     }
 
     /// Whether what is read may still be: it comes, or lies where it was put.

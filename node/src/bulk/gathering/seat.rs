@@ -150,7 +150,7 @@ impl Seat {
     pub(in crate::bulk) fn write(&self, extent: &Extent, bytes: &[u8]) -> Result<(), BulkFailure> {
         match &mut *self.gathering.staging() {
             Place::Staging(staging) => staging.write(extent, bytes)?,
-            Place::Nowhere | Place::Finishing(..) | Place::Delivered(_) => return Err(gone()),
+            Place::Nowhere | Place::Finishing(_) | Place::Delivered => return Err(gone()),
         }
         let index = |group: u64| usize::try_from(group).unwrap_or(usize::MAX);
         if let Some(here) = self.gathering.progress().here.get_mut(index(extent.first)..index(extent.end)) {

@@ -11,6 +11,7 @@ use alliance_protocol::manifest::Manifest;
 
 use super::{Staging, StagingError, disk};
 use crate::models::{
+    compared::{Compared, Sealed},
     durable::sync_directory,
     inspect::{FormatError, inspect},
     tree::{open_inside, survey},
@@ -57,12 +58,14 @@ impl Staging {
     }
 
     /// Delivers without asking for a clearance; [`Staging::deliver`] has.
-    pub(super) fn put_in_place(mut self) -> Result<PathBuf, StagingError> {
+    pub(super) fn put_in_place(mut self, compared: &Compared) -> Result<PathBuf, StagingError> {
         self.finish()?;
         if self.in_place {
             return Ok(self.to.clone());
         }
         let files = self.files();
+        // Until here nobody but this process could write to them.
+        let sealed = self.finished.as_ref().map(|manifest| (manifest.id(), Sealed::of(&files, manifest)));
         match fs::rename(&files, &self.to) {
             Ok(()) => {}
             Err(error) if is_taken(&error) => {
@@ -70,6 +73,9 @@ impl Staging {
                 return Err(StagingError::Occupied { path: self.to.clone(), why });
             }
             Err(error) => return Err(disk("rename into place", &self.to, error)),
+        }
+        if let Some((manifest, sealed)) = sealed {
+            compared.note_sealed(manifest, sealed);
         }
         let parent = self.to.parent().unwrap_or(&self.to);
         if let Err(error) = sync_directory(parent) {

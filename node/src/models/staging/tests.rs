@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use super::*;
 use crate::models::{
     Source,
+    compared::Stamp,
     import::{
         import, load_manifest,
         tests::{model, request, safetensors},
@@ -82,7 +83,14 @@ fn what_is_received_is_delivered_whole() {
     world.receive(&mut staging, |_| true);
     assert_eq!(staging.runs_held(), world.all());
     assert!(!world.to().exists(), "nothing is visible before delivery");
-    let place = staging.put_in_place().expect("delivered");
+    let compared = Compared::default();
+    let place = staging.put_in_place(&compared).expect("delivered");
+    for (number, file) in (0..).zip(world.manifest.files()) {
+        let stamp = Stamp::of(&fs::metadata(place.join(&file.path)).expect("there"));
+        let groups = world.manifest.groups_in(number, &(0..file.bytes));
+        let is_known = compared.holds(world.manifest.id(), number, &stamp, &groups);
+        assert_eq!(is_known, !groups.is_empty(), "`{}` was verified before it was written", file.path);
+    }
     assert_eq!(place, world.to());
     assert_eq!(world.names(), ["model"], "nothing is left beside it");
     let report = crate::models::import::verify(&place, &world.manifest, &mut |_, _| {}).expect("read");
@@ -107,7 +115,7 @@ fn an_interrupted_pull_keeps_what_verifies() {
     assert_eq!(staging.runs_held(), held);
     let missing = StagingError::Incomplete { missing: 0, groups: 0 };
     let count = staging.flags().iter().filter(|here| !**here).count() as u64;
-    match staging.put_in_place() {
+    match staging.put_in_place(&Compared::default()) {
         Err(StagingError::Incomplete { missing, .. }) => assert_eq!(missing, count),
         other => panic!("{other:?} instead of {missing}"),
     }
@@ -116,7 +124,7 @@ fn an_interrupted_pull_keeps_what_verifies() {
     staging.begin(&world.manifest).expect("begun");
     assert_eq!(staging.runs_held(), held, "to begin again loses nothing");
     world.receive(&mut staging, |index| index % 3 == 0);
-    staging.put_in_place().expect("delivered");
+    staging.put_in_place(&Compared::default()).expect("delivered");
 }
 
 #[test]
@@ -143,7 +151,7 @@ fn damage_between_attempts_is_found() {
     assert!(again[1].starts_with("`model.safetensors`, tensor `layer.5`"), "{again:?}");
     assert!(again[2..].iter().all(|group| group.starts_with("`original/model.gguf`")), "{again:?}");
     world.receive(&mut staging, |_| true);
-    staging.put_in_place().expect("delivered");
+    staging.put_in_place(&Compared::default()).expect("delivered");
 }
 
 #[test]
@@ -274,12 +282,12 @@ fn a_place_that_is_taken_meanwhile_is_not_overwritten() {
     world.receive(&mut staging, |_| true);
     fs::create_dir_all(world.to()).expect("made");
     fs::write(world.to().join("thesis.tex"), b"years of work").expect("written");
-    assert!(matches!(staging.put_in_place(), Err(StagingError::Occupied { .. })));
+    assert!(matches!(staging.put_in_place(&Compared::default()), Err(StagingError::Occupied { .. })));
     assert_eq!(fs::read(world.to().join("thesis.tex")).expect("read"), b"years of work");
     fs::remove_file(world.to().join("thesis.tex")).expect("removed");
     let staging = world.open();
     assert_eq!(staging.runs_held(), world.all());
-    staging.put_in_place().expect("delivered over the empty directory");
+    staging.put_in_place(&Compared::default()).expect("delivered over the empty directory");
 }
 
 #[test]
@@ -288,12 +296,12 @@ fn what_is_there_already_is_accepted() {
     let mut staging = world.open();
     staging.begin(&world.manifest).expect("begun");
     world.receive(&mut staging, |_| true);
-    staging.put_in_place().expect("delivered");
+    staging.put_in_place(&Compared::default()).expect("delivered");
     let again = || Staging::open_known(&world.to(), world.manifest.id(), Some(world.manifest.clone()), &[]);
     let mut staging = again().expect("the same model");
     assert_eq!(staging.runs_held(), world.all());
     staging.begin(&world.manifest).expect("begun");
-    staging.put_in_place().expect("still there");
+    staging.put_in_place(&Compared::default()).expect("still there");
     assert_eq!(world.names(), ["model"]);
     // One byte more, one file more: another model.
     fs::write(world.to().join("extra.json"), b"{}").expect("written");
@@ -317,7 +325,7 @@ fn a_crash_after_the_rename_is_recovered() {
     drop(staging);
     let staging = world.open();
     assert_eq!(staging.runs_held(), world.all());
-    staging.put_in_place().expect("delivered");
+    staging.put_in_place(&Compared::default()).expect("delivered");
     assert_eq!(world.names(), ["model"]);
 }
 
@@ -383,7 +391,7 @@ fn a_damaged_manifest_of_an_earlier_attempt_is_forgotten() {
     staging.begin(&world.manifest).expect("begun");
     assert!(staging.runs_held().is_empty());
     world.receive(&mut staging, |_| true);
-    staging.put_in_place().expect("delivered");
+    staging.put_in_place(&Compared::default()).expect("delivered");
 }
 
 /// A manifest that says of one file what the exporter likes.
@@ -429,7 +437,7 @@ fn files_that_are_not_what_they_claim_are_not_delivered() {
             let from = usize::try_from(group.offset).expect("fits");
             staging.write(&(&group).into(), &content[from..from + group.bytes as usize]).expect("writes");
         }
-        assert_eq!(staging.put_in_place().is_ok(), good, "{what}");
+        assert_eq!(staging.put_in_place(&Compared::default()).is_ok(), good, "{what}");
         let left: Vec<_> = fs::read_dir(disk.path()).expect("read").map(|entry| entry.expect("read").file_name()).collect();
         assert_eq!(left, if good { vec!["model"] } else { Vec::new() }, "{what}");
     }
@@ -442,7 +450,7 @@ fn a_foreign_file_among_the_received_is_not_delivered() {
     staging.begin(&world.manifest).expect("begun");
     world.receive(&mut staging, |_| true);
     fs::write(staging.files().join("install.sh"), b"#!/bin/sh").expect("written");
-    assert!(matches!(staging.put_in_place(), Err(StagingError::Untrue { .. })));
+    assert!(matches!(staging.put_in_place(&Compared::default()), Err(StagingError::Untrue { .. })));
     assert!(!world.to().exists());
 }
 
@@ -513,7 +521,7 @@ fn a_part_is_kept_apart_and_its_leavings_are_cleared_away_with_all_others() {
     let missing = part.flags().iter().filter(|here| !**here).count();
     assert_eq!(missing, 1);
     world.receive(&mut part, |index| index == last);
-    let place = part.put_in_place().expect("delivered");
+    let place = part.put_in_place(&Compared::default()).expect("delivered");
     assert_eq!(fs::read_dir(&place).expect("read").count(), selection.files().count());
     assert_eq!(world.names().len(), 2, "what came of the whole is kept");
     drop(whole);
