@@ -24,7 +24,7 @@ use tokio::{
     process::{Child, Command},
 };
 
-use super::{BenchError, MIB, Output, as_f64, directory, io_error, median, ours};
+use super::{BenchError, MIB, Output, as_f64, directory, io_error, median, ours, warm};
 
 /// The file of a model that is moved.
 const FILE: &str = "model.safetensors";
@@ -119,9 +119,13 @@ pub async fn run(settings: &Settings) -> Result<(), BenchError> {
 async fn one_round(place: &Path, bytes: u64, clients: Option<&Path>) -> Result<Vec<(Contender, f64)>, BenchError> {
     let daemons = ours::Daemons::up(place, place, 1, None).await?;
     let tensors = [(bytes / 8, 8)];
+    // By the node and by its client.
+    let written = 2 * bytes;
     // One that nobody measures: what is read first is read from a cold cache.
     daemons.pull(&daemons.offer("unmeasured", &tensors).await?).await?;
-    let mut measured = vec![(Contender::Pull, daemons.pull(&daemons.offer("pulled", &tensors).await?).await?.seconds)];
+    let offered = daemons.offer("pulled", &tensors).await?;
+    warm(place, written)?;
+    let mut measured = vec![(Contender::Pull, daemons.pull(&offered).await?.seconds)];
     let node = daemons.importer()?;
     let address = node.status().await?.gateway.and_then(|address| address.parse().ok());
     let address = address.ok_or_else(|| failed("ours", "the node has no gateway"))?;
@@ -133,11 +137,13 @@ async fn one_round(place: &Path, bytes: u64, clients: Option<&Path>) -> Result<V
     let cold = daemons.offer("cold", &tensors).await?;
     for contender in [Contender::Cold, Contender::Warm] {
         let path = format!("/hf/{}/resolve/main/{FILE}", cold.name());
+        warm(place, written)?;
         measured.push((contender, get(gateway.address, &path, Some(&gateway.token), &taken).await?));
     }
     let nginx = nginx(place, cold.name()).await?;
     if let Some(nginx) = &nginx {
         let path = format!("/{}/resolve/{COMMIT}/{FILE}", cold.name());
+        warm(place, written)?;
         measured.push((Contender::Nginx, get(nginx.address, &path, None, &taken).await?));
     }
     if let Some(clients) = clients {
@@ -150,6 +156,7 @@ async fn one_round(place: &Path, bytes: u64, clients: Option<&Path>) -> Result<V
         }
         for (contender, hub, name) in downloads {
             let into = place.join("downloaded");
+            warm(place, written)?;
             measured.push((contender, download(clients, (&hub, &gateway.token), name, &into).await?));
             fs::remove_dir_all(&into).map_err(io_error(format!("remove `{}`", into.display())))?;
         }
