@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ffi::OsStr,
     fs, io,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
@@ -476,6 +477,17 @@ impl TestNode {
         write(&self.home.config_path(), config.to_text().as_bytes())
     }
 
+    /// A program that runs where the daemon runs, so that it reaches what that serves on loopback.
+    ///
+    /// # Errors
+    /// Its network is gone.
+    pub fn beside(&self, program: impl AsRef<OsStr>) -> Result<Command, NetworkError> {
+        Ok(match &self.site {
+            Site::Loopback => Command::new(program),
+            Site::Wan(wan, place) => wan.command(*place, program)?,
+        })
+    }
+
     /// Starts the daemon as a child process whose life depends on this one: it ends when its standard input does.
     ///
     /// # Errors
@@ -483,11 +495,8 @@ impl TestNode {
     pub fn launch(&mut self) -> Result<(), NetworkError> {
         let log = self.log_path();
         let output = fs::File::options().create(true).append(true).open(&log).map_err(file("open", &log))?;
-        let mut command = match &self.site {
-            Site::Loopback => Command::new(&self.program),
-            Site::Wan(wan, place) => wan.command(*place, &self.program)?,
-        };
-        let child = command
+        let child = self
+            .beside(&self.program)?
             .arg("daemon")
             .arg("--home")
             .arg(self.home.root())
@@ -706,8 +715,7 @@ impl Site {
         let mut config = Config::default();
         config.mesh.listen = format!("/ip4/{address}/udp/0/quic-v1").parse().into_iter().collect();
         config.bulk.listen = SocketAddr::from((address, 0));
-        // In a namespace of its own a node has no use for one.
-        config.gateway.listen = matches!(self, Self::Loopback).then(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        config.gateway.listen = Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
         config
     }
 }

@@ -10,6 +10,7 @@ use std::{
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::Stdio,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -24,13 +25,23 @@ use tokio::{
     process::{Child, Command},
 };
 
-use super::{BenchError, MIB, Output, as_f64, directory, io_error, median, ours, warm};
+use super::{BenchError, MIB, Output, as_f64, directory, io_error, median, ours, wan::QUEUE_BYTES_MIN, warm};
+use crate::{
+    network::Network,
+    wan::{
+        Wan,
+        link::{Distance, Line, Terrain},
+    },
+};
 
 /// The file of a model that is moved.
 const FILE: &str = "model.safetensors";
 
 /// The revision that nginx gives the model.
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+
+/// The round trip of a link: that between capitals of two continents.
+const RTT_MS: u64 = 100;
 
 /// How long nginx may take to listen. It only ends a hang.
 const NGINX_WITHIN: Duration = Duration::from_secs(10);
@@ -50,6 +61,9 @@ pub struct Settings {
     /// A virtual environment with `huggingface_hub`, whose `hf` is measured too
     #[arg(long, value_name = "DIR")]
     pub clients: Option<PathBuf>,
+    /// The rate of a link between the nodes, 100 ms long, in Mbit/s, for `alliance pull` and `hf`; as root [default: on loopback]
+    #[arg(long, requires = "clients", value_name = "MBIT", value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub mbit: Option<u64>,
     /// How to print: text for people, or one JSON object for each contender
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     pub output: Output,
@@ -91,8 +105,14 @@ struct Row {
     seconds: Vec<f64>,
 }
 
-/// Where a node is reached by clients.
-struct Gateway {
+/// What was measured: seconds.
+type Measured = Vec<(Contender, f64)>;
+
+/// A node that was set up for one round, and what its clients need.
+struct Scene<'a> {
+    daemons: ours::Daemons,
+    place: &'a Path,
+    tensors: [(u64, u64); 1],
     address: SocketAddr,
     token: String,
 }
@@ -100,72 +120,120 @@ struct Gateway {
 /// Runs `bench gateway`.
 ///
 /// # Errors
-/// A contender does not run, or the disk is full.
+/// A contender does not run, the disk is full, or this is not root and a link is wanted.
 pub async fn run(settings: &Settings) -> Result<(), BenchError> {
     let dir = directory(settings.dir.as_deref())?;
+    let wan = settings.mbit.map(link).transpose()?;
     let bytes = settings.mib * MIB;
-    let mut measured: Vec<(Contender, f64)> = Vec::new();
+    let mut measured = Vec::new();
     for round in 0..settings.rounds {
         eprintln!("round {} of {}", round + 1, settings.rounds);
         let place = dir.path().join(format!("round-{round}"));
-        measured.extend(one_round(&place, bytes, settings.clients.as_deref()).await?);
+        measured.extend(one_round(&place, bytes, settings.clients.as_deref(), wan.as_ref()).await?);
         fs::remove_dir_all(&place).map_err(io_error(format!("remove `{}`", place.display())))?;
     }
     let rows = rows(bytes, &measured);
-    let about = format!("gateway: {} MiB, {} rounds, all on this machine; medians", settings.mib, settings.rounds);
+    let Settings { mib, rounds, mbit, .. } = settings;
+    let between = mbit.map_or("on loopback".to_owned(), |mbit| format!("{mbit} Mbit/s and {RTT_MS} ms apart"));
+    let about = format!("gateway: {mib} MiB, {rounds} rounds, all on this machine, nodes {between}; medians");
     print(settings.output, &about, &rows).map_err(io_error("write the results".to_owned()))
 }
 
-async fn one_round(place: &Path, bytes: u64, clients: Option<&Path>) -> Result<Vec<(Contender, f64)>, BenchError> {
-    let daemons = ours::Daemons::up(place, place, 1, None).await?;
-    let tensors = [(bytes / 8, 8)];
-    // By the node and by its client.
-    let written = 2 * bytes;
-    // One that nobody measures: what is read first is read from a cold cache.
-    daemons.pull(&daemons.offer("unmeasured", &tensors).await?).await?;
-    let offered = daemons.offer("pulled", &tensors).await?;
-    warm(place, written)?;
-    let mut measured = vec![(Contender::Pull, daemons.pull(&offered).await?.seconds)];
-    let node = daemons.importer()?;
-    let address = node.status().await?.gateway.and_then(|address| address.parse().ok());
-    let address = address.ok_or_else(|| failed("ours", "the node has no gateway"))?;
-    let now = node.status().await?.now;
-    let token = tokens::of_home(node.home().root()).own(now).map_err(|error| failed("ours", &error.to_string()))?;
-    let gateway = Gateway { address, token: token.to_string() };
-    let taken = place.join("taken.bin");
+/// A link between nodes, each in a network namespace, with a queue that holds what comes in a round trip.
+fn link(mbit: u64) -> Result<Arc<Wan>, BenchError> {
+    let rate = mbit * 1_000_000;
+    let line = Line::new(rate, (rate / 8 * RTT_MS / 1000).max(QUEUE_BYTES_MIN));
+    let distance = Distance { delay: Duration::from_millis(RTT_MS / 2), loss_ppm: 0 };
+    let places = Network::countries(&ours::members(1)).len();
+    Ok(Arc::new(Wan::up(Terrain::alike(places, line, distance, 1))?))
+}
 
-    let cold = daemons.offer("cold", &tensors).await?;
-    for contender in [Contender::Cold, Contender::Warm] {
-        let path = format!("/hf/{}/resolve/main/{FILE}", cold.name());
-        warm(place, written)?;
-        measured.push((contender, get(gateway.address, &path, Some(&gateway.token), &taken).await?));
-    }
-    let nginx = nginx(place, cold.name()).await?;
-    if let Some(nginx) = &nginx {
-        let path = format!("/{}/resolve/{COMMIT}/{FILE}", cold.name());
-        warm(place, written)?;
-        measured.push((Contender::Nginx, get(nginx.address, &path, None, &taken).await?));
+async fn one_round(
+    place: &Path,
+    bytes: u64,
+    clients: Option<&Path>,
+    wan: Option<&Arc<Wan>>,
+) -> Result<Measured, BenchError> {
+    let scene = Scene::set(place, bytes, wan).await?;
+    let mut measured = vec![(Contender::Pull, scene.pull().await?)];
+    let cold = scene.daemons.offer("cold", &scene.tensors).await?;
+    // nginx and the plain client are here, and the node is where only what runs beside it reaches it.
+    let nginx = if wan.is_none() { nginx(place, cold.name()).await? } else { None };
+    if wan.is_none() {
+        measured.extend(scene.plain(cold.name(), nginx.as_ref()).await?);
     }
     if let Some(clients) = clients {
-        let offered = daemons.offer("tool", &tensors).await?;
-        let hub = format!("http://{}/hf", gateway.address);
-        let mut downloads =
-            vec![(Contender::HfCold, hub.clone(), offered.name()), (Contender::HfWarm, hub, offered.name())];
-        if let Some(nginx) = &nginx {
-            downloads.push((Contender::HfNginx, format!("http://{}", nginx.address), cold.name()));
-        }
-        for (contender, hub, name) in downloads {
-            let into = place.join("downloaded");
-            warm(place, written)?;
-            measured.push((contender, download(clients, (&hub, &gateway.token), name, &into).await?));
-            fs::remove_dir_all(&into).map_err(io_error(format!("remove `{}`", into.display())))?;
-        }
+        measured.extend(scene.tool(clients, (cold.name(), nginx.as_ref())).await?);
     }
     if let Some(nginx) = nginx {
         nginx.stop().await;
     }
-    daemons.down().await;
+    scene.daemons.down().await;
     Ok(measured)
+}
+
+impl<'a> Scene<'a> {
+    async fn set(place: &'a Path, bytes: u64, wan: Option<&Arc<Wan>>) -> Result<Self, BenchError> {
+        let daemons = ours::Daemons::up(place, place, 1, wan.cloned()).await?;
+        let tensors = [(bytes / 8, 8)];
+        // One that nobody measures: what is read first is read from a cold cache.
+        daemons.pull(&daemons.offer("unmeasured", &tensors).await?).await?;
+        let node = daemons.importer()?;
+        let status = node.status().await?;
+        let address = status.gateway.and_then(|address| address.parse().ok());
+        let address = address.ok_or_else(|| failed("ours", "the node has no gateway"))?;
+        let token = tokens::of_home(node.home().root()).own(status.now);
+        let token = token.map_err(|error| failed("ours", &error.to_string()))?.to_string();
+        Ok(Self { daemons, place, tensors, address, token })
+    }
+
+    /// Touches what a contender writes to, the node and its client.
+    fn warm(&self) -> Result<(), BenchError> {
+        warm(self.place, 2 * self.tensors.iter().map(|(bytes, count)| bytes * count).sum::<u64>())
+    }
+
+    async fn pull(&self) -> Result<f64, BenchError> {
+        let offered = self.daemons.offer("pulled", &self.tensors).await?;
+        self.warm()?;
+        Ok(self.daemons.pull(&offered).await?.seconds)
+    }
+
+    /// What a plain client gets of a model.
+    async fn plain(&self, name: &str, nginx: Option<&Nginx>) -> Result<Measured, BenchError> {
+        let taken = self.place.join("taken.bin");
+        let mut measured = Vec::new();
+        for contender in [Contender::Cold, Contender::Warm] {
+            let path = format!("/hf/{name}/resolve/main/{FILE}");
+            self.warm()?;
+            measured.push((contender, get(self.address, &path, Some(&self.token), &taken).await?));
+        }
+        if let Some(nginx) = nginx {
+            let path = format!("/{name}/resolve/{COMMIT}/{FILE}");
+            self.warm()?;
+            measured.push((Contender::Nginx, get(nginx.address, &path, None, &taken).await?));
+        }
+        Ok(measured)
+    }
+
+    /// What `hf` gets of a model that nobody has asked for, and of one that nginx has.
+    async fn tool(&self, clients: &Path, (lies_there, nginx): (&str, Option<&Nginx>)) -> Result<Measured, BenchError> {
+        let offered = self.daemons.offer("tool", &self.tensors).await?;
+        let hub = format!("http://{}/hf", self.address);
+        let mut downloads =
+            vec![(Contender::HfCold, hub.clone(), offered.name()), (Contender::HfWarm, hub, offered.name())];
+        if let Some(nginx) = nginx {
+            downloads.push((Contender::HfNginx, format!("http://{}", nginx.address), lies_there));
+        }
+        let mut measured = Vec::new();
+        for (contender, hub, name) in downloads {
+            let into = self.place.join("downloaded");
+            self.warm()?;
+            let command = self.daemons.importer()?.beside(clients.join("bin").join("hf"))?;
+            measured.push((contender, download(command, (&hub, &self.token), name, &into).await?));
+            fs::remove_dir_all(&into).map_err(io_error(format!("remove `{}`", into.display())))?;
+        }
+        Ok(measured)
+    }
 }
 
 /// Gets a file and writes it; the seconds that it took.
@@ -198,9 +266,7 @@ async fn get(address: SocketAddr, path: &str, token: Option<&str>, to: &Path) ->
 }
 
 /// Runs `hf download`; the seconds that it took.
-async fn download(clients: &Path, (hub, token): (&str, &str), name: &str, into: &Path) -> Result<f64, BenchError> {
-    let program = clients.join("bin").join("hf");
-    let mut command = Command::new(&program);
+async fn download(mut command: Command, (hub, token): (&str, &str), name: &str, into: &Path) -> Result<f64, BenchError> {
     command.args(["download", name, "--local-dir"]).arg(into).env("HF_HOME", into.join("cache"));
     command.env("HF_ENDPOINT", hub).env("HF_TOKEN", token);
     for name in ["HF_HUB_DISABLE_XET", "HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_UPDATE_CHECK"] {
@@ -208,7 +274,7 @@ async fn download(clients: &Path, (hub, token): (&str, &str), name: &str, into: 
     }
     let began = Instant::now();
     let ran = command.stdin(Stdio::null()).kill_on_drop(true).output().await;
-    let ran = ran.map_err(io_error(format!("run `{}`", program.display())))?;
+    let ran = ran.map_err(io_error("run `hf`".to_owned()))?;
     match ran.status.success() {
         true => Ok(began.elapsed().as_secs_f64()),
         false => Err(failed("hf", &String::from_utf8_lossy(&ran.stderr))),
@@ -240,11 +306,14 @@ async fn nginx(root: &Path, name: &str) -> Result<Option<Nginx>, BenchError> {
     let address = free.map_err(io_error("find a free port".to_owned()))?;
     let (config, at) = (root.join("nginx.conf"), root.display());
     let info = serde_json::json!({ "id": name, "sha": COMMIT, "siblings": [{ "rfilename": FILE }] });
+    let bytes = fs::metadata(root.join("cold").join(FILE)).map_err(io_error(format!("read `{FILE}`")))?.len();
+    let tree = serde_json::json!([{ "type": "file", "path": FILE, "oid": COMMIT, "size": bytes }]);
     // One process, which is gone when it is killed.
     let text = format!(
         "daemon off; master_process off; pid {at}/nginx.pid; error_log {at}/nginx.log; events {{}}\n\
          http {{ access_log off; sendfile on; server {{ listen {address}; default_type application/octet-stream; \
          location = /api/models/{name}/revision/main {{ default_type application/json; return 200 '{info}'; }} \
+         location /api/models/{name}/tree/{COMMIT} {{ default_type application/json; return 200 '{tree}'; }} \
          location /{name}/resolve/{COMMIT}/ {{ alias {at}/cold/; add_header X-Repo-Commit {COMMIT}; }} }} }}\n"
     );
     fs::write(&config, text).map_err(io_error(format!("write `{}`", config.display())))?;

@@ -84,7 +84,7 @@ struct Row<'a> {
 }
 
 /// The least that a queue holds, in bytes: what ends send at once.
-const QUEUE_BYTES_MIN: u64 = 256 * 1024;
+pub(super) const QUEUE_BYTES_MIN: u64 = 256 * 1024;
 
 const OURS: &str = "ours, cleared and verified, file to file";
 
