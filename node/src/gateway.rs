@@ -43,6 +43,7 @@ use tokio::{
     sync::{Semaphore, mpsc, oneshot},
     task::{JoinHandle, JoinSet},
 };
+use tokio_io_timeout::TimeoutStream;
 
 use self::{
     crossings::Crossings,
@@ -85,6 +86,15 @@ const WITHIN: Duration = Duration::from_secs(4);
 /// Pieces that are read from the disk at a time, of 1 MiB.
 const READING_MAX: usize = 16;
 
+/// How long a client may take nothing of what is written to it; then its connection is closed. Longer than a program stops for by
+/// itself, and not for ever, as there are only so many connections.
+const TAKEN_WITHIN: Duration = Duration::from_secs(5 * 60);
+
+/// Commits that are taken in, or made a version, at a time: each holds a line of at most some MiB several times over, and then a
+/// thread that hashes all of its files. Others wait.
+const COMMITS_TAKEN_MAX: usize = 8;
+const COMMITS_MADE_MAX: usize = 4;
+
 /// Manifests that are kept decoded: of what is being downloaded. The largest have some 50 MiB.
 const MANIFESTS_KEPT: usize = 8;
 
@@ -109,6 +119,8 @@ struct Desk {
     compared: Arc<Compared>,
     asking: Semaphore,
     reading: Arc<Semaphore>,
+    taking: Semaphore,
+    making: Semaphore,
 }
 
 impl Gateway {
@@ -146,6 +158,8 @@ impl Gateway {
             kept: tokio::sync::Mutex::default(),
             asking: Semaphore::new(ASKED_MAX),
             reading: Arc::new(Semaphore::new(READING_MAX)),
+            taking: Semaphore::new(COMMITS_TAKEN_MAX),
+            making: Semaphore::new(COMMITS_MADE_MAX),
         });
         let router = router(desk);
         Ok(Self { address, task: tokio::spawn(serve(listener, router)) })
@@ -184,7 +198,9 @@ async fn serve(listener: TcpListener, router: Router) {
         connections.spawn(async move {
             let mut http = hyper::server::conn::http1::Builder::new();
             http.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN);
-            if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
+            let mut stream = TimeoutStream::new(stream);
+            stream.set_write_timeout(Some(TAKEN_WITHIN));
+            if let Err(error) = http.serve_connection(TokioIo::new(Box::pin(stream)), service).await {
                 tracing::debug!(%error, "a connection to the gateway ended early");
             }
             drop(place);
@@ -306,6 +322,13 @@ impl Desk {
             Reply::Models(models) => Ok(models),
             _ => Err(Refusal::Internal),
         }
+    }
+
+    /// Whether what a client has begun to read is still here and not to be deleted. Of what was made here the version before may
+    /// be read to its end.
+    async fn may_be_read(&self, name: &str, id: ManifestId) -> bool {
+        let Ok(models) = self.models().await else { return false };
+        models.iter().any(|model| model.name == name && (model.manifest == id || model.crossing.is_none()))
     }
 
     /// Where an artefact lies under its name, if it does.

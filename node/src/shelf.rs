@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! blobs/SHA256                files that were sent of late, for commits that ask for them
+//! blobs/SHA256.asked-for      when a commit was last about to
 //! named/ORG/NAME/state.json   what was made under this name, and which version is the newest
 //! named/ORG/NAME/vDIGITS/     the files of a version; those of a model of this node stay there
 //! ```
@@ -27,6 +28,7 @@ use alliance_protocol::{
 };
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
+use tokio::runtime::Handle;
 
 use crate::{
     durable::{self, Existing, FileError, Readers, at},
@@ -41,6 +43,9 @@ const COPIED_BYTES: usize = 1024 * 1024;
 
 /// How long a file is kept after it was sent, or asked for.
 const BLOB_KEPT_FOR: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The end of the name of a note beside a file.
+const ASKED_FOR: &str = "asked-for";
 
 /// The shelf of one node.
 #[derive(Clone, Debug)]
@@ -174,9 +179,14 @@ impl Shelf {
     /// As [`Shelf::has_blob`]; one that is here is kept for another day.
     #[must_use]
     pub fn hold_blob(&self, oid: Sha256, bytes: u64) -> bool {
-        let held = || File::options().write(true).open(self.blob(oid))?.set_modified(SystemTime::now());
         // One that is forgotten meanwhile is sent again.
-        self.has_blob(oid, bytes) && held().is_ok()
+        self.has_blob(oid, bytes) && self.note_asked_for(oid).is_ok() && self.has_blob(oid, bytes)
+    }
+
+    /// In a file of its own: the file itself is also one of versions, which may be read just now, and nobody changes it.
+    fn note_asked_for(&self, oid: Sha256) -> io::Result<()> {
+        let note = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(self.asked_for(oid))?;
+        note.set_modified(SystemTime::now())
     }
 
     /// Whether a file of this hash and length was uploaded of late.
@@ -212,10 +222,18 @@ impl Shelf {
     /// # Errors
     /// The disk failed.
     pub fn sweep(&self, now: SystemTime) -> Result<(), ShelfError> {
+        let is_old = |path: &Path| {
+            let changed = fs::metadata(path).and_then(|found| found.modified());
+            changed.is_ok_and(|changed| now.duration_since(changed).is_ok_and(|age| age > BLOB_KEPT_FOR))
+        };
         for entry in entries(&self.root.join("blobs"))? {
-            let changed = entry.metadata().and_then(|found| found.modified());
-            if changed.is_ok_and(|changed| now.duration_since(changed).is_ok_and(|age| age > BLOB_KEPT_FOR)) {
-                remove(&entry.path());
+            let (path, note) = (entry.path(), entry.path().with_extension(ASKED_FOR));
+            // A note goes with its file.
+            if path == note && !path.with_extension("").exists() {
+                remove(&note);
+            } else if path != note && is_old(&path) && (is_old(&note) || !note.exists()) {
+                remove(&path);
+                remove(&note);
             }
         }
         Ok(())
@@ -278,6 +296,11 @@ impl Shelf {
 
     fn place(&self, name: &str) -> PathBuf {
         self.root.join("named").join(name)
+    }
+
+    /// Whose time is when the file was last asked for.
+    fn asked_for(&self, oid: Sha256) -> PathBuf {
+        self.blob(oid).with_extension(ASKED_FOR)
     }
 
     fn blob(&self, oid: Sha256) -> PathBuf {
@@ -381,7 +404,8 @@ impl Draft {
 
     fn take_over_file(&mut self, root: &Path, path: &str, sha256: Option<Sha256>) -> Result<(), ShelfError> {
         let to = self.room_for(path)?;
-        if root.starts_with(&self.shelf.root) {
+        let shelf = self.shelf.root.canonicalize().map_err(at("find", &self.shelf.root))?;
+        if root.starts_with(&shelf) {
             return Ok(fs::hard_link(root.join(path), &to).map_err(at("write", &to))?);
         }
         let (mut source, _) = open_inside(root, path)?;
@@ -394,7 +418,7 @@ impl Draft {
             hash.update(part);
             copy.write_all(part).map_err(at("write", &to))?;
         }
-        match sha256 == Some(Sha256(hash.finalize().into())) {
+        match sha256.is_none_or(|sha256| sha256 == Sha256(hash.finalize().into())) {
             true => Ok(()),
             false => Err(ShelfError::Changed { path: path.to_owned() }),
         }
@@ -531,9 +555,15 @@ impl Temporary {
 }
 
 impl Drop for Temporary {
+    /// That may take long: it keeps no thread that others wait for.
     fn drop(&mut self) {
-        if !self.stays {
-            remove(&self.path);
+        if self.stays {
+            return;
+        }
+        let path = std::mem::take(&mut self.path);
+        match Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(move || remove(&path))),
+            Err(_) => remove(&path),
         }
     }
 }

@@ -66,7 +66,8 @@ pub(super) struct Gathering {
     began: Instant,
     staging: Mutex<Place>,
     progress: Mutex<Progress>,
-    /// Others than this process can write to the files, or are about to.
+    /// What is read is compared with the manifest: others than this process can write to the files, or soon can, or not all of it
+    /// was verified by this process.
     exposed: AtomicBool,
     compared: Arc<Compared>,
     /// Grows with everything that somebody may wait for.
@@ -274,7 +275,7 @@ impl Gathering {
 
     /// Takes over a staging place that was opened. Where the manifest is known, so is what is missing.
     fn use_staging(&self, staging: Staging) {
-        self.exposed.store(staging.lies_at() == self.to, Ordering::Release);
+        self.exposed.store(!staging.is_own_work(), Ordering::Release);
         let known =
             staging.manifest().cloned().map(|manifest| (manifest, staging.flags().to_vec(), staging.wanted_bytes()));
         *self.staging() = Place::Staging(Box::new(staging));

@@ -87,7 +87,17 @@ impl Tickets {
         let now = Instant::now();
         let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
         if given.len().saturating_add(objects.len()) > TICKETS_MAX {
-            given.retain(|_, ticket| ticket.until > now && counts(&ticket.token));
+            // Each token is asked for once: that looks at the disk.
+            let mut known: Vec<(Token, bool)> = Vec::new();
+            given.retain(|_, ticket| {
+                let told = known.iter().find(|(token, _)| *token == ticket.token).map(|(_, counts)| *counts);
+                let counts = told.unwrap_or_else(|| {
+                    let counts = counts(&ticket.token);
+                    known.push((ticket.token.clone(), counts));
+                    counts
+                });
+                ticket.until > now && counts
+            });
         }
         let own = given.iter().filter(|(_, ticket)| ticket.token == *token && ticket.until > now);
         let mut known: HashMap<Object, String> = own.map(|(name, ticket)| (ticket.object, name.clone())).collect();
@@ -169,8 +179,9 @@ async fn batch(
         return Err(Refusal::TooLong);
     }
     let base = base(&headers)?;
-    let (here, wanted): (Vec<Object>, Vec<Object>) =
-        asked.objects.into_iter().partition(|object| desk.shelf.hold_blob(object.oid, object.size));
+    let shelf = desk.shelf.clone();
+    let held = move || asked.objects.into_iter().partition(|object| shelf.hold_blob(object.oid, object.size));
+    let (here, wanted): (Vec<Object>, Vec<Object>) = blocking(move || Ok::<_, Refusal>(held())).await?;
     let tickets = desk.tickets.give(&wanted, &token, |token| desk.still(token))?;
     let mut objects: Vec<Value> =
         here.iter().map(|Object { oid, size }| json!({ "oid": oid.to_string(), "size": size })).collect();

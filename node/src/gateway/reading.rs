@@ -62,8 +62,14 @@ pub(super) enum Stopped {
     Over,
 }
 
+/// Says whether a client may go on reading what it has begun to.
+pub(super) trait Leave: Send + 'static {
+    /// `arrives` where a crossing that runs brings it.
+    fn holds(&mut self, arrives: bool) -> impl Future<Output = bool> + Send;
+}
+
 /// A range of a file of an artefact, as a body. What is not as the manifest says ends it before its end, so that no client
-/// takes it for the whole; in the first piece, it is an error at once. What is on its way here comes as it arrives. `goes_on` is
+/// takes it for the whole; in the first piece, it is an error at once. What is on its way here comes as it arrives. `leave` is
 /// asked before each piece.
 ///
 /// # Errors
@@ -74,7 +80,7 @@ pub(super) async fn body(
     (number, range): (u32, Range<u64>),
     compared: Arc<Compared>,
     places: Arc<Semaphore>,
-    goes_on: impl Fn() -> bool + Send + 'static,
+    leave: impl Leave,
 ) -> Result<Body, Stopped> {
     let Range { start: next, end } = manifest.groups_in(number, &range);
     if next >= end {
@@ -96,11 +102,12 @@ pub(super) async fn body(
         let (piece, rest) = reading.piece_of(&places).await?;
         (first, reading) = (Some(Ok(piece)), rest);
     }
-    let rest = stream::unfold(Some((reading, places, goes_on)), |state| async move {
-        let (reading, places, goes_on) = state.filter(|(reading, ..)| reading.next < reading.end)?;
-        let piece = if goes_on() && reading.is_there() { reading.piece_of(&places).await } else { Err(Stopped::Over) };
+    let rest = stream::unfold(Some((reading, places, leave)), |state| async move {
+        let (reading, places, mut leave) = state.filter(|(reading, ..)| reading.next < reading.end)?;
+        let goes_on = reading.is_there() && leave.holds(reading.arrives()).await;
+        let piece = if goes_on { reading.piece_of(&places).await } else { Err(Stopped::Over) };
         match piece {
-            Ok((piece, reading)) => Some((Ok(piece), Some((reading, places, goes_on)))),
+            Ok((piece, reading)) => Some((Ok(piece), Some((reading, places, leave)))),
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "a download over the gateway was ended");
                 Some((Err(io::Error::other(error)), None))
@@ -142,7 +149,15 @@ impl Reading {
         tokio::task::spawn_blocking(move || self.piece(ready)).await?
     }
 
-    /// Whether it may still be read: what is deleted under a duty is not read to its end by whoever has it open.
+    /// Whether a crossing that runs brings it.
+    fn arrives(&self) -> bool {
+        match &self.from {
+            Feed::Here(..) => false,
+            Feed::Coming(reader) => reader.arrives(),
+        }
+    }
+
+    /// Whether there is anything left to read.
     fn is_there(&self) -> bool {
         match &self.from {
             Feed::Here(_, dir) => dir.is_dir(),
@@ -185,6 +200,14 @@ mod tests {
     use super::*;
     use crate::models::import::tests::{model, request};
 
+    struct Always;
+
+    impl Leave for Always {
+        async fn holds(&mut self, _: bool) -> bool {
+            true
+        }
+    }
+
     #[test]
     fn ranges_are_read_as_the_rfc_has_them() {
         for (range, bytes, wanted) in [
@@ -208,6 +231,34 @@ mod tests {
         }
     }
 
+    /// Lets so many pieces through.
+    struct Pieces(u32);
+
+    impl Leave for Pieces {
+        async fn holds(&mut self, arrives: bool) -> bool {
+            assert!(!arrives);
+            self.0 = self.0.saturating_sub(1);
+            self.0 > 0
+        }
+    }
+
+    #[tokio::test]
+    async fn a_download_ends_before_its_end_where_it_may_not_go_on() {
+        let (dir, manifests) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+        std::fs::write(dir.path().join("notes.txt"), "x".repeat(4 * 1024 * 1024)).expect("written");
+        let local =
+            crate::models::import::import(dir.path(), request(), manifests.path(), &mut |_, _| {}).expect("imported");
+        let manifest = crate::models::load_manifest(manifests.path(), local.manifest).expect("loaded");
+        let bytes = manifest.files()[0].bytes;
+        for (pieces, whole) in [(1, false), (2, false), (10, true)] {
+            let (root, manifest) = (dir.path().to_owned(), manifest.clone());
+            let (compared, free) = (Arc::new(Compared::default()), Arc::new(Semaphore::new(1)));
+            let body = body(Content::Here(root), manifest, (0, 0..bytes), compared, free, Pieces(pieces)).await;
+            let read = axum::body::to_bytes(body.expect("opened"), usize::MAX).await;
+            assert_eq!(read.is_ok(), whole, "{pieces}");
+        }
+    }
+
     #[tokio::test]
     async fn every_range_of_every_file_is_what_lies_there() {
         let (dir, manifests) = (model(), tempfile::tempdir().expect("a directory"));
@@ -225,7 +276,7 @@ mod tests {
                 let (root, manifest) = (dir.path().to_owned(), manifest.clone());
                 let (compared, free) = (Arc::clone(&compared), Arc::clone(&free));
                 let part = (number, from..to);
-                let body = body(Content::Here(root), manifest, part, compared, free, || true).await.expect("opened");
+                let body = body(Content::Here(root), manifest, part, compared, free, Always).await.expect("opened");
                 let read = axum::body::to_bytes(body, usize::MAX).await.expect("read");
                 let at = |at: u64| usize::try_from(at).expect("small");
                 assert_eq!(read, content[at(from)..at(to)], "{} {from}..{to}", file.path);

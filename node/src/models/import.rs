@@ -274,10 +274,11 @@ fn read_file(
     Ok(manifest::File { path: path.clone(), bytes, sha256, segments })
 }
 
-/// What changes when a file is written to or replaced.
+/// What changes when a file is written to or replaced. Not when it was changed (ctime): that moves with each link to it too, and
+/// files of uploads have several.
 fn stamp(metadata: &Metadata) -> impl PartialEq + use<> {
     let (dev, ino, bytes) = (metadata.dev(), metadata.ino(), metadata.size());
-    (dev, ino, bytes, metadata.mtime(), metadata.mtime_nsec(), metadata.ctime(), metadata.ctime_nsec())
+    (dev, ino, bytes, metadata.mtime(), metadata.mtime_nsec())
 }
 
 #[cfg(test)]

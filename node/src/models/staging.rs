@@ -67,6 +67,8 @@ pub struct Staging {
     held: Vec<bool>,
     /// The destination holds the artefact already: nothing is written and nothing is renamed.
     in_place: bool,
+    /// What is here of it was taken from the journal of an earlier attempt, at least in part, and not hashed again.
+    believed: bool,
     /// What the files are, once everything was checked and made durable.
     finished: Option<Manifest>,
     /// The files that were used last, the latest at the end.
@@ -197,7 +199,8 @@ impl Staging {
 
     fn empty(to: PathBuf, partial: PathBuf, id: ManifestId, lock: Lock) -> Self {
         let (held, open, journal, syncing) = (Vec::new(), Vec::new(), None, Syncing::default());
-        Self { to, partial, id, lock, layout: None, held, in_place: false, finished: None, open, journal, syncing }
+        let (in_place, believed, finished) = (false, false, None);
+        Self { to, partial, id, lock, layout: None, held, in_place, believed, finished, open, journal, syncing }
     }
 
     /// The manifest, once it is known: from an earlier attempt or from [`Staging::begin`].
@@ -336,8 +339,14 @@ impl Staging {
         if self.in_place { self.to.clone() } else { self.files() }
     }
 
-    /// Makes the artefact durable and puts it in place. The one way in which received bytes reach anyone. `compared` knows of
-    /// its files from then on that they are as they were verified.
+    /// Whether this process has verified all that is here, and nobody else could write to it since.
+    #[must_use]
+    pub fn is_own_work(&self) -> bool {
+        !self.in_place && !self.believed
+    }
+
+    /// Makes the artefact durable and puts it in place. The one way in which received bytes reach anyone. If this process
+    /// has verified all of it, `compared` knows from then on that its files are as they were.
     ///
     /// # Errors
     /// It was not this artefact that was cleared, a group is missing, a file is not what it claims to be, the destination was

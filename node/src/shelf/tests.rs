@@ -120,6 +120,33 @@ fn files_that_nobody_asks_for_are_forgotten_after_a_day() {
     assert!(shelf.has_blob(kept, 1));
     shelf.sweep(hours(25)).expect("swept");
     assert!(!shelf.has_blob(kept, 1));
+    // One that was asked for is kept for another day, and not touched.
+    let kept = blob(&shelf, b"x");
+    let times = || fs::metadata(shelf.blob(kept)).and_then(|found| found.modified()).expect("there");
+    let long_ago = SystemTime::now() - Duration::from_secs(48 * 3600);
+    File::options().write(true).open(shelf.blob(kept)).expect("opened").set_modified(long_ago).expect("set");
+    assert!(shelf.hold_blob(kept, 1) && !shelf.hold_blob(oid(b"y"), 1));
+    assert_eq!(times(), long_ago);
+    shelf.sweep(hours(23)).expect("swept");
+    assert!(shelf.has_blob(kept, 1));
+    shelf.sweep(hours(25)).expect("swept");
+    assert!(!shelf.has_blob(kept, 1));
+    assert_eq!(entries(&shelf.root.join("blobs")).expect("read").len(), 0, "its note is gone too");
+}
+
+#[test]
+fn a_home_behind_a_link_is_the_same_home() {
+    let (dir, _) = shelf();
+    let home = dir.path().join("link");
+    std::os::unix::fs::symlink(dir.path(), &home).expect("linked");
+    let shelf = Shelf::of_home(&home);
+    let mut draft = shelf.begin(NAME).expect("begun");
+    draft.put("a", b"x").expect("put");
+    let finished = draft.finish("maria", Timestamp(1)).expect("finished");
+    let mut next = shelf.begin(NAME).expect("begun");
+    next.take_over(Some(Base { from: finished.path(), manifest: None })).expect("taken over");
+    let inode = |path: &Path| std::os::unix::fs::MetadataExt::ino(&fs::metadata(path.join("a")).expect("there"));
+    assert_eq!(inode(&next.files.path), inode(finished.path()), "linked, for nothing changes it");
 }
 
 #[test]

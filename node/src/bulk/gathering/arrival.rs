@@ -21,6 +21,9 @@ use alliance_protocol::{
 use super::{super::board::ReaderId, Files, Gathering, Gatherings, Phase, gone};
 use crate::models::Compared;
 
+/// Groups that are looked at for what can be read next, while whoever brings them waits: several times what is read at once.
+const LOOKED_AT_MAX: u64 = 4096;
+
 /// Where to look for what is on its way to this node.
 #[derive(Clone, Debug)]
 pub struct Arrivals(Arc<Gatherings>);
@@ -100,7 +103,8 @@ impl Arrival {
 }
 
 impl ArrivalReader {
-    /// Waits until the first of these groups is here; the group after those that are here one after the other.
+    /// Waits until the first of these groups is here; the group after those that are here one after the other, or after so many
+    /// of them as are looked at.
     ///
     /// # Errors
     /// No more will come.
@@ -116,7 +120,8 @@ impl ArrivalReader {
                 let is_here = |group: &u64| {
                     usize::try_from(*group).ok().and_then(|group| progress.here.get(group)).is_some_and(|here| *here)
                 };
-                let end = groups.clone().find(|group| !is_here(group)).unwrap_or(groups.end);
+                let looked_at = groups.start..groups.end.min(groups.start.saturating_add(LOOKED_AT_MAX));
+                let end = looked_at.clone().find(|group| !is_here(group)).unwrap_or(looked_at.end);
                 if end > groups.start {
                     return Ok(end);
                 }
@@ -135,6 +140,12 @@ impl ArrivalReader {
         }
         let manifest = self.gathering.holds(extent)?.ok_or_else(gone)?;
         self.files.read(&manifest, extent, buffer)
+    }
+
+    /// Whether it is not delivered yet.
+    #[must_use]
+    pub fn arrives(&self) -> bool {
+        self.gathering.progress().phase == Phase::Coming
     }
 
     /// Whether what is read may still be: it comes, or lies where it was put.

@@ -56,8 +56,8 @@ impl Files {
         }
     }
 
-    /// Reads groups that are here. They were verified before they were written, and are compared once more where others than
-    /// this process can write to the file. Blocks.
+    /// Reads groups that are here. They were verified before they were written, and are compared once more where this
+    /// process cannot vouch for that. Blocks.
     pub(super) fn read(&mut self, manifest: &Manifest, extent: &Extent, buffer: &mut [u8]) -> Result<(), BulkFailure> {
         for is_last in [false, true] {
             match self.attempt(manifest, extent, buffer)? {

@@ -81,6 +81,11 @@ struct Before {
 }
 
 impl Before {
+    /// The newest version of what was uploaded.
+    fn version(&self) -> Option<Version> {
+        self.state.as_ref()?.version.clone()
+    }
+
     /// How clients name the newest version.
     fn commit(&self) -> Option<String> {
         let uploaded = || self.state.as_ref()?.version.as_ref().map(|version| version.commit.clone());
@@ -106,6 +111,8 @@ pub(in super::super) async fn commit(
         }
         // Before anything is taken in.
         desk.before(&upload).await?;
+        // INVARIANT: nobody closes the semaphore.
+        let _place = desk.taking.acquire().await;
         let (shelf, name) = (desk.shelf.clone(), upload.name.clone());
         let draft = blocking(move || shelf.begin(&name)).await?;
         let (draft, parent) = desk.apply(draft, &mut lines, &token).await?;
@@ -209,6 +216,8 @@ impl Desk {
         token: &Token,
     ) -> Result<Committed, Refusal> {
         let _turn = self.turns.take(&upload.name).await?;
+        // INVARIANT: nobody closes the semaphore.
+        let _place = self.making.acquire().await;
         let before = self.before(upload).await?;
         if parent.is_some_and(|parent| before.commit().is_some_and(|commit| commit != parent)) {
             return Err(Refusal::Behind);
@@ -221,8 +230,15 @@ impl Desk {
                 return Err(Refusal::Token);
             }
             let commit = finished.version.commit.clone();
-            let spared = before.state.and_then(|state| state.version);
-            self.accept(upload, finished, spared).await?;
+            // Meanwhile somebody may have labelled the version before: then this one is not the newest of anything.
+            let is_model = async || Ok::<_, Refusal>(self.before(upload).await?.model.is_some());
+            if is_model().await? {
+                return Err(Refusal::Behind);
+            }
+            self.accept(upload, finished, before.version()).await?;
+            if is_model().await? {
+                return Err(Refusal::Behind);
+            }
             return Ok(Committed { commit, note: unlabelled(&upload.name), warns: true });
         };
         let (dir, manifests) = (finished.path().to_owned(), self.manifests.clone());
@@ -232,7 +248,7 @@ impl Desk {
             Ok::<_, ImportError>(model)
         })
         .await?;
-        self.register(upload, before.model, (model, finished), token).await
+        self.register(upload, before, (model, finished), token).await
     }
 
     /// The files of the version before with what was uploaded, in their place.
@@ -272,7 +288,7 @@ impl Desk {
     async fn register(
         &self,
         upload: &Upload,
-        before: Option<LocalModel>,
+        before: Before,
         (model, mut finished): (LocalModel, Finished),
         token: &Token,
     ) -> Result<Committed, Refusal> {
@@ -280,10 +296,10 @@ impl Desk {
         if !self.still(token) {
             return Err(Refusal::Token);
         }
-        let is_new = before.is_none();
+        let (is_new, spared) = (before.model.is_none(), before.version());
         // Once the node has heard of it, the files must be there, whoever goes away.
         finished.stay();
-        let replace = AdminCall::Replace { model: Box::new(model), before: before.map(Box::new) };
+        let replace = AdminCall::Replace { model: Box::new(model), before: before.model.map(Box::new) };
         match self.carry_out(replace).await? {
             Reply::Imported(_) => {}
             Reply::Failed(failure) => {
@@ -296,7 +312,8 @@ impl Desk {
             }
             _ => return Err(Refusal::Internal),
         }
-        if let Err(error) = self.accept(upload, finished, None).await {
+        // Those who read the version before, or to whom it crosses, are not cut off.
+        if let Err(error) = self.accept(upload, finished, spared).await {
             // It is a model, wherever that is written down; the next commit finds it.
             tracing::warn!(%error, name = upload.name, "what was uploaded is a model now, and not noted as uploaded");
         }

@@ -225,3 +225,15 @@ fn a_wrong_sha256_is_told_apart_from_damage() {
     let report = verify(dir.path(), &lying, &mut |_, _| {}).expect("read");
     assert_eq!(report.problems, [VerifyProblem::Sha256 { path: "config.json".into() }]);
 }
+
+#[test]
+fn a_link_that_is_made_meanwhile_is_no_change() {
+    let (dir, manifests) = (model(), tempfile::tempdir().expect("a directory"));
+    let (file, mut links) = (dir.path().join("original/model.gguf"), 0);
+    let mut link = |_: u64, _: u64| {
+        links += 1;
+        fs::hard_link(&file, manifests.path().join(format!("link-{links}"))).expect("linked");
+    };
+    import(dir.path(), request(), manifests.path(), &mut link).expect("imported");
+    assert!(links > 3, "while it was read too");
+}

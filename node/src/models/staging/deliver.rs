@@ -65,7 +65,8 @@ impl Staging {
         }
         let files = self.files();
         // Until here nobody but this process could write to them.
-        let sealed = self.finished.as_ref().map(|manifest| (manifest.id(), Sealed::of(&files, manifest)));
+        let own = self.finished.as_ref().filter(|_| self.is_own_work());
+        let sealed = own.map(|manifest| (manifest.id(), Sealed::of(&files, manifest)));
         match fs::rename(&files, &self.to) {
             Ok(()) => {}
             Err(error) if is_taken(&error) => {

@@ -133,7 +133,7 @@ impl Staging {
         let untouched: Vec<bool> =
             layout.files().map(|file| is_untouched(&files.join(file.path), file.bytes, changed_max)).collect();
         self.create_files(&layout)?;
-        self.held = self.look_over(&layout, claims.as_ref(), &untouched)?;
+        (self.held, self.believed) = self.look_over(&layout, claims.as_ref(), &untouched)?;
         let claims = claims.unwrap_or_default();
         let kind = if claims.boot == Boot::Other { Kind::Durable } else { Kind::Written };
         let mut known: Vec<(Kind, (u64, u64))> = self.runs_held().into_iter().map(|run| (kind, run)).collect();
@@ -148,9 +148,14 @@ impl Staging {
         self.begin_journal(id, &known)
     }
 
-    /// Which groups are there. What the journal claims is believed of files that nobody else has touched, as far as it was
+    /// Which groups are there, and whether that is believed of any of them. What the journal claims is believed of files that nobody else has touched, as far as it was
     /// durable or the machine runs since then; the rest of what it claims is hashed, and without a journal everything is.
-    fn look_over(&self, layout: &Layout, claims: Option<&Claims>, untouched: &[bool]) -> Result<Vec<bool>, StagingError> {
+    fn look_over(
+        &self,
+        layout: &Layout,
+        claims: Option<&Claims>,
+        untouched: &[bool],
+    ) -> Result<(Vec<bool>, bool), StagingError> {
         let (files, manifest) = (self.files(), layout.manifest());
         let root = files.canonicalize().map_err(|source| disk("read", &files, source))?;
         let (mut claimed, mut believed) = (vec![claims.is_none(); index(manifest.group_count())], Vec::new());
@@ -160,12 +165,12 @@ impl Staging {
             set(&mut believed, &claims.durable);
             set(&mut believed, if claims.boot == Boot::Same { claims.written.as_slice() } else { &[] });
         }
-        let (mut held, mut buffer, mut current) = (unwanted(layout), Vec::new(), None);
+        let (mut held, mut buffer, mut current, mut believes) = (unwanted(layout), Vec::new(), None, false);
         for (group, held) in manifest.groups().zip(&mut held).filter(|(_, held)| !**held) {
             let place = layout.place(&Extent::from(&group)).ok_or(StagingError::Group { index: group.index })?;
             let is_untouched = untouched.get(index(u64::from(place.file))).copied().unwrap_or_default();
             if is_set(&believed, group.index) && is_untouched {
-                *held = true;
+                (*held, believes) = (true, true);
             } else if is_set(&claimed, group.index) {
                 let file = match current.take().filter(|(number, _)| *number == place.file) {
                     Some((_, file)) => file,
@@ -177,7 +182,7 @@ impl Staging {
                 current = Some((place.file, file));
             }
         }
-        Ok(held)
+        Ok((held, believes))
     }
 }
 

@@ -124,7 +124,14 @@ fn an_interrupted_pull_keeps_what_verifies() {
     staging.begin(&world.manifest).expect("begun");
     assert_eq!(staging.runs_held(), held, "to begin again loses nothing");
     world.receive(&mut staging, |index| index % 3 == 0);
-    staging.put_in_place(&Compared::default()).expect("delivered");
+    assert!(!staging.is_own_work(), "some of it was believed");
+    let compared = Compared::default();
+    let place = staging.put_in_place(&compared).expect("delivered");
+    for (number, file) in (0..).zip(world.manifest.files()) {
+        let stamp = Stamp::of(&fs::metadata(place.join(&file.path)).expect("there"));
+        let groups = world.manifest.groups_in(number, &(0..file.bytes));
+        assert!(!compared.holds(world.manifest.id(), number, &stamp, &groups), "`{}` is compared when read", file.path);
+    }
 }
 
 #[test]
@@ -193,10 +200,15 @@ fn what_is_recorded_is_not_hashed_again() {
     // However long that took, it was "at once".
     let later = SystemTime::now() + Duration::from_secs(3600);
     File::options().write(true).open(&journal).expect("opens").set_modified(later).expect("set");
-    assert_eq!(world.open().runs_held(), held);
+    let staging = world.open();
+    assert_eq!(staging.runs_held(), held);
+    // What was believed is not vouched for: whoever reads it compares it.
+    assert!(!staging.is_own_work());
+    drop(staging);
     // Without a record, everything is hashed.
     fs::remove_file(&journal).expect("removed");
     let staging = world.open();
+    assert!(staging.is_own_work());
     assert_ne!(staging.runs_held(), held);
     assert!(staging.runs_held().iter().all(|run| held.iter().any(|(first, end)| *first <= run.0 && run.1 <= *end)));
     let found = staging.runs_held();
