@@ -10,7 +10,7 @@
 //! ```
 //!
 //! A version is whole or not there at all. Nothing here is offered to anyone, or read by anyone: that takes labels. What a crash
-//! left half done is removed at the next start, and a version that nothing came of by the next one.
+//! left half done is removed at the next start. A version stays until the next but one, for those who still read it.
 
 use std::{
     fs::{self, File, OpenOptions},

@@ -143,10 +143,10 @@ async fn files_come_in_a_commit_or_before_it_and_become_a_model_that_is_offered(
         seen.headers.get("x-hf-warning").filter(|told| told.contains("another version")).map(|_| ())
     })
     .await;
-    // What was sent is there for another name too; of one name one version is kept.
+    // What was sent is there for another name too. The version before stays until the next one, for those who still read it.
     assert_eq!(uploader.place_for(&weights).await, None);
     let named = stage.home("BR").join("uploads/named").join(&uploader.name);
-    assert_eq!(fs::read_dir(named).expect("read").count(), 2, "the state, and one version");
+    assert_eq!(fs::read_dir(named).expect("read").count(), 3, "the state, and two versions");
     // Who got it by a crossing cannot make it a model of their own under its name.
     let importer = Uploader { client: Client::of(&stage, "CN").await, name: uploader.name.clone() };
     importer.commit(&[header(), file("x", b"x")]).await.with(403);
