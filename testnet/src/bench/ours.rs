@@ -204,7 +204,10 @@ impl Daemons {
         again.launch()?;
         let first = self.importers().next().ok_or_else(|| failed("ours", "a node is missing".to_owned()))?;
         first
-            .until("its peers and all law", |status| status.peers_admitted > 0 && status.members.iter().all(|m| m.fresh))
+            .until("its peers, all law and witnesses", |status| {
+                let fresh = status.members.iter().all(|member| member.fresh);
+                status.peers_admitted > 0 && fresh && status.witnessed.problem.is_none()
+            })
             .await?;
         self.network.until_offered(first, &offered.name).await?;
 
