@@ -43,10 +43,10 @@ use super::{
 use crate::models::store_manifest;
 
 /// Bytes that are handed over at a time, so that a hop between threads is paid once for many packets.
-const BATCH_BYTES: usize = 256 * 1024;
+const BATCH_BYTES: usize = 1024 * 1024;
 
 /// Pieces of packets in a batch: a little more than fill it. Each holds the packet that it came in, however short it is.
-const CHUNKS_PER_BATCH: usize = 256;
+const CHUNKS_PER_BATCH: usize = 1024;
 
 /// Batches that wait for the writing thread. Beyond that the stream is not read, and flow control holds the sender.
 const BATCHES_WAITING: usize = 2;
