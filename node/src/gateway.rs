@@ -90,9 +90,9 @@ const READING_MAX: usize = 16;
 /// itself, and not for ever, as there are only so many connections.
 const TAKEN_WITHIN: Duration = Duration::from_secs(5 * 60);
 
-/// Commits that are taken in, or made a version, at a time: each holds a line of at most some MiB several times over, and then a
-/// thread that hashes all of its files. Others wait.
-const COMMITS_TAKEN_MAX: usize = 8;
+/// Lines of commits that are taken in at a time, each of at most some MiB and held several times over; and commits that are made a
+/// version, each on a thread that copies or hashes all of its files. Others wait.
+const LINES_TAKEN_MAX: usize = 8;
 const COMMITS_MADE_MAX: usize = 4;
 
 /// Manifests that are kept decoded: of what is being downloaded. The largest have some 50 MiB.
@@ -158,7 +158,7 @@ impl Gateway {
             kept: tokio::sync::Mutex::default(),
             asking: Semaphore::new(ASKED_MAX),
             reading: Arc::new(Semaphore::new(READING_MAX)),
-            taking: Semaphore::new(COMMITS_TAKEN_MAX),
+            taking: Semaphore::new(LINES_TAKEN_MAX),
             making: Semaphore::new(COMMITS_MADE_MAX),
         });
         let router = router(desk);
@@ -322,13 +322,6 @@ impl Desk {
             Reply::Models(models) => Ok(models),
             _ => Err(Refusal::Internal),
         }
-    }
-
-    /// Whether what a client has begun to read is still here and not to be deleted. Of what was made here the version before may
-    /// be read to its end.
-    async fn may_be_read(&self, name: &str, id: ManifestId) -> bool {
-        let Ok(models) = self.models().await else { return false };
-        models.iter().any(|model| model.name == name && (model.manifest == id || model.crossing.is_none()))
     }
 
     /// Where an artefact lies under its name, if it does.

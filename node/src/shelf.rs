@@ -263,27 +263,22 @@ impl Shelf {
         Ok(Draft { shelf: self.clone(), name: name.to_owned(), files: Temporary::of(path), removed: Vec::new() })
     }
 
-    /// Makes a version the newest, and forgets those before it, but for one that somebody may be about to label. What was not
+    /// Makes a version the newest, and forgets those before it, but for those that somebody may be reading, or about to
+    /// label. What was not
     /// made before is made, as a data set or not.
     ///
     /// # Errors
     /// The disk failed.
-    pub fn accept(
-        &self,
-        name: &str,
-        dataset: bool,
-        finished: Finished,
-        spared: Option<&Version>,
-    ) -> Result<(), ShelfError> {
+    pub fn accept(&self, name: &str, dataset: bool, finished: Finished, spared: &[PathBuf]) -> Result<(), ShelfError> {
         let version = finished.keep();
-        let spared = spared.map(|version| version.dir.clone());
         let (kept, created) = (version.dir.clone(), version.at);
         let state = self.get(name)?.unwrap_or(Shelved { private: false, dataset, created, version: None });
         self.write(name, &Shelved { version: Some(version), ..state }, Existing::Replace)?;
         let olds = folders(&self.place(name))?
             .into_iter()
-            .filter(|dir| dir.starts_with('v') && *dir != kept && Some(dir) != spared.as_ref());
-        olds.for_each(|dir| remove(&self.place(name).join(dir)));
+            .filter(|dir| dir.starts_with('v') && *dir != kept)
+            .map(|dir| self.place(name).join(dir));
+        olds.filter(|old| !spared.contains(old)).for_each(|old| remove(&old));
         Ok(())
     }
 

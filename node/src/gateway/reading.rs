@@ -62,14 +62,8 @@ pub(super) enum Stopped {
     Over,
 }
 
-/// Says whether a client may go on reading what it has begun to.
-pub(super) trait Leave: Send + 'static {
-    /// `arrives` where a crossing that runs brings it.
-    fn holds(&mut self, arrives: bool) -> impl Future<Output = bool> + Send;
-}
-
 /// A range of a file of an artefact, as a body. What is not as the manifest says ends it before its end, so that no client
-/// takes it for the whole; in the first piece, it is an error at once. What is on its way here comes as it arrives. `leave` is
+/// takes it for the whole; in the first piece, it is an error at once. What is on its way here comes as it arrives. `goes_on` is
 /// asked before each piece.
 ///
 /// # Errors
@@ -80,7 +74,7 @@ pub(super) async fn body(
     (number, range): (u32, Range<u64>),
     compared: Arc<Compared>,
     places: Arc<Semaphore>,
-    leave: impl Leave,
+    goes_on: impl Fn() -> bool + Send + 'static,
 ) -> Result<Body, Stopped> {
     let Range { start: next, end } = manifest.groups_in(number, &range);
     if next >= end {
@@ -102,12 +96,11 @@ pub(super) async fn body(
         let (piece, rest) = reading.piece_of(&places).await?;
         (first, reading) = (Some(Ok(piece)), rest);
     }
-    let rest = stream::unfold(Some((reading, places, leave)), |state| async move {
-        let (reading, places, mut leave) = state.filter(|(reading, ..)| reading.next < reading.end)?;
-        let goes_on = reading.is_there() && leave.holds(reading.arrives()).await;
-        let piece = if goes_on { reading.piece_of(&places).await } else { Err(Stopped::Over) };
+    let rest = stream::unfold(Some((reading, places, goes_on)), |state| async move {
+        let (reading, places, goes_on) = state.filter(|(reading, ..)| reading.next < reading.end)?;
+        let piece = if goes_on() && reading.is_there() { reading.piece_of(&places).await } else { Err(Stopped::Over) };
         match piece {
-            Ok((piece, reading)) => Some((Ok(piece), Some((reading, places, leave)))),
+            Ok((piece, reading)) => Some((Ok(piece), Some((reading, places, goes_on)))),
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "a download over the gateway was ended");
                 Some((Err(io::Error::other(error)), None))
@@ -149,18 +142,10 @@ impl Reading {
         tokio::task::spawn_blocking(move || self.piece(ready)).await?
     }
 
-    /// Whether a crossing that runs brings it.
-    fn arrives(&self) -> bool {
-        match &self.from {
-            Feed::Here(..) => false,
-            Feed::Coming(reader) => reader.arrives(),
-        }
-    }
-
-    /// Whether there is anything left to read.
+    /// Whether it may still be read: what is deleted under a duty is not read to its end by whoever has it open.
     fn is_there(&self) -> bool {
         match &self.from {
-            Feed::Here(_, dir) => dir.is_dir(),
+            Feed::Here(source, dir) => dir.is_dir() && source.has_names(),
             Feed::Coming(reader) => reader.is_there(),
         }
     }
@@ -200,14 +185,6 @@ mod tests {
     use super::*;
     use crate::models::import::tests::{model, request};
 
-    struct Always;
-
-    impl Leave for Always {
-        async fn holds(&mut self, _: bool) -> bool {
-            true
-        }
-    }
-
     #[test]
     fn ranges_are_read_as_the_rfc_has_them() {
         for (range, bytes, wanted) in [
@@ -231,17 +208,6 @@ mod tests {
         }
     }
 
-    /// Lets so many pieces through.
-    struct Pieces(u32);
-
-    impl Leave for Pieces {
-        async fn holds(&mut self, arrives: bool) -> bool {
-            assert!(!arrives);
-            self.0 = self.0.saturating_sub(1);
-            self.0 > 0
-        }
-    }
-
     #[tokio::test]
     async fn a_download_ends_before_its_end_where_it_may_not_go_on() {
         let (dir, manifests) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
@@ -250,13 +216,24 @@ mod tests {
             crate::models::import::import(dir.path(), request(), manifests.path(), &mut |_, _| {}).expect("imported");
         let manifest = crate::models::load_manifest(manifests.path(), local.manifest).expect("loaded");
         let bytes = manifest.files()[0].bytes;
-        for (pieces, whole) in [(1, false), (2, false), (10, true)] {
+        let (kept, file) = (manifests.path().join("kept"), dir.path().join("notes.txt"));
+        std::fs::hard_link(&file, &kept).expect("linked");
+        let read = async |what: &'static str, pieces: u32| {
             let (root, manifest) = (dir.path().to_owned(), manifest.clone());
             let (compared, free) = (Arc::new(Compared::default()), Arc::new(Semaphore::new(1)));
-            let body = body(Content::Here(root), manifest, (0, 0..bytes), compared, free, Pieces(pieces)).await;
-            let read = axum::body::to_bytes(body.expect("opened"), usize::MAX).await;
-            assert_eq!(read.is_ok(), whole, "{pieces}");
-        }
+            let left = std::sync::atomic::AtomicU32::new(pieces);
+            let goes_on = move || left.fetch_sub(1, std::sync::atomic::Ordering::SeqCst) > 0;
+            let body = body(Content::Here(root), manifest, (0, 0..bytes), compared, free, goes_on).await;
+            let body = body.expect("opened");
+            if what == "deleted" {
+                std::fs::remove_file(&file).expect("removed");
+                std::fs::remove_file(&kept).expect("removed");
+            }
+            axum::body::to_bytes(body, usize::MAX).await.is_ok()
+        };
+        assert!(!read("no leave any more", 1).await);
+        assert!(read("leave", 100).await);
+        assert!(!read("deleted", 100).await, "while the directory stays");
     }
 
     #[tokio::test]
@@ -276,7 +253,7 @@ mod tests {
                 let (root, manifest) = (dir.path().to_owned(), manifest.clone());
                 let (compared, free) = (Arc::clone(&compared), Arc::clone(&free));
                 let part = (number, from..to);
-                let body = body(Content::Here(root), manifest, part, compared, free, Always).await.expect("opened");
+                let body = body(Content::Here(root), manifest, part, compared, free, || true).await.expect("opened");
                 let read = axum::body::to_bytes(body, usize::MAX).await.expect("read");
                 let at = |at: u64| usize::try_from(at).expect("small");
                 assert_eq!(read, content[at(from)..at(to)], "{} {from}..{to}", file.path);

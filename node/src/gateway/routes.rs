@@ -1,15 +1,9 @@
 //! Each call of the Hub's clients that is answered.
 
-use std::{
-    collections::BTreeSet,
-    ops::Range,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeSet, ops::Range, sync::Arc, time::Duration};
 
 use alliance_protocol::{
     core::admin::{AdminCall, Reply},
-    id::ManifestId,
     manifest::{File, Manifest},
     vocabulary::Country,
 };
@@ -31,7 +25,7 @@ use super::{
     denied::ascii,
     empty,
     hub::{self, Kind, Place, Refusal, Repo},
-    reading::{self, Leave, Stopped, Wanted},
+    reading::{self, Stopped, Wanted},
 };
 use crate::{
     models::SourceError,
@@ -47,9 +41,6 @@ const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Bytes of a body of no use that are taken all the same: a commit that a client makes of small files.
 const DRAINED_BYTES_MAX: usize = 128 * 1024 * 1024;
-
-/// Between two questions whether what a client reads is still to be read.
-const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// How long a body, or the next part of a long one, may take to come; it comes from this machine.
 pub(super) const BODY_WITHIN: Duration = Duration::from_secs(10);
@@ -310,29 +301,6 @@ pub(super) fn link(headers: &HeaderMap, path: &str) -> Result<String, Refusal> {
     if old { Ok(path.to_owned()) } else { Ok(format!("{}/{path}", base(headers)?)) }
 }
 
-/// What lets a client read: its token, and that the node still has what it reads.
-struct Standing {
-    desk: Arc<Desk>,
-    token: Token,
-    name: String,
-    id: ManifestId,
-    asked: Instant,
-}
-
-impl Leave for Standing {
-    async fn holds(&mut self, arrives: bool) -> bool {
-        if !self.desk.still(&self.token) {
-            return false;
-        }
-        // The end of what arrives is told by its crossing.
-        if arrives || self.asked.elapsed() < ASK_AGAIN {
-            return true;
-        }
-        self.asked = Instant::now();
-        self.desk.may_be_read(&self.name, self.id).await
-    }
-}
-
 pub(super) fn kind_of(text: &str) -> Result<Kind, Refusal> {
     match text {
         "models" => Ok(Kind::Models),
@@ -460,9 +428,8 @@ impl Desk {
         token: Token,
     ) -> Result<Body, Refusal> {
         let (compared, places) = (Arc::clone(&self.compared), Arc::clone(&self.reading));
-        let leave =
-            Standing { desk: Arc::clone(self), token, name: repo.name.clone(), id: manifest.id(), asked: Instant::now() };
-        let body = reading::body(content, manifest.clone(), part, compared, places, leave).await;
+        let desk = Arc::clone(self);
+        let body = reading::body(content, manifest.clone(), part, compared, places, move || desk.still(&token)).await;
         body.map_err(|error| {
             tracing::warn!(error = &error as &dyn std::error::Error, name = repo.name, "the gateway cannot read a file");
             match error {

@@ -7,7 +7,7 @@
 use std::{
     fs::File,
     io,
-    os::unix::fs::FileExt as _,
+    os::unix::fs::{FileExt as _, MetadataExt as _},
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -134,6 +134,12 @@ impl Source {
             compared.note(id, extent.file, &after, groups, SystemTime::now());
         }
         Ok(())
+    }
+
+    /// Whether what was opened last has a name yet: whoever deletes a file leaves it to those who have it open.
+    #[must_use]
+    pub fn has_names(&self) -> bool {
+        self.open.iter().all(|(_, file)| file.metadata().is_ok_and(|metadata| metadata.nlink() > 0))
     }
 
     fn stamp(&mut self, extent: &Extent) -> Result<Stamp, SourceError> {

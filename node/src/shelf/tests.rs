@@ -34,7 +34,7 @@ fn versions_follow_each_other_and_only_the_newest_stays() {
     draft.put_blob("copy.bin", large, 7).expect("put");
     let finished = draft.finish("maria", now).expect("finished");
     let first = finished.path().to_owned();
-    shelf.accept(NAME, false, finished, None).expect("accepted");
+    shelf.accept(NAME, false, finished, &[]).expect("accepted");
     assert!(shelf.hold_blob(large, 7), "another may ask for it");
     let state = shelf.get(NAME).expect("read").expect("there");
     assert_eq!(shelf.files(NAME, state.version.as_ref().expect("one")), first);
@@ -48,7 +48,7 @@ fn versions_follow_each_other_and_only_the_newest_stays() {
     let finished = draft.finish("maria", now).expect("finished");
     let second = finished.path().to_owned();
     assert_eq!(fs::read(first.join("config.json")).expect("read"), b"{}", "the version before stays as it was");
-    shelf.accept(NAME, false, finished, None).expect("accepted");
+    shelf.accept(NAME, false, finished, &[]).expect("accepted");
     assert!(!first.exists() && second.join("model.bin").is_file() && !second.join("a").exists());
     assert_eq!(shelf.all().expect("read").len(), 1);
 }
@@ -183,10 +183,10 @@ fn a_version_that_is_about_to_be_labelled_is_spared() {
         draft.put("a", content).expect("put");
         draft.finish("maria", Timestamp(1)).expect("finished")
     };
-    shelf.accept(NAME, false, version(b"1"), None).expect("accepted");
+    shelf.accept(NAME, false, version(b"1"), &[]).expect("accepted");
     let first = shelf.get(NAME).expect("read").expect("there").version.expect("one");
-    shelf.accept(NAME, false, version(b"2"), Some(&first)).expect("accepted");
+    shelf.accept(NAME, false, version(b"2"), &[shelf.files(NAME, &first)]).expect("accepted");
     assert!(shelf.files(NAME, &first).is_dir());
-    shelf.accept(NAME, false, version(b"3"), None).expect("accepted");
+    shelf.accept(NAME, false, version(b"3"), &[]).expect("accepted");
     assert!(!shelf.files(NAME, &first).exists());
 }

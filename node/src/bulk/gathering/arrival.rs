@@ -142,12 +142,6 @@ impl ArrivalReader {
         self.files.read(&manifest, extent, buffer)
     }
 
-    /// Whether it is not delivered yet.
-    #[must_use]
-    pub fn arrives(&self) -> bool {
-        self.gathering.progress().phase == Phase::Coming
-    }
-
     /// Whether what is read may still be: it comes, or lies where it was put.
     #[must_use]
     pub fn is_there(&self) -> bool {
@@ -155,7 +149,7 @@ impl ArrivalReader {
             let progress = self.gathering.progress();
             (progress.is_readable(), progress.phase)
         };
-        readable && (phase == Phase::Coming || self.gathering.to.is_dir())
+        readable && (phase == Phase::Coming || (self.gathering.to.is_dir() && self.files.has_names()))
     }
 }
 

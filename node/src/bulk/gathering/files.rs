@@ -31,6 +31,11 @@ impl Files {
         &self.gathering
     }
 
+    /// Whether what was opened last has a name yet.
+    pub(super) fn has_names(&self) -> bool {
+        self.open.as_ref().is_none_or(Source::has_names)
+    }
+
     /// Reads groups, as soon as they are here, and compares them with the manifest once more. Blocks; not for longer than until
     /// the next groups have come where they are not wanted any more.
     pub(in crate::bulk) fn read_true(

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     io,
+    path::PathBuf,
     sync::{Arc, PoisonError},
     time::Duration,
 };
@@ -44,7 +45,7 @@ use crate::{
         card::{Card, Choices, Member},
         import,
     },
-    shelf::{Base, Draft, Finished, ShelfError, Shelved, Version},
+    shelf::{Base, Draft, Finished, ShelfError, Shelved},
     tokens::Token,
 };
 
@@ -81,9 +82,11 @@ struct Before {
 }
 
 impl Before {
-    /// The newest version of what was uploaded.
-    fn version(&self) -> Option<Version> {
-        self.state.as_ref()?.version.clone()
+    /// Where the files of it are that others may read just now.
+    fn places(&self, desk: &Desk, name: &str) -> Vec<PathBuf> {
+        let version = self.state.as_ref().and_then(|state| state.version.as_ref());
+        let uploaded = version.map(|version| desk.shelf.files(name, version));
+        uploaded.into_iter().chain(self.model.as_ref().map(|model| model.path.clone())).collect()
     }
 
     /// How clients name the newest version.
@@ -111,8 +114,6 @@ pub(in super::super) async fn commit(
         }
         // Before anything is taken in.
         desk.before(&upload).await?;
-        // INVARIANT: nobody closes the semaphore.
-        let _place = desk.taking.acquire().await;
         let (shelf, name) = (desk.shelf.clone(), upload.name.clone());
         let draft = blocking(move || shelf.begin(&name)).await?;
         let (draft, parent) = desk.apply(draft, &mut lines, &token).await?;
@@ -216,8 +217,6 @@ impl Desk {
         token: &Token,
     ) -> Result<Committed, Refusal> {
         let _turn = self.turns.take(&upload.name).await?;
-        // INVARIANT: nobody closes the semaphore.
-        let _place = self.making.acquire().await;
         let before = self.before(upload).await?;
         if parent.is_some_and(|parent| before.commit().is_some_and(|commit| commit != parent)) {
             return Err(Refusal::Behind);
@@ -231,23 +230,26 @@ impl Desk {
             }
             let commit = finished.version.commit.clone();
             // Meanwhile somebody may have labelled the version before: then this one is not the newest of anything.
-            let is_model = async || Ok::<_, Refusal>(self.before(upload).await?.model.is_some());
+            let is_model = async || self.before(upload).await.map(|now| now.model.is_some());
             if is_model().await? {
                 return Err(Refusal::Behind);
             }
-            self.accept(upload, finished, before.version()).await?;
-            if is_model().await? {
+            self.accept(upload, finished, before.places(self, &upload.name)).await?;
+            // Where that cannot be told, it was accepted.
+            if is_model().await.is_ok_and(|is_model| is_model) {
                 return Err(Refusal::Behind);
             }
             return Ok(Committed { commit, note: unlabelled(&upload.name), warns: true });
         };
         let (dir, manifests) = (finished.path().to_owned(), self.manifests.clone());
+        let place = self.making.acquire().await;
         let model = blocking(move || {
             let (model, manifest) = import::read(&dir, request, &mut |_, _| {})?;
             import::keep(&manifests, &manifest)?;
             Ok::<_, ImportError>(model)
         })
         .await?;
+        drop(place);
         self.register(upload, before, (model, finished), token).await
     }
 
@@ -265,6 +267,8 @@ impl Desk {
             Some(model) => Some((model.path.clone(), Some(self.manifest(&model.name, model.manifest).await?))),
             None => uploaded.map(|version| (self.shelf.files(&upload.name, version), None)),
         };
+        // INVARIANT: nobody closes the semaphore.
+        let _place = self.making.acquire().await;
         blocking(move || {
             let base = base.as_ref().map(|(from, manifest)| Base { from, manifest: manifest.as_ref() });
             draft.take_over(base).map_err(|error| match error {
@@ -296,7 +300,7 @@ impl Desk {
         if !self.still(token) {
             return Err(Refusal::Token);
         }
-        let (is_new, spared) = (before.model.is_none(), before.version());
+        let (is_new, spared) = (before.model.is_none(), before.places(self, &upload.name));
         // Once the node has heard of it, the files must be there, whoever goes away.
         finished.stay();
         let replace = AdminCall::Replace { model: Box::new(model), before: before.model.map(Box::new) };
@@ -329,9 +333,9 @@ impl Desk {
         Ok(Committed { commit, note, warns })
     }
 
-    async fn accept(&self, upload: &Upload, finished: Finished, spared: Option<Version>) -> Result<(), Refusal> {
+    async fn accept(&self, upload: &Upload, finished: Finished, spared: Vec<PathBuf>) -> Result<(), Refusal> {
         let (shelf, name, dataset) = (self.shelf.clone(), upload.name.clone(), upload.kind == Kind::Datasets);
-        blocking(move || shelf.accept(&name, dataset, finished, spared.as_ref())).await
+        blocking(move || shelf.accept(&name, dataset, finished, &spared)).await
     }
 
     /// The offers of this node of a model, the newest first.

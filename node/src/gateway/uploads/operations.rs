@@ -75,6 +75,8 @@ impl Desk {
             if !self.still(token) {
                 return Err(Refusal::Token);
             }
+            // Each line is held several times over from here. INVARIANT: nobody closes the semaphore.
+            let _place = self.taking.acquire().await;
             let operation: Operation = serde_json::from_slice(&line)
                 .map_err(|error| Refusal::Rejected(format!("a line of the commit is none that is known here: {error}")))?;
             if let Operation::Header { parent_commit } = operation {
