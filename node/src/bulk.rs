@@ -13,11 +13,13 @@
 //! - `gauge`, `shaper`: the transfers that run, and the limits that the operator has set for them
 //! - `serve`, `pull`: the two tasks, from the first packet to the receipt
 //! - `send`, `receive`: the two doors
+//! - `assembly`: from packets to groups that are verified and written
 //! - `gathering`, `board`: what comes to one directory, and which source brings what of it
 //!
 //! Only this module and those below it name quinn or rustls.
 
 mod admission;
+mod assembly;
 mod batch;
 mod board;
 mod congestion;
@@ -131,6 +133,8 @@ pub struct Deadlines {
     pub answer: Duration,
     /// For the importer to put what it has in place, all of it made durable.
     pub receipt: Duration,
+    /// For a group to be written. If it takes longer, the rest of its artefact is written by a thread of its own.
+    pub write: Duration,
     /// Without any byte while an artefact is on its way.
     pub stall: Duration,
     /// For the peer to close after the last word.
@@ -145,6 +149,8 @@ impl Default for Deadlines {
             order: Duration::from_secs(30),
             answer: Duration::from_secs(45),
             receipt: Duration::from_secs(600),
+            // To copy it to the kernel takes less than one; what takes longer is a disk.
+            write: Duration::from_millis(20),
             stall: Duration::from_secs(30),
             linger: Duration::from_secs(5),
         }
@@ -232,6 +238,7 @@ impl Bulk {
         let (open, closed) = mpsc::channel(1);
         let (lanes, threads) = Lanes::open(key, &config, &socket, &open)?;
         drop(open);
+        let writes_apart = config.lanes > 1;
         let BulkConfig { listen, manifests, deadlines, .. } = config;
         let local = lanes.next().endpoint().local_addr().map_err(|source| BulkError::of_socket(listen, source))?;
         let (report, reports) = mpsc::channel(REPORTS_WAITING_MAX);
@@ -239,6 +246,7 @@ impl Bulk {
         let plane = Arc::new(Plane {
             lanes,
             manifests,
+            writes_apart,
             deadlines,
             artefact: ArtefactCounters::default(),
             gauges: Gauges::default(),

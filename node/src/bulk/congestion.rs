@@ -34,11 +34,11 @@ const INITIAL_RATE: u64 = 5_000_000;
 const INITIAL_PACKETS_MAX: u64 = 1024;
 
 /// Bytes in flight with which CUBIC begins within a place.
-const NEAR_WINDOW_BYTES: u64 = 512 * 1024;
+const NEAR_WINDOW_BYTES: u64 = 384 * 1024;
 
 /// Once so many bytes were in flight without a loss, nothing on the way holds less than the receiver, and flow control alone
 /// holds the sender: a pacer would have to wake it several times in a millisecond.
-const NEAR_UNPACED_BYTES: u64 = 2 * 1024 * 1024;
+const NEAR_UNPACED_BYTES: u64 = 512 * 1024;
 
 /// Makes a [`PathControl`] for each connection.
 #[derive(Debug, Default)]

@@ -28,18 +28,26 @@ use super::{
 /// The label under which both ends derive the value that binds a request to its session.
 const SESSION_LABEL: &[u8] = b"EXPORTER-alliance-crossing-v1";
 
-/// Bytes that may be on their way from an exporter: on a short path what the socket's buffer holds, so that flow control
-/// holds the sender and not loss; on a long one twice what 800 Mbit/s have in flight, which at 150 ms are 30 MB.
+/// Bytes that may be on their way from an exporter, all of which are sent again if the importer is killed. On a short path what
+/// 10 Gbit/s have in flight, and no more than the socket's buffer holds, so that flow control holds the sender and not loss; on a
+/// long one twice what 800 Mbit/s have in flight, which at 150 ms are 30 MB. At the least so much that, with a group that is
+/// half here and what is sent ahead, it is a thousandth of 1 GiB.
 const WINDOW_BYTES_MIN: u32 = 128 * 1024;
+const WINDOW_BYTES_NEAR_MIN: u32 = 640 * 1024;
 const WINDOW_BYTES_NEAR: u32 = 3 * 1024 * 1024;
+const WINDOW_BYTES_PER_US_NEAR: u32 = 1250;
 const WINDOW_BYTES_MAX: u32 = 32 * 1024 * 1024;
 const WINDOW_BYTES_PER_MS: u32 = 200_000;
+
+/// Microseconds of the first round trip that both ends spend on the handshake's signatures.
+const SIGNING_US: u32 = 500;
 
 /// Bytes that an importer may have in flight to this node: one request, and then what it wants.
 const REQUEST_WINDOW_BYTES: u32 = 512 * 1024;
 
-/// Bytes of artefact handed to a connection and not yet acknowledged, beyond those that the importer's window holds.
-const SEND_AHEAD_BYTES: u32 = 4 * 1024 * 1024;
+/// Bytes of artefact handed to a connection and not yet acknowledged, beyond those that the importer's window holds: enough
+/// for the next packets.
+const SEND_AHEAD_BYTES: u32 = 128 * 1024;
 
 /// Milliseconds of silence after which a connection is dead, and between two signs of life.
 const IDLE_MS: u32 = 20_000;
@@ -87,7 +95,7 @@ pub(super) struct Line {
     endpoint: Endpoint,
     identity: Identity,
     mtu: u16,
-    /// Bytes that may be on their way to this node over a short path.
+    /// Bytes that may be on their way to this node over a short path, at the most.
     window: u32,
 }
 
@@ -133,7 +141,7 @@ impl Line {
         if peer_of(&connection) != Some(peer) {
             return Err("another key answered".to_owned());
         }
-        connection.set_receive_window(VarInt::from_u32(window(connection.rtt()).max(self.window)));
+        connection.set_receive_window(VarInt::from_u32(window(connection.rtt(), self.window)));
         Ok(connection)
     }
 
@@ -178,13 +186,15 @@ fn server_config(identity: &Identity, mtu: u16) -> Result<ServerConfig, BulkErro
 
 /// Lets an exporter have as much under way to the importer as the path takes, now that its round trip is known.
 pub(super) fn open_send_window(connection: &Connection) {
-    connection.set_send_window(u64::from(window(connection.rtt()).max(WINDOW_BYTES_NEAR).saturating_add(SEND_AHEAD_BYTES)));
+    let window = window(connection.rtt(), WINDOW_BYTES_NEAR);
+    connection.set_send_window(u64::from(window.saturating_add(SEND_AHEAD_BYTES)));
 }
 
-/// Bytes on their way at a time that a path with this round trip takes.
-fn window(round_trip: Duration) -> u32 {
-    let ms = u32::try_from(round_trip.as_millis()).unwrap_or(u32::MAX);
-    ms.saturating_mul(WINDOW_BYTES_PER_MS).min(WINDOW_BYTES_MAX)
+/// Bytes on their way at a time that a path with this round trip takes, where a short one takes `near` at the most.
+fn window(round_trip: Duration, near: u32) -> u32 {
+    let us = u32::try_from(round_trip.as_micros()).unwrap_or(u32::MAX);
+    let near = us.saturating_sub(SIGNING_US).saturating_mul(WINDOW_BYTES_PER_US_NEAR).max(WINDOW_BYTES_NEAR_MIN).min(near);
+    (us / 1000).saturating_mul(WINDOW_BYTES_PER_MS).min(WINDOW_BYTES_MAX).max(near)
 }
 
 /// What holds on both sides.
@@ -217,4 +227,18 @@ pub(super) fn session_of(connection: &Connection) -> Option<SessionBinding> {
     let mut binding = [0; 32];
     connection.export_keying_material(&mut binding, SESSION_LABEL, b"").ok()?;
     Some(SessionBinding(binding))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_much_is_on_its_way_as_the_path_holds() {
+        let windows = [0, 100, 900, 1500, 3000, 20_000, 150_000, 10_000_000]
+            .map(|us| window(Duration::from_micros(us), WINDOW_BYTES_NEAR) / 1024);
+        assert_eq!(windows, [640, 640, 640, 1220, 3051, 3906, 29_296, 32_768]);
+        assert_eq!(window(Duration::from_micros(5000), WINDOW_BYTES_MIN), 1_000_000, "the socket's buffer is short");
+        assert_eq!(window(Duration::from_micros(50), WINDOW_BYTES_MIN), WINDOW_BYTES_MIN);
+    }
 }

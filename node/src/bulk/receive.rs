@@ -1,14 +1,13 @@
 //! The importer's door: the only code that takes artefact bytes off a wire and hands them to anyone.
 //!
 //! A group is verified before it is written, and nothing that was written is visible under its final name until
-//! [`deliver_artefact`] has taken the permission by value. Packets are collected into batches, which one thread assembles
-//! into groups, verifies and writes: memory does not depend on the artefact.
+//! [`deliver_artefact`] has taken the permission by value. Groups are verified and written as they come ([`super::assembly`]):
+//! memory does not depend on the artefact.
 //!
 //! A source that is alone is asked for everything at once. One of several is asked for so much that it does not run dry, and
 //! for its share of what is left at the end ([`super::board`]).
 
 use std::{
-    collections::VecDeque,
     convert::Infallible,
     path::PathBuf,
     sync::{
@@ -25,7 +24,6 @@ use alliance_protocol::{
     limits,
     manifest::{Manifest, decode_runs, encode_runs},
 };
-use bytes::Bytes;
 use quinn::{Connection, SendStream};
 use tokio::{
     sync::mpsc,
@@ -33,6 +31,7 @@ use tokio::{
 };
 
 use super::{
+    assembly::{Assembly, Intake, intake},
     board::Piece,
     frame::{self, Inbox, Kind},
     gathering::Seat,
@@ -41,15 +40,6 @@ use super::{
     task::{Link, Plane, Report, blocking, no_progress, stalled},
 };
 use crate::models::store_manifest;
-
-/// Bytes that are handed over at a time, so that a hop between threads is paid once for many packets.
-const BATCH_BYTES: usize = 1024 * 1024;
-
-/// Pieces of packets in a batch: a little more than fill it. Each holds the packet that it came in, however short it is.
-const CHUNKS_PER_BATCH: usize = 1024;
-
-/// Batches that wait for the writing thread. Beyond that the stream is not read, and flow control holds the sender.
-const BATCHES_WAITING: usize = 2;
 
 /// Milliseconds between two reports of progress.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
@@ -165,22 +155,14 @@ pub(super) async fn receive_artefact(
     seat.begin((manifest.clone(), cleared), &plane.manifests, usage.local.clone(), alive).await?;
     let running = plane.gauges.begin(crossing, Side::Importer, inbound.exporter())?;
     let gauge = running.gauge();
-    let (batches, waiting) = mpsc::channel(BATCHES_WAITING);
-    let writing = {
-        let (seat, gauge, alive) = (Arc::clone(seat), Arc::clone(gauge), alive.clone());
-        blocking(move || {
-            let _alive = alive;
-            // Given back before that is dropped.
-            let seat = seat;
-            write_groups(&seat, Packets::new(waiting), &gauge)
-        })
-    };
+    let assembly = Assembly::new(Arc::clone(seat), Arc::clone(gauge));
+    let (intake, writing) = intake(assembly, plane.writes_apart, plane.deadlines.write);
     let owed = AtomicU64::new(0);
     let (piecewise, wanted) = (usage.piecewise, seat.missing_bytes());
     let source = Taking { plane, connection, seat, gauge, piecewise, manifest: &manifest, activity, owed: &owed };
-    let taking = source.take(send, inbox, debt, batches);
+    let taking = source.take(send, inbox, debt, intake);
     tokio::select! {
-        outcome = async { tokio::try_join!(writing, taking) } => outcome.map(|((), ())| ()),
+        outcome = async { tokio::try_join!(writing.run(alive.clone()), taking) } => outcome.map(|((), ())| ()),
         () = stalled(activity, || owed.load(Ordering::Relaxed) > 0, limit) => Err(no_progress(limit)),
         // Also in the middle of a frame, which may take for ever.
         failure = seat.dropped() => Err(failure),
@@ -242,7 +224,7 @@ impl Taking<'_> {
         send: &mut SendStream,
         inbox: &mut Inbox,
         mut debt: Debt,
-        batches: mpsc::Sender<Vec<Bytes>>,
+        mut intake: Intake,
     ) -> Result<(), BulkFailure> {
         let mut changes = self.seat.gathering().changes();
         let mut allowed = 0_usize;
@@ -251,7 +233,7 @@ impl Taking<'_> {
         }
         self.gauge.ask(debt.bytes());
         let mut announced = 0_u64;
-        while !batches.is_closed() {
+        while !intake.is_over() {
             changes.borrow_and_update();
             self.seat.check()?;
             if self.piecewise || debt.bytes() == 0 {
@@ -268,7 +250,7 @@ impl Taking<'_> {
             tokio::select! {
                 header = inbox.header(&[Kind::Have, Kind::Groups]) => match header? {
                     (Kind::Groups, bytes) => {
-                        self.take_groups(inbox, bytes, &debt, &mut allowed, &batches).await?;
+                        self.take_groups(inbox, bytes, &debt, &mut allowed, &mut intake).await?;
                     }
                     (_, bytes) => {
                         // What it has is no sign that it gives any of it.
@@ -299,34 +281,28 @@ impl Taking<'_> {
         OWED_BYTES.saturating_add(u64::try_from(ahead).unwrap_or(u64::MAX))
     }
 
-    /// Takes exactly the `bytes` of one frame from the stream, as they come, in batches.
+    /// Takes exactly the `bytes` of one frame from the stream, as they come.
     async fn take_groups(
         &self,
         inbox: &mut Inbox,
         bytes: usize,
         debt: &Debt,
         allowed: &mut usize,
-        batches: &mpsc::Sender<Vec<Bytes>>,
+        intake: &mut Intake,
     ) -> Result<(), BulkFailure> {
         if u64::try_from(bytes).unwrap_or(u64::MAX) > debt.bytes() {
             return Err(BulkFailure::Protocol("more bytes than were wanted".to_owned()));
         }
-        let (mut left, mut batch, mut batch_bytes) = (bytes, Vec::new(), 0_usize);
-        while left > 0 {
-            let taken = inbox.drain(left, &mut batch).await?;
+        let mut left = bytes;
+        while left > 0 && !intake.is_over() {
+            let taken = inbox.drain(left, intake.packets()).await?;
             self.pass(taken, allowed).await;
             let count = u64::try_from(taken).unwrap_or(u64::MAX);
             self.plane.artefact.received.fetch_add(count, Ordering::Relaxed);
             self.activity.fetch_add(count, Ordering::Relaxed);
             debt.pay(count);
             left = left.saturating_sub(taken);
-            batch_bytes = batch_bytes.saturating_add(taken);
-            if batch_bytes >= BATCH_BYTES || batch.len() >= CHUNKS_PER_BATCH || left == 0 {
-                batch_bytes = 0;
-                if batches.send(std::mem::take(&mut batch)).await.is_err() {
-                    return Ok(());
-                }
-            }
+            intake.pass_on(taken, left == 0).await?;
         }
         Ok(())
     }
@@ -345,69 +321,6 @@ impl Taking<'_> {
     }
 }
 
-/// Assembles, verifies and writes the groups in the order in which they were asked for.
-fn write_groups(seat: &Seat, mut packets: Packets, gauge: &Gauge) -> Result<(), BulkFailure> {
-    let mut bytes = Vec::with_capacity(usize::try_from(limits::GROUP_BYTES).unwrap_or_default());
-    while packets.are_there() {
-        let Some((manifest, piece)) = seat.expected() else {
-            return Err(BulkFailure::Protocol("more bytes than were wanted".to_owned()));
-        };
-        for extent in manifest.extents_in(vec![(piece.first, piece.end)]) {
-            bytes.clear();
-            if !packets.fill(&mut bytes, usize::try_from(extent.bytes).unwrap_or(usize::MAX)) {
-                return Err(BulkFailure::Lost("the transfer was cut".to_owned()));
-            }
-            // Compared with the manifest there, before it is written.
-            seat.write(&extent, &bytes)?;
-            gauge.add(u64::from(extent.bytes));
-        }
-        seat.arrived();
-    }
-    Ok(())
-}
-
-/// The bytes of the stream, without the boundaries in which they came.
-struct Packets {
-    batches: mpsc::Receiver<Vec<Bytes>>,
-    ready: VecDeque<Bytes>,
-}
-
-impl Packets {
-    fn new(batches: mpsc::Receiver<Vec<Bytes>>) -> Self {
-        Self { batches, ready: VecDeque::new() }
-    }
-
-    /// Waits for more; false where there is none.
-    fn are_there(&mut self) -> bool {
-        while self.ready.is_empty() {
-            match self.batches.blocking_recv() {
-                Some(batch) => self.ready = VecDeque::from(batch),
-                None => return false,
-            }
-        }
-        true
-    }
-
-    /// Appends bytes until `buffer` has `wanted`; false where the stream is cut before.
-    fn fill(&mut self, buffer: &mut Vec<u8>, wanted: usize) -> bool {
-        while buffer.len() < wanted {
-            if !self.are_there() {
-                return false;
-            }
-            let missing = wanted.saturating_sub(buffer.len());
-            match self.ready.front_mut() {
-                Some(packet) if packet.len() > missing => buffer.extend_from_slice(&packet.split_to(missing)),
-                Some(packet) => {
-                    buffer.extend_from_slice(packet);
-                    self.ready.pop_front();
-                }
-                None => {}
-            }
-        }
-        true
-    }
-}
-
 /// Tells Core how far the pull is, at most ten times a second, and not while Core is behind.
 async fn show_progress(plane: &Plane, crossing: CrossingId, gauge: &Gauge, wanted: u64) -> Infallible {
     let mut ticks = interval(PROGRESS_EVERY);
@@ -419,34 +332,6 @@ async fn show_progress(plane: &Plane, crossing: CrossingId, gauge: &Gauge, wante
         let report = Report::Event(BulkEvent::Progressed { crossing, bytes, total: wanted });
         if bytes != shown && plane.reports.try_send(report).is_ok() {
             shown = bytes;
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn packets_become_groups_whatever_their_boundaries() {
-        let stream: Vec<u8> = (0..=255).cycle().take(10_000).collect();
-        for packet_bytes in [1, 7, 1000, 9_999, 10_000] {
-            let (batches, waiting) = mpsc::channel(16);
-            let packets: Vec<Bytes> = stream.chunks(packet_bytes).map(Bytes::copy_from_slice).collect();
-            for batch in packets.chunks(packets.len().div_ceil(16)) {
-                batches.try_send(batch.to_vec()).expect("room");
-            }
-            drop(batches);
-            let mut packets = Packets::new(waiting);
-            let mut seen = Vec::new();
-            for group_bytes in [1, 4096, 4096, 1807] {
-                let mut group = Vec::new();
-                assert!(packets.fill(&mut group, group_bytes), "{packet_bytes}");
-                assert_eq!(group.len(), group_bytes);
-                seen.extend(group);
-            }
-            assert_eq!(seen, stream);
-            assert!(!packets.fill(&mut Vec::new(), 1), "there is no more");
         }
     }
 }

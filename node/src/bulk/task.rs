@@ -54,6 +54,8 @@ pub(super) struct ArtefactCounters {
 pub(super) struct Plane {
     pub(super) lanes: Lanes,
     pub(super) manifests: PathBuf,
+    /// Groups are verified and written on threads of their own, for there are processors for them.
+    pub(super) writes_apart: bool,
     pub(super) deadlines: Deadlines,
     pub(super) artefact: ArtefactCounters,
     /// What was compared with its manifest already.

@@ -1,5 +1,8 @@
 //! An exporter that clears honestly and then sends other bytes than it cleared.
 
+use std::time::Duration;
+
+use alliance_node::bulk::Deadlines;
 use alliance_protocol::core::admin::CrossingState;
 
 use crate::{
@@ -17,7 +20,16 @@ fn group(goods: &Goods, words: &str) -> usize {
 
 #[tokio::test]
 async fn one_wrong_byte_anywhere_ends_it_and_is_never_kept() {
-    let mut scene = Scene::new();
+    wrong_bytes(Scene::new()).await;
+}
+
+/// As when the disk is slow from the first group on.
+#[tokio::test]
+async fn one_wrong_byte_is_not_kept_by_a_thread_that_writes_either() {
+    wrong_bytes(Scene::with(Deadlines { write: Duration::ZERO, ..Deadlines::default() })).await;
+}
+
+async fn wrong_bytes(mut scene: Scene) {
     let goods = &scene.goods;
     let last = goods.groups.len() - 1;
     let places = [

@@ -1,5 +1,7 @@
 //! Two honest nodes: what arrives is what was offered, and both ledgers agree on how much moved.
 
+use std::time::Duration;
+
 use alliance_node::bulk::Deadlines;
 use alliance_protocol::core::admin::CrossingState;
 
@@ -29,6 +31,17 @@ async fn many_small_tensors_arrive() {
     assert!(model.tensors > 2000);
     let to = world.fresh(IMPORTER);
     world.pull_well(IMPORTER, offer, &model, &to).await;
+}
+
+#[tokio::test]
+async fn where_the_disk_is_slow_a_thread_goes_on_in_the_middle() {
+    let mut world = World::with(Deadlines { write: Duration::ZERO, ..Deadlines::default() });
+    for goods in [awkward, many_small] {
+        let (offer, model) = world.offer(EXPORTER, goods);
+        let to = world.fresh(IMPORTER);
+        world.pull_well(IMPORTER, offer, &model, &to).await;
+        assert!(tree(&to) == tree(&model.path));
+    }
 }
 
 #[tokio::test]

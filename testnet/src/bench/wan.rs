@@ -26,7 +26,7 @@ use crate::{
 #[derive(Clone, Debug, clap::Args)]
 pub struct Settings {
     /// How much is moved, in MiB, if there is time for it
-    #[arg(long, default_value_t = 512, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=65_536))]
+    #[arg(long, default_value_t = 1024, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=65_536))]
     pub mib: u64,
     /// How often each contender runs; medians are printed
     #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100))]
