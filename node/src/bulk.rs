@@ -133,7 +133,7 @@ pub struct Deadlines {
     pub answer: Duration,
     /// For the importer to put what it has in place, all of it made durable.
     pub receipt: Duration,
-    /// For a group to be written. If it takes longer, the rest of its artefact is written by a thread of its own.
+    /// For 4 MiB to be written. If it takes longer, the rest of the artefact is written by a thread of its own.
     pub write: Duration,
     /// Without any byte while an artefact is on its way.
     pub stall: Duration,
@@ -149,8 +149,8 @@ impl Default for Deadlines {
             order: Duration::from_secs(30),
             answer: Duration::from_secs(45),
             receipt: Duration::from_secs(600),
-            // To copy it to the kernel takes less than one; what takes longer is a disk.
-            write: Duration::from_millis(20),
+            // To hash it and copy it to the kernel takes three; what takes longer is a disk.
+            write: Duration::from_millis(30),
             stall: Duration::from_secs(30),
             linger: Duration::from_secs(5),
         }

@@ -27,7 +27,10 @@ const BATCH_BYTES: usize = 256 * 1024;
 const CHUNKS_PER_BATCH: usize = 256;
 
 /// Batches that wait for the writing thread. Beyond that the stream is not read, and flow control holds the sender.
-const BATCHES_WAITING: usize = 4;
+const BATCHES_WAITING: usize = 2;
+
+/// Bytes over which the time that writes take is added up, so that a moment on a busy machine is not taken for a disk.
+const WATCHED_BYTES: usize = 4 * 1024 * 1024;
 
 /// Assembles, verifies and writes the groups of one source, in the order in which they were asked for.
 #[derive(Debug)]
@@ -98,8 +101,10 @@ fn fill(buffer: &mut Vec<u8>, wanted: usize, chunk: &mut &[u8]) -> bool {
 pub(super) struct Intake {
     /// None once it was handed over.
     here: Option<(Assembly, oneshot::Sender<Assembly>)>,
-    /// For a write here. Where one takes longer, all other transfers would wait for the disk of this one.
+    /// For [`WATCHED_BYTES`] to be written here. Where it takes longer, all other transfers wait for the disk of this one.
     limit: Duration,
+    /// Bytes that were taken since it was last looked at, and how long that took.
+    taken: (usize, Duration),
     batches: mpsc::Sender<Vec<Bytes>>,
     batch: Vec<Bytes>,
     batch_bytes: usize,
@@ -112,14 +117,15 @@ pub(super) struct Writing {
     batches: mpsc::Receiver<Vec<Bytes>>,
 }
 
-/// Packets go to `assembly`: here until a write takes longer than `limit`, or on a thread of its own from the beginning where
+/// Packets go to `assembly`: here until [`WATCHED_BYTES`] take longer than `limit`, or on a thread of its own from the beginning where
 /// they are to be written `apart`.
 pub(super) fn intake(assembly: Assembly, apart: bool, limit: Duration) -> (Intake, Writing) {
+    let is_apart = assembly.seat.writes_apart();
     let (hand_over, handed) = oneshot::channel();
     let (batches, waiting) = mpsc::channel(BATCHES_WAITING);
     let here = Some((assembly, hand_over));
-    let mut intake = Intake { here, limit, batches, batch: Vec::new(), batch_bytes: 0 };
-    if apart {
+    let mut intake = Intake { here, limit, taken: (0, Duration::ZERO), batches, batch: Vec::new(), batch_bytes: 0 };
+    if apart || is_apart {
         intake.hand_over();
     }
     (intake, Writing { handed, batches: waiting })
@@ -158,7 +164,15 @@ impl Intake {
             for chunk in self.batch.drain(..) {
                 assembly.take(&chunk)?;
             }
-            if began.elapsed() > self.limit {
+            let (before, spent) = self.taken;
+            self.taken = (before.saturating_add(bytes), spent.saturating_add(began.elapsed()));
+            if self.taken.1 > self.limit {
+                assembly.seat.write_apart();
+            }
+            if self.taken.0 >= WATCHED_BYTES {
+                self.taken = (0, Duration::ZERO);
+            }
+            if assembly.seat.writes_apart() {
                 self.hand_over();
             }
             // After a loss much is ready at once; packets of this connection and of others come first.

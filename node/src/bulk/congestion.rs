@@ -19,6 +19,8 @@ use std::{
 use quinn::congestion::{Controller, ControllerFactory, Cubic, CubicConfig};
 use quinn_proto::RttEstimator;
 
+use super::endpoint::window_near;
+
 /// A shorter round trip is one within a place.
 const NEAR: Duration = Duration::from_millis(2);
 
@@ -36,9 +38,9 @@ const INITIAL_PACKETS_MAX: u64 = 1024;
 /// Bytes in flight with which CUBIC begins within a place.
 const NEAR_WINDOW_BYTES: u64 = 384 * 1024;
 
-/// Once so many bytes were in flight without a loss, nothing on the way holds less than the receiver, and flow control alone
-/// holds the sender: a pacer would have to wake it several times in a millisecond.
-const NEAR_UNPACED_BYTES: u64 = 512 * 1024;
+/// Once most of the receiver's window, in percent, was in flight without a loss, nothing on the way holds less than the
+/// receiver, and flow control alone holds the sender: a pacer would have to wake it several times in a millisecond.
+const NEAR_UNPACED_PERCENT: u64 = 80;
 
 /// Makes a [`PathControl`] for each connection.
 #[derive(Debug, Default)]
@@ -65,7 +67,11 @@ enum Control {
     Unknown {
         window: u64,
     },
-    Near(Box<Cubic>),
+    Near {
+        cubic: Box<Cubic>,
+        /// Bytes of its window from which on nothing is paced.
+        unpaced: u64,
+    },
     Distant(Box<Distant>),
 }
 
@@ -75,12 +81,13 @@ impl PathControl {
         let window = match &self.control {
             Control::Unknown { window } => *window,
             Control::Distant(distant) if shortest < NEAR => distant.window,
-            Control::Near(_) | Control::Distant(_) => return,
+            Control::Near { .. } | Control::Distant(_) => return,
         };
         self.control = if shortest < NEAR {
             let mut config = CubicConfig::default();
             config.initial_window(NEAR_WINDOW_BYTES);
-            Control::Near(Box::new(Cubic::new(Arc::new(config), self.began, self.mtu)))
+            let cubic = Box::new(Cubic::new(Arc::new(config), self.began, self.mtu));
+            Control::Near { cubic, unpaced: percent(u64::from(window_near(shortest)), NEAR_UNPACED_PERCENT) }
         } else {
             let mtu = u64::from(self.mtu);
             Control::Distant(Box::new(Distant::new(mtu, begins_with(window, shortest, mtu))))
@@ -102,7 +109,7 @@ impl Controller for PathControl {
     fn on_sent(&mut self, now: Instant, bytes: u64, last_packet_number: u64) {
         match &mut self.control {
             Control::Unknown { .. } => {}
-            Control::Near(cubic) => cubic.on_sent(now, bytes, last_packet_number),
+            Control::Near { cubic, .. } => cubic.on_sent(now, bytes, last_packet_number),
             Control::Distant(distant) => distant.on_sent(last_packet_number),
         }
     }
@@ -111,7 +118,7 @@ impl Controller for PathControl {
         self.choose(rtt.min());
         match &mut self.control {
             Control::Unknown { .. } => {}
-            Control::Near(cubic) => cubic.on_ack(now, sent, bytes, app_limited, rtt),
+            Control::Near { cubic, .. } => cubic.on_ack(now, sent, bytes, app_limited, rtt),
             Control::Distant(distant) => distant.on_ack(now, sent, bytes),
         }
     }
@@ -119,7 +126,7 @@ impl Controller for PathControl {
     fn on_end_acks(&mut self, now: Instant, in_flight: u64, app_limited: bool, largest_packet_num_acked: Option<u64>) {
         match &mut self.control {
             Control::Unknown { .. } => {}
-            Control::Near(cubic) => cubic.on_end_acks(now, in_flight, app_limited, largest_packet_num_acked),
+            Control::Near { cubic, .. } => cubic.on_end_acks(now, in_flight, app_limited, largest_packet_num_acked),
             Control::Distant(distant) => distant.on_end_acks(now, app_limited, largest_packet_num_acked),
         }
     }
@@ -127,7 +134,7 @@ impl Controller for PathControl {
     fn on_congestion_event(&mut self, now: Instant, sent: Instant, is_persistent_congestion: bool, lost_bytes: u64) {
         match &mut self.control {
             Control::Unknown { window } => *window = (*window / 2).max(2 * u64::from(self.mtu)),
-            Control::Near(cubic) => cubic.on_congestion_event(now, sent, is_persistent_congestion, lost_bytes),
+            Control::Near { cubic, .. } => cubic.on_congestion_event(now, sent, is_persistent_congestion, lost_bytes),
             Control::Distant(distant) => distant.on_lost(is_persistent_congestion, lost_bytes),
         }
     }
@@ -136,7 +143,7 @@ impl Controller for PathControl {
         self.mtu = new_mtu;
         match &mut self.control {
             Control::Unknown { .. } => {}
-            Control::Near(cubic) => cubic.on_mtu_update(new_mtu),
+            Control::Near { cubic, .. } => cubic.on_mtu_update(new_mtu),
             Control::Distant(distant) => distant.mtu = u64::from(new_mtu),
         }
     }
@@ -145,8 +152,8 @@ impl Controller for PathControl {
         match &self.control {
             Control::Unknown { window } => *window,
             // The pacer does nothing for a window beyond 4 GiB.
-            Control::Near(cubic) if cubic.window() >= NEAR_UNPACED_BYTES => u64::MAX,
-            Control::Near(cubic) => cubic.window(),
+            Control::Near { cubic, unpaced } if cubic.window() >= *unpaced => u64::MAX,
+            Control::Near { cubic, .. } => cubic.window(),
             Control::Distant(distant) => distant.window,
         }
     }
@@ -555,10 +562,10 @@ mod tests {
         control.choose(Duration::from_millis(20));
         assert!(matches!(control.control, Control::Distant(_)));
         control.choose(Duration::from_micros(300));
-        assert!(matches!(control.control, Control::Near(_)), "a busy machine is not a distant one");
+        assert!(matches!(control.control, Control::Near { .. }), "a busy machine is not a distant one");
         assert_eq!(control.window(), NEAR_WINDOW_BYTES);
         control.choose(Duration::from_millis(30));
-        assert!(matches!(control.control, Control::Near(_)));
+        assert!(matches!(control.control, Control::Near { .. }));
     }
 
     #[test]

@@ -29,7 +29,7 @@ use super::{
 const SESSION_LABEL: &[u8] = b"EXPORTER-alliance-crossing-v1";
 
 /// Bytes that may be on their way from an exporter, all of which are sent again if the importer is killed. On a short path what
-/// 10 Gbit/s have in flight, and no more than the socket's buffer holds, so that flow control holds the sender and not loss; on a
+/// 10 Gbit/s have in flight, less what the first round trip has besides, and no more than the socket's buffer holds, so that flow control holds the sender and not loss; on a
 /// long one twice what 800 Mbit/s have in flight, which at 150 ms are 30 MB. At the least so much that, with a group that is
 /// half here and what is sent ahead, it is a thousandth of 1 GiB.
 const WINDOW_BYTES_MIN: u32 = 128 * 1024;
@@ -186,8 +186,13 @@ fn server_config(identity: &Identity, mtu: u16) -> Result<ServerConfig, BulkErro
 
 /// Lets an exporter have as much under way to the importer as the path takes, now that its round trip is known.
 pub(super) fn open_send_window(connection: &Connection) {
-    let window = window(connection.rtt(), WINDOW_BYTES_NEAR);
+    let window = window_near(connection.rtt());
     connection.set_send_window(u64::from(window.saturating_add(SEND_AHEAD_BYTES)));
+}
+
+/// Bytes on their way at a time that a path with this round trip takes, if the receiver's socket holds them.
+pub(super) fn window_near(round_trip: Duration) -> u32 {
+    window(round_trip, WINDOW_BYTES_NEAR)
 }
 
 /// Bytes on their way at a time that a path with this round trip takes, where a short one takes `near` at the most.

@@ -5,8 +5,7 @@
 //! and what came is kept for a later attempt. What is here already can be read while the rest still comes, so that this node
 //! may serve it.
 //!
-//! Two locks, never held together: `staging` is taken by threads that may wait for the disk, `progress` by the thread that
-//! moves packets, and never for long.
+//! Two locks, never held together: `staging` is taken by who may wait for the disk, and `progress` never for long.
 
 mod arrival;
 mod files;
@@ -69,6 +68,8 @@ pub(super) struct Gathering {
     /// What is read is compared with the manifest: others than this process can write to the files, or soon can, or not all of it
     /// was verified by this process.
     exposed: AtomicBool,
+    /// The thread that moves packets does not write here: a disk was slow, or may be.
+    writes_apart: AtomicBool,
     compared: Arc<Compared>,
     /// Grows with everything that somebody may wait for.
     changed: watch::Sender<u64>,
@@ -174,6 +175,7 @@ impl Gathering {
             staging: Mutex::new(Place::Nowhere),
             progress: Mutex::default(),
             exposed: AtomicBool::new(false),
+            writes_apart: AtomicBool::new(false),
             compared,
             changed,
             cleared,
@@ -321,6 +323,9 @@ impl Gathering {
                 if found > 0 {
                     tracing::info!(bytes = found, "parts of an artefact lay here already");
                 }
+            }
+            if !staging.is_local() {
+                self.writes_apart.store(true, Ordering::Relaxed);
             }
             (staging.flags().to_vec(), staging.wanted_bytes())
         };

@@ -2,7 +2,7 @@
 //!
 //! The endpoint and all its transfers share one thread of their own: where the tasks of one connection lie on different
 //! threads, each packet costs a wake-up from one to the other, and more time than anything else that is done with it. What
-//! blocks (files, hashes) runs on further threads, as everywhere.
+//! may block for long runs on further threads, as everywhere; `super::assembly` says when that is what is written.
 
 use std::{io, thread};
 

@@ -54,6 +54,11 @@ use super::{
 /// Files held open for writing at a time. Groups of a few files are in flight together.
 const OPEN_FILES_MAX: usize = 16;
 
+/// File systems that are this machine's own, by their numbers (statfs(2)): tmpfs, ramfs, ext2 to ext4, XFS, Btrfs, F2FS, ZFS,
+/// and layers of them.
+const LOCAL: [i128; 8] =
+    [0x0102_1994, 0x8584_58f6, 0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010, 0x2fc1_2fc1, 0x794c_7630];
+
 /// The place where one artefact is received. Held by one pull at a time.
 #[derive(Debug)]
 pub struct Staging {
@@ -325,6 +330,13 @@ impl Staging {
     #[must_use]
     pub fn made(&self) -> Option<&Manifest> {
         self.finished.as_ref()
+    }
+
+    /// Whether it lies where the kernel takes what is written and nobody else is waited for: in memory, or on a disk of this
+    /// machine. What is not known is not.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        rustix::fs::statfs(self.files()).is_ok_and(|system| LOCAL.iter().any(|local| i128::from(system.f_type) == *local))
     }
 
     /// Bytes that are to be received from elsewhere: all of the artefact, or of the part without its new headers.

@@ -63,7 +63,8 @@ async fn several_pulls_at_once_do_not_mix() {
 
 #[tokio::test]
 async fn what_arrived_before_the_exporter_went_away_is_not_sent_again() {
-    let mut world = World::pair();
+    // Written as it comes, however busy the machine is.
+    let mut world = World::with(Deadlines { write: Duration::MAX, ..Deadlines::default() });
     let (offer, model) = world.offer(EXPORTER, |dir| plain(dir, 16));
     let goods = Goods::of(&model, &world.nodes[EXPORTER].manifests());
     let raw = RawExporter::open(&world.nodes[EXPORTER].key, world.alliance.id);
@@ -93,9 +94,9 @@ async fn what_arrived_before_the_exporter_went_away_is_not_sent_again() {
 
     world.move_home(EXPORTER);
     let receipt = world.pull_well(IMPORTER, offer, &model, &to).await;
-    // But for the end, which is written in pieces of four groups.
+    // But for a group of which not all was here.
     let held = usize::try_from(receipt.held_bytes).expect("small");
-    assert!((arrived - 4 * GROUP..=arrived).contains(&held), "{receipt:?}");
+    assert!((arrived - GROUP..=arrived).contains(&held), "{receipt:?}");
 }
 
 #[tokio::test]

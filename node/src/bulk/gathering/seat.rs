@@ -2,7 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
 };
 
 use alliance_protocol::{
@@ -144,6 +144,16 @@ impl Seat {
         let progress = self.gathering.progress();
         let piece = progress.board.as_ref().and_then(|board| board.expected(self.id))?;
         Some((progress.manifest.clone()?, piece))
+    }
+
+    /// Whether groups are written by a thread of its own, because the disk was slow or may be.
+    pub(in crate::bulk) fn writes_apart(&self) -> bool {
+        self.gathering.writes_apart.load(Ordering::Relaxed)
+    }
+
+    /// From now on they are, whoever brings them.
+    pub(in crate::bulk) fn write_apart(&self) {
+        self.gathering.writes_apart.store(true, Ordering::Relaxed);
     }
 
     /// Verifies groups and writes them to their place. Blocks.

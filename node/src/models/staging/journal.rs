@@ -17,6 +17,7 @@ use std::{
     io::{self, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::Path,
+    thread::{self, JoinHandle},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -53,7 +54,10 @@ pub(super) enum Kind {
 pub(super) struct Journal {
     file: File,
     header: Vec<u8>,
+    /// When records were last made durable, or began to be.
     durable: Instant,
+    /// The thread that does it, so that who writes does not wait for the disk.
+    syncing: Option<JoinHandle<io::Result<()>>>,
 }
 
 /// Whether the machine was started again since a journal was begun.
@@ -118,24 +122,33 @@ impl Journal {
         write_atomically(path, &bytes)?;
         let flags = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).map_err(io::Error::other)?;
         let file = OpenOptions::new().append(true).custom_flags(flags).open(path)?;
-        Ok(Self { file, header, durable: Instant::now() })
+        Ok(Self { file, header, durable: Instant::now(), syncing: None })
     }
 
     /// Records groups that were just written.
     pub(super) fn written(&mut self, groups: (u64, u64)) -> io::Result<()> {
         self.file.write_all(&record(&self.header, Kind::Written, groups))?;
-        if self.durable.elapsed() >= DURABLE_EVERY {
-            self.file.sync_data()?;
-            self.durable = Instant::now();
-        }
-        Ok(())
+        if self.durable.elapsed() >= DURABLE_EVERY { self.start_syncing() } else { Ok(()) }
     }
 
     /// Records runs of groups whose files were made durable after they were written.
     pub(super) fn durable(&mut self, runs: &[(u64, u64)]) -> io::Result<()> {
         let records: Vec<u8> = runs.iter().flat_map(|run| record(&self.header, Kind::Durable, *run)).collect();
         self.file.write_all(&records)?;
-        self.file.sync_data()?;
+        self.start_syncing()
+    }
+
+    /// Begins to make the records durable, unless that is under way: then soon. Says how it went the last time.
+    fn start_syncing(&mut self) -> io::Result<()> {
+        if self.syncing.as_ref().is_some_and(|syncing| !syncing.is_finished()) {
+            return Ok(());
+        }
+        if let Some(syncing) = self.syncing.take() {
+            syncing.join().unwrap_or_else(|_| Err(io::Error::other("the thread that waits for the disk broke off")))?;
+        }
+        let file = self.file.try_clone()?;
+        let syncing = thread::Builder::new().name("durable".to_owned()).spawn(move || file.sync_data());
+        self.syncing = Some(syncing?);
         self.durable = Instant::now();
         Ok(())
     }
