@@ -61,7 +61,9 @@ impl Assembly {
                 };
                 self.extents.extend(manifest.extents_in(vec![(piece.first, piece.end)]));
             }
-            let Some(extent) = self.extents.front() else { continue };
+            let Some(extent) = self.extents.front() else {
+                return Err(BulkFailure::Protocol("bytes where none were wanted".to_owned()));
+            };
             if !fill(&mut self.bytes, usize::try_from(extent.bytes).unwrap_or(usize::MAX), &mut chunk) {
                 return Ok(());
             }
@@ -117,8 +119,8 @@ pub(super) struct Writing {
     batches: mpsc::Receiver<Vec<Bytes>>,
 }
 
-/// Packets go to `assembly`: here until [`WATCHED_BYTES`] take longer than `limit`, or on a thread of its own from the beginning where
-/// they are to be written `apart`.
+/// Packets go to `assembly`: here until [`WATCHED_BYTES`] take longer than `limit`, or on a thread of its own from the
+/// beginning where they are to be written `apart`.
 pub(super) fn intake(assembly: Assembly, apart: bool, limit: Duration) -> (Intake, Writing) {
     let is_apart = assembly.seat.writes_apart();
     let (hand_over, handed) = oneshot::channel();

@@ -28,10 +28,10 @@ use super::{
 /// The label under which both ends derive the value that binds a request to its session.
 const SESSION_LABEL: &[u8] = b"EXPORTER-alliance-crossing-v1";
 
-/// Bytes that may be on their way from an exporter, all of which are sent again if the importer is killed. On a short path what
-/// 10 Gbit/s have in flight, less what the first round trip has besides, and no more than the socket's buffer holds, so that flow control holds the sender and not loss; on a
-/// long one twice what 800 Mbit/s have in flight, which at 150 ms are 30 MB. At the least so much that, with a group that is
-/// half here and what is sent ahead, it is a thousandth of 1 GiB.
+/// Bytes that may be on their way from an exporter, all of which are sent again if the importer is killed. On a short path
+/// what 10 Gbit/s have in flight, less what the first round trip has besides, and no more than the socket's buffer holds, so
+/// that flow control holds the sender and not loss; on a long one twice what 800 Mbit/s have in flight, which at 150 ms are
+/// 30 MB. At the least so much that, with a group that is half here and what is sent ahead, it is a thousandth of 1 GiB.
 const WINDOW_BYTES_MIN: u32 = 128 * 1024;
 const WINDOW_BYTES_NEAR_MIN: u32 = 640 * 1024;
 const WINDOW_BYTES_NEAR: u32 = 3 * 1024 * 1024;
